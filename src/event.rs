@@ -1,0 +1,142 @@
+//! What work says while it runs: data only.
+//!
+//! Everything that happens to a host is told on a channel of `Event`s; `report`
+//! is the only listener that prints. Events carry text from hosts as it came;
+//! `report` escapes it.
+
+use std::sync::Arc;
+
+use crate::error::Problems;
+use crate::facts::HostFacts;
+use crate::plan::HostPlan;
+use crate::step::StepId;
+use crate::transport::Unreachable;
+
+/// An inventory name of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(pub Arc<str>);
+
+impl HostName {
+    /// The name as a text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: AsRef<str>> From<T> for HostName {
+    fn from(name: T) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+}
+
+impl std::fmt::Display for HostName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Nothing was to be done.
+    Ok,
+    /// Changes were found (check mode) or made and read back.
+    Changed,
+    /// Something went wrong before any change, or what was changed was undone.
+    Failed,
+    /// What was changed was undone after a failure.
+    RolledBack,
+    /// No shell of ours could be started there.
+    Unreachable,
+    /// An undo failed, or it is not known how the run ended: a person is needed.
+    Stuck,
+    /// Not begun, because the run was stopped.
+    Skipped,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// Made and read back.
+    Changed,
+    /// Failed; what follows is its undo.
+    Failed,
+    /// Undone.
+    Undone,
+    /// The undo failed.
+    UndoFailed,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A host was connected to and read.
+    Facts {
+        /// The host.
+        host: HostName,
+        /// What was seen.
+        facts: Arc<HostFacts>,
+    },
+    /// A host's plan is made.
+    Planned {
+        /// The host.
+        host: HostName,
+        /// Its plan; empty if nothing is to be done.
+        plan: Arc<HostPlan>,
+    },
+    /// A step begins.
+    StepStart {
+        /// The host.
+        host: HostName,
+        /// The step.
+        step: StepId,
+    },
+    /// A step ended.
+    StepEnd {
+        /// The host.
+        host: HostName,
+        /// The step.
+        step: StepId,
+        /// How.
+        outcome: StepOutcome,
+        /// What the host said; empty unless it failed.
+        message: String,
+    },
+    /// A host is done.
+    HostEnd {
+        /// The host.
+        host: HostName,
+        /// How.
+        outcome: Outcome,
+        /// Why, if it did not go well.
+        problem: Option<HostProblem>,
+    },
+    /// A finding about the user's files.
+    Diagnostics(Problems),
+    /// A sentence for the user.
+    Note {
+        /// The host that it is about, if any.
+        host: Option<HostName>,
+        /// The sentence.
+        text: String,
+    },
+}
+
+/// Why a host did not go well.
+#[derive(Debug, Clone)]
+pub enum HostProblem {
+    /// It could not be reached.
+    Unreachable(Unreachable),
+    /// Planning found something: refusals, template errors, failed assertions.
+    Refused(Problems),
+    /// A step, the connection or the host's tools failed.
+    Failed {
+        /// The step, if one had begun.
+        step: Option<StepId>,
+        /// What happened, outermost first.
+        chain: Vec<String>,
+        /// What to do.
+        hint: Option<String>,
+    },
+}

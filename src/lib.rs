@@ -1,0 +1,18 @@
+//! `deploy` slices the GPUs of a fleet over SSH.
+//!
+//! The modules below stand in reading order: what everything is made of, what
+//! the user wrote, how a host is reached, what was seen, what is wanted, what
+//! differs, how it is changed, and how it is told. `tests/rooms.rs` holds the
+//! direction in which they may use each other.
+
+pub mod error;
+pub mod secret;
+pub mod shell;
+pub mod value;
+
+pub mod catalog;
+pub mod event;
+pub mod facts;
+pub mod plan;
+pub mod step;
+pub mod transport;

@@ -1,0 +1,196 @@
+//! Commands for a host's POSIX `sh`, built from words and never by formatting.
+//!
+//! `Command` is one call: words, environment, and paths that live under the
+//! host's root prefix. `Script` is a list of calls of which the first that
+//! fails ends the script. Only this file turns words into shell text; a
+//! property test holds the quoting against real shells.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// One word of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Passed as it is.
+    Text(String),
+    /// An absolute path on the host; the root prefix (`$R`) is put before it.
+    Path(String),
+    /// A path in the run directory (`$RUN`), such as `payload/003`.
+    Run(String),
+}
+
+/// One call of a program or of a function of the run's library.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Command {
+    /// Program first, then its arguments. Never empty.
+    pub words: Vec<Word>,
+    /// Environment for this call only; names are fixed by our own code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(String, String)>,
+}
+
+impl Command {
+    /// A call of `program`, looked up on the host's `PATH`.
+    #[must_use]
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            words: vec![Word::Text(program.into())],
+            env: Vec::new(),
+        }
+    }
+
+    /// Adds a word.
+    #[must_use]
+    pub fn arg(mut self, text: impl Into<String>) -> Self {
+        self.words.push(Word::Text(text.into()));
+        self
+    }
+
+    /// Adds several words.
+    #[must_use]
+    pub fn args<T: Into<String>>(mut self, texts: impl IntoIterator<Item = T>) -> Self {
+        self.words
+            .extend(texts.into_iter().map(|text| Word::Text(text.into())));
+        self
+    }
+
+    /// Adds an absolute path on the host.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.words.push(Word::Path(path.into()));
+        self
+    }
+
+    /// Adds a path in the run directory.
+    #[must_use]
+    pub fn run_path(mut self, path: impl Into<String>) -> Self {
+        self.words.push(Word::Run(path.into()));
+        self
+    }
+
+    /// Sets an environment variable for the call.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The call as one line of POSIX `sh`. `$R` and `$RUN` must be set there.
+    #[must_use]
+    pub fn to_sh(&self) -> String {
+        let mut line = String::new();
+        if !self.env.is_empty() {
+            line.push_str("env ");
+            for (name, value) in &self.env {
+                let _ = write!(line, "{} ", quote(&format!("{name}={value}")));
+            }
+        }
+        for (index, word) in self.words.iter().enumerate() {
+            if index > 0 {
+                line.push(' ');
+            }
+            match word {
+                Word::Text(text) => line.push_str(&quote(text)),
+                Word::Path(path) => {
+                    line.push_str("\"$R\"");
+                    line.push_str(&quote(path));
+                }
+                Word::Run(path) => {
+                    line.push_str("\"$RUN\"/");
+                    line.push_str(&quote(path));
+                }
+            }
+        }
+        line
+    }
+
+    /// The call as a person would type it, for plans and messages; the prefix is left out.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let words: Vec<String> = self
+            .words
+            .iter()
+            .map(|word| match word {
+                Word::Text(text) | Word::Path(text) | Word::Run(text) => quote(text),
+            })
+            .collect();
+        words.join(" ")
+    }
+}
+
+/// Calls in order; the first that fails ends the script with its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script(pub Vec<Command>);
+
+impl Script {
+    /// A script of one call.
+    #[must_use]
+    pub fn one(command: Command) -> Self {
+        Self(vec![command])
+    }
+
+    /// Adds a call at the end.
+    #[must_use]
+    pub fn then(mut self, command: Command) -> Self {
+        self.0.push(command);
+        self
+    }
+
+    /// Whether there is nothing to call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body of the script, one line a call, each ending in `|| exit`.
+    #[must_use]
+    pub fn to_sh(&self) -> String {
+        let mut text = String::new();
+        for command in &self.0 {
+            text.push_str(&command.to_sh());
+            text.push_str(" || exit\n");
+        }
+        text
+    }
+}
+
+/// One word, quoted for POSIX `sh` if it needs to be. NUL bytes cannot be
+/// carried by any argument and are dropped.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut quoted = String::with_capacity(word.len() + 2);
+    quoted.push('\'');
+    for c in word.chars() {
+        match c {
+            '\'' => quoted.push_str(r"'\''"),
+            '\0' => {}
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_under_the_root_prefix() {
+        let command = Command::new("cp").path("/etc/a b").run_path("payload/1");
+        assert_eq!(command.to_sh(), r#"cp "$R"'/etc/a b' "$RUN"/payload/1"#);
+        assert_eq!(command.display(), "cp '/etc/a b' payload/1");
+    }
+
+    #[test]
+    fn an_assignment_as_program_is_not_an_assignment() {
+        // `a=b` unquoted in first place would set a variable instead of running.
+        assert_eq!(Command::new("echo").arg("a=b").to_sh(), "echo a=b");
+    }
+}
