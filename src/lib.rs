@@ -10,9 +10,31 @@ pub mod secret;
 pub mod shell;
 pub mod value;
 
-pub mod catalog;
-pub mod event;
-pub mod facts;
-pub mod plan;
-pub mod step;
+pub mod content;
+pub mod inventory;
+pub mod yaml;
+
 pub mod transport;
+
+pub mod catalog;
+pub mod discover;
+pub mod facts;
+
+pub mod desired;
+pub mod module;
+pub mod playbook;
+pub mod render;
+pub mod step;
+pub mod strategy;
+
+pub mod diff;
+pub mod plan;
+
+pub mod apply;
+
+pub mod event;
+pub mod report;
+
+pub mod sim;
+
+pub mod cli;

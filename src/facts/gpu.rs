@@ -263,7 +263,7 @@ pub struct ComputeInstance {
 }
 
 /// A process that has a card's device node open.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Process id on the host.
     pub pid: u32,

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::shell::Command;
 
 /// A future that a trait object can return.
@@ -17,7 +19,7 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// One thing to be read from a host. Paths are absolute and go under the
 /// host's root prefix. Equal reads have equal answers within one plan, so a
 /// `Read` is its own key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Read {
     /// The content of a file, pseudo files of `/proc` and `/sys` included.
     File {
@@ -50,6 +52,11 @@ pub enum Read {
         /// Most bytes of standard output to return; standard error is cut at 64 KiB.
         limit: u64,
     },
+    /// The reads that the last run left on the host (`/var/lib/deploy/remembered`),
+    /// answered as if they had been asked now: so a later run that changes nothing
+    /// needs one batch. Nothing is answered if there is no such file, or if
+    /// somebody else than the host's administrator could have written it.
+    Remembered,
 }
 
 /// The answer to one `Read`, of the same kind.
@@ -63,6 +70,8 @@ pub enum Reply {
     Glob(Vec<String>),
     /// To `Read::Command`.
     Command(Output),
+    /// To `Read::Remembered`: the reads with their answers.
+    Remembered(Vec<(Read, Reply)>),
 }
 
 /// What reading a file gave.

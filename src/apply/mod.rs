@@ -1,0 +1,1 @@
+//! Carries plans out on hosts: one transaction a host, with undo.

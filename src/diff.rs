@@ -1,0 +1,1 @@
+//! Before and after as people read them.

@@ -1,0 +1,1 @@
+//! From one batch of reads to facts.

@@ -1,0 +1,1 @@
+//! Ansible inventories: hosts, groups, variables, and where each value came from.

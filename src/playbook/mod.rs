@@ -1,0 +1,1 @@
+//! Ansible-shaped playbooks: plays, tasks, handlers, with positions.

@@ -1,0 +1,1 @@
+//! Templates with Ansible's settings.

@@ -1,0 +1,1 @@
+//! The simulated fleet: hosts that need no hardware.
