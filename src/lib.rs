@@ -33,6 +33,7 @@ pub mod plan;
 pub mod apply;
 
 pub mod event;
+pub mod fleet;
 pub mod report;
 
 pub mod sim;

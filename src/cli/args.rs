@@ -1,0 +1,321 @@
+//! The command line as users type it. Flags carry Ansible's names where Ansible
+//! has them. Nothing is decided here; `settings` does that.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Slices the GPUs of a fleet over SSH.
+#[derive(Debug, Parser)]
+#[command(
+    name = "deploy",
+    version,
+    about = "Slices the GPUs of a fleet over SSH: an Ansible inventory in, sliced GPUs out",
+    after_help = "\
+Exit codes:
+  0   nothing to do, or all applied
+  1   error before any host was changed
+  2   changes found (--check)
+  3   some hosts failed and were rolled back
+  4   some hosts unreachable, none failed
+  5   an undo failed or an end is not known: a person is needed
+  64  wrong usage
+  130 interrupted",
+    disable_help_subcommand = true,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Slice GPUs as the inventory says: runs playbooks/gpu.yml
+    Gpu(PlayArgs),
+    /// Run any playbook
+    Run(RunArgs),
+    /// Show what is there: facts of hosts and GPUs
+    Discover(DiscoverArgs),
+    /// Undo a run, with its diff shown first
+    Rollback(RollbackArgs),
+    /// Show what was applied, when and by whom
+    Runs(RunsArgs),
+    /// Print one file as it would land on a host
+    Render(RenderArgs),
+    /// Show hosts, groups and variables, as ansible-inventory does
+    Inventory(InventoryVerbArgs),
+    /// Show GPU models, their MIG profiles and placements
+    Catalog(CatalogArgs),
+    /// The simulated fleet: hosts that need no hardware
+    Sim(crate::cli::sim::SimArgs),
+    /// The shipped playbooks, templates and model files
+    Content(ContentArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Which hosts, and with which variables.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Inventory file, directory or `host,` list; may be given several times
+    #[arg(short = 'i', long = "inventory", value_name = "INVENTORY", required = true)]
+    pub inventory: Vec<PathBuf>,
+    /// Only these hosts: names, groups, globs, `&` and `!`
+    #[arg(short = 'l', long, value_name = "PATTERN")]
+    pub limit: Option<String>,
+    /// Variables that beat all others: key=value, YAML, JSON or @FILE
+    #[arg(short = 'e', long = "extra-vars", value_name = "VARS")]
+    pub extra_vars: Vec<String>,
+    /// Folder with the user's own playbooks/, templates/ and vars/; else the
+    /// nearest one above the inventory that has a playbooks/
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+}
+
+/// How hosts are reached.
+#[derive(Debug, Args)]
+pub struct ConnectionArgs {
+    /// How many hosts at a time
+    #[arg(short = 'f', long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub forks: u16,
+    /// Log in as this user (the inventory's ansible_user wins)
+    #[arg(short = 'u', long = "user", value_name = "USER")]
+    pub user: Option<String>,
+    /// Become root by sudo
+    #[arg(short = 'b', long = "become")]
+    pub r#become: bool,
+    /// Ask for the sudo password
+    #[arg(short = 'K', long)]
+    pub ask_become_pass: bool,
+    /// Ask for the login password
+    #[arg(short = 'k', long)]
+    pub ask_pass: bool,
+    /// Log in with this key
+    #[arg(long, visible_alias = "key-file", value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// Seconds for each stage of connecting
+    #[arg(short = 'T', long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub timeout: Option<u16>,
+    /// Accept and remember the keys of hosts that are not known yet (a changed key is never accepted)
+    #[arg(long)]
+    pub accept_new_host_keys: bool,
+    /// Read this file instead of ~/.ssh/config
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+}
+
+/// How output looks.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Format::Human, value_name = "FORM")]
+    pub output: Format,
+    /// Say more: also what is as wanted; twice for what the transport does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `deploy gpu`.
+#[derive(Debug, Args)]
+pub struct PlayArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+    /// Only tasks with these tags
+    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
+    pub tags: Vec<String>,
+    /// All but tasks with these tags
+    #[arg(long, value_delimiter = ',', value_name = "TAGS")]
+    pub skip_tags: Vec<String>,
+    /// Change nothing; exit 2 if something would be changed
+    #[arg(short = 'C', long)]
+    pub check: bool,
+    /// Show the content of changed files (the default; kept for Ansible's habit)
+    #[arg(short = 'D', long)]
+    pub diff: bool,
+    /// Apply without asking
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `deploy run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The playbook
+    pub playbook: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub play: PlayArgs,
+}
+
+/// `deploy discover`.
+#[derive(Debug, Args)]
+pub struct DiscoverArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+/// `deploy rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+    /// Which run; else the last one that was applied
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Show only; exit 2 if there is something to undo
+    #[arg(short = 'C', long)]
+    pub check: bool,
+    /// Undo without asking
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `deploy runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+    /// Explain one run from its journal
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+}
+
+/// `deploy render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
+    /// The host
+    #[arg(long, value_name = "HOST")]
+    pub host: String,
+    /// Only this template; else all files that the playbook makes
+    #[arg(long, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// The playbook; playbooks/gpu.yml if not given
+    #[arg(long, value_name = "PLAYBOOK")]
+    pub playbook: Option<PathBuf>,
+}
+
+/// `deploy inventory`.
+#[derive(Debug, Args)]
+pub struct InventoryVerbArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub verb: InventoryVerb,
+}
+
+/// What `deploy inventory` shows.
+#[derive(Debug, Subcommand)]
+pub enum InventoryVerb {
+    /// All hosts with their variables; as JSON what `ansible-inventory --list` prints
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        hosts: HostArgs,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        output: OutputArgs,
+    },
+    /// Groups as a tree
+    Graph {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        hosts: HostArgs,
+        /// With variables
+        #[arg(long)]
+        vars: bool,
+    },
+    /// One host: each variable, and which file and line it comes from
+    Host {
+        /// The host
+        name: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        hosts: HostArgs,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        output: OutputArgs,
+    },
+}
+
+/// `deploy catalog`.
+#[derive(Debug, Args)]
+pub struct CatalogArgs {
+    /// One model, such as `H100-80GB` or `H100`; else all
+    pub model: Option<String>,
+    /// Folder with the user's own vars/
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+/// `deploy content`.
+#[derive(Debug, Args)]
+pub struct ContentArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: ContentVerb,
+}
+
+/// What `deploy content` does.
+#[derive(Debug, Subcommand)]
+pub enum ContentVerb {
+    /// List the shipped files
+    List,
+    /// Write the shipped files into a folder; files that are there are kept
+    Export {
+        /// Where to
+        dir: PathBuf,
+    },
+}

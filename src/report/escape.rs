@@ -1,0 +1,49 @@
+//! Text from hosts and files made safe for a terminal.
+
+/// Most characters of one message from a host that are shown.
+pub const MESSAGE_LIMIT: usize = 4000;
+
+/// `text` without anything that a terminal would act on: control characters
+/// but newline and tab become `\x1b`-like escapes, so do the Unicode characters
+/// that reorder or hide text. What is over `limit` characters is cut, and said to be.
+#[must_use]
+pub fn printable(text: &str, limit: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(limit));
+    for (count, c) in text.chars().enumerate() {
+        if count >= limit {
+            let rest = text.chars().count() - limit;
+            out.push_str(&format!("… ({rest} characters more)"));
+            break;
+        }
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {
+                out.push_str(&format!("\\x{:02x}", u32::from(c)));
+            }
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => {
+                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\r\u{202e}c\n", 99), "a\\x1b[2Jb\\x0d\\u{202e}c\n");
+        assert_eq!(printable("\u{9b}31m", 99), "\\x9b31m");
+    }
+
+    #[test]
+    fn long_text_is_cut_and_said_to_be() {
+        assert_eq!(printable("abcdef", 4), "abcd… (2 characters more)");
+    }
+}

@@ -1,0 +1,106 @@
+//! The one table of exit codes.
+
+use crate::event::Outcome;
+
+/// How the whole command ended. The numbers stand here and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing to do, or everything done.
+    Done,
+    /// Something was wrong before any host was changed.
+    Refused,
+    /// Check mode found changes.
+    ChangesFound,
+    /// Hosts failed; what they had changed was undone.
+    SomeFailed,
+    /// Hosts could not be reached, none failed.
+    SomeUnreachable,
+    /// An undo failed, or an end is not known: a person is needed.
+    PersonNeeded,
+    /// The command line was wrong.
+    Usage,
+    /// The user interrupted.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::ChangesFound => 2,
+            Self::SomeFailed => 3,
+            Self::SomeUnreachable => 4,
+            Self::PersonNeeded => 5,
+            Self::Usage => 64,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What several hosts' ends come to: a stuck host weighs most, then a failed
+    /// one, then an unreachable one, then a found change.
+    #[must_use]
+    pub fn of(outcomes: impl IntoIterator<Item = Outcome>, check: CheckMode) -> Self {
+        let mut exit = Self::Done;
+        for outcome in outcomes {
+            let this = match outcome {
+                Outcome::Ok | Outcome::Skipped => Self::Done,
+                Outcome::Changed if check == CheckMode::On => Self::ChangesFound,
+                Outcome::Changed => Self::Done,
+                Outcome::Failed | Outcome::RolledBack => Self::SomeFailed,
+                Outcome::Unreachable => Self::SomeUnreachable,
+                Outcome::Stuck => Self::PersonNeeded,
+            };
+            if this.weight() > exit.weight() {
+                exit = this;
+            }
+        }
+        exit
+    }
+
+    fn weight(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::ChangesFound => 1,
+            Self::SomeUnreachable => 2,
+            Self::SomeFailed => 3,
+            Self::Refused | Self::PersonNeeded | Self::Usage | Self::Interrupted => 4,
+        }
+    }
+}
+
+/// Whether hosts are only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckMode {
+    /// Nothing is changed; found changes end with their own code.
+    On,
+    /// Changes are made.
+    Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixed_ends_weigh_stuck_then_failed_then_unreachable() {
+        use Outcome::{Changed, Failed, Ok, Stuck, Unreachable};
+        let of = |outcomes: &[Outcome]| Exit::of(outcomes.iter().copied(), CheckMode::Off).code();
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[Ok, Changed]), 0);
+        assert_eq!(of(&[Ok, Unreachable]), 4);
+        assert_eq!(of(&[Failed, Unreachable]), 3);
+        assert_eq!(of(&[Failed, Stuck, Unreachable]), 5);
+    }
+
+    #[test]
+    fn changes_count_only_in_check_mode() {
+        assert_eq!(Exit::of([Outcome::Changed], CheckMode::On).code(), 2);
+        assert_eq!(
+            Exit::of([Outcome::Changed, Outcome::Unreachable], CheckMode::On).code(),
+            4
+        );
+    }
+}
