@@ -11,30 +11,7 @@ use crate::facts::HostFacts;
 use crate::plan::HostPlan;
 use crate::step::StepId;
 use crate::transport::Unreachable;
-
-/// An inventory name of a host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostName(pub Arc<str>);
-
-impl HostName {
-    /// The name as a text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<T: AsRef<str>> From<T> for HostName {
-    fn from(name: T) -> Self {
-        Self(Arc::from(name.as_ref()))
-    }
-}
-
-impl std::fmt::Display for HostName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use crate::value::HostName;
 
 /// How a host ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

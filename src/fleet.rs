@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::event::HostName;
+use crate::value::HostName;
 
 /// Runs `job` for each host, at most `forks` at a time, and hands each result to
 /// `done` as soon as it is there, so in the order in which hosts finish. A job

@@ -4,6 +4,8 @@
 //! `yaml` makes them; everybody reads them. Keys keep their order and their own
 //! origins, so that an unknown key can be pointed at.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use crate::error::{Origin, Problems};
@@ -169,3 +171,27 @@ impl Node {
 
 /// What a loader gives back: as much as could be read, and all that was found.
 pub type Loaded<T> = (T, Problems);
+
+/// An inventory name of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(pub Arc<str>);
+
+impl HostName {
+    /// The name as a text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: AsRef<str>> From<T> for HostName {
+    fn from(name: T) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+}
+
+impl std::fmt::Display for HostName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -42,7 +42,7 @@ pub enum Verb {
     /// Undo a run, with its diff shown first
     Rollback(RollbackArgs),
     /// Show what was applied, when and by whom
-    Runs(RunsArgs),
+    Runs(RunsVerbArgs),
     /// Print one file as it would land on a host
     Render(RenderArgs),
     /// Show hosts, groups and variables, as ansible-inventory does
@@ -135,14 +135,14 @@ pub enum Format {
 /// `deploy gpu`.
 #[derive(Debug, Args)]
 pub struct PlayArgs {
+    /// Which hosts.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub hosts: HostArgs,
+    /// How they are reached.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connection: ConnectionArgs,
+    /// How output looks.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
     /// Only tasks with these tags
     #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
@@ -166,36 +166,36 @@ pub struct PlayArgs {
 pub struct RunArgs {
     /// The playbook
     pub playbook: PathBuf,
+    /// As for `deploy gpu`.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub play: PlayArgs,
 }
 
 /// `deploy discover`.
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
+    /// Which hosts.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub hosts: HostArgs,
+    /// How they are reached.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connection: ConnectionArgs,
+    /// How output looks.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
 }
 
 /// `deploy rollback`.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
+    /// Which hosts.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub hosts: HostArgs,
+    /// How they are reached.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connection: ConnectionArgs,
+    /// How output looks.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
     /// Which run; else the last one that was applied
     #[arg(long, value_name = "ID")]
@@ -210,29 +210,51 @@ pub struct RollbackArgs {
 
 /// `deploy runs`.
 #[derive(Debug, Args)]
-pub struct RunsArgs {
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct RunsVerbArgs {
+    /// What to do; else the runs are listed.
+    #[command(subcommand)]
+    pub verb: Option<RunsVerb>,
+    /// For the list.
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub hosts: HostArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub connection: ConnectionArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub output: OutputArgs,
+    pub list: Option<RunsArgs>,
+}
+
+/// What `deploy runs` does besides listing.
+#[derive(Debug, Subcommand)]
+pub enum RunsVerb {
     /// Explain one run from its journal
-    #[arg(long, value_name = "ID")]
-    pub run: Option<String>,
+    Show {
+        /// The run
+        id: String,
+        /// Which hosts, and how to reach them.
+        #[command(flatten)]
+        args: RunsArgs,
+    },
+}
+
+/// Which hosts' runs.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Which hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// How they are reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `deploy render`.
 #[derive(Debug, Args)]
 pub struct RenderArgs {
+    /// Which hosts.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub hosts: HostArgs,
+    /// How they are reached.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connection: ConnectionArgs,
     /// The host
     #[arg(long, value_name = "HOST")]
@@ -258,17 +280,17 @@ pub struct InventoryVerbArgs {
 pub enum InventoryVerb {
     /// All hosts with their variables; as JSON what `ansible-inventory --list` prints
     List {
+        /// Which hosts.
         #[command(flatten)]
-        #[allow(missing_docs)]
         hosts: HostArgs,
+        /// How output looks.
         #[command(flatten)]
-        #[allow(missing_docs)]
         output: OutputArgs,
     },
     /// Groups as a tree
     Graph {
+        /// Which hosts.
         #[command(flatten)]
-        #[allow(missing_docs)]
         hosts: HostArgs,
         /// With variables
         #[arg(long)]
@@ -278,11 +300,11 @@ pub enum InventoryVerb {
     Host {
         /// The host
         name: String,
+        /// Which hosts.
         #[command(flatten)]
-        #[allow(missing_docs)]
         hosts: HostArgs,
+        /// How output looks.
         #[command(flatten)]
-        #[allow(missing_docs)]
         output: OutputArgs,
     },
 }
@@ -295,8 +317,8 @@ pub struct CatalogArgs {
     /// Folder with the user's own vars/
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,
+    /// How output looks.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
 }
 

@@ -1,0 +1,3 @@
+//! The tests that look at `deploy` from outside, in one binary: one file an area.
+
+mod rooms;
