@@ -211,7 +211,11 @@ impl Problems {
     /// # Errors
     /// Returns the collection if it holds an error.
     pub fn or<T>(self, value: T) -> Result<T, Problems> {
-        if self.has_errors() { Err(self) } else { Ok(value) }
+        if self.has_errors() {
+            Err(self)
+        } else {
+            Ok(value)
+        }
     }
 }
 

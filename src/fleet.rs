@@ -56,7 +56,9 @@ mod tests {
     use super::*;
 
     fn hosts(count: usize) -> Vec<HostName> {
-        (0..count).map(|n| HostName::from(format!("h{n}"))).collect()
+        (0..count)
+            .map(|n| HostName::from(format!("h{n}")))
+            .collect()
     }
 
     #[tokio::test]

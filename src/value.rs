@@ -150,9 +150,12 @@ impl Node {
                 .or_else(|| number.as_f64().map(Value::Float))
                 .unwrap_or(Value::Null),
             Json::String(text) => Value::Str(text.clone()),
-            Json::Array(items) => {
-                Value::Seq(items.iter().map(|item| Self::from_json(item, origin)).collect())
-            }
+            Json::Array(items) => Value::Seq(
+                items
+                    .iter()
+                    .map(|item| Self::from_json(item, origin))
+                    .collect(),
+            ),
             Json::Object(map) => Value::Map(
                 map.iter()
                     .map(|(key, item)| {

@@ -29,25 +29,53 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "module",
         &[
-            "strategy", "desired", "facts", "catalog", "render", "step", "transport", "content",
-            "playbook", "yaml",
+            "strategy",
+            "desired",
+            "facts",
+            "catalog",
+            "render",
+            "step",
+            "transport",
+            "content",
+            "playbook",
+            "yaml",
         ],
     ),
     (
         "plan",
         &[
-            "playbook", "module", "render", "strategy", "desired", "facts", "catalog", "step",
-            "transport", "content", "yaml",
+            "playbook",
+            "module",
+            "render",
+            "strategy",
+            "desired",
+            "facts",
+            "catalog",
+            "step",
+            "transport",
+            "content",
+            "yaml",
         ],
     ),
     ("diff", &["plan", "step", "catalog", "facts"]),
     (
         "apply",
-        &["plan", "step", "transport", "event", "strategy", "diff", "facts"],
+        &[
+            "plan",
+            "step",
+            "transport",
+            "event",
+            "strategy",
+            "diff",
+            "facts",
+        ],
     ),
     ("event", &["facts", "plan", "step", "transport"]),
     ("fleet", &[]),
-    ("report", &["event", "diff", "step", "plan", "facts", "apply"]),
+    (
+        "report",
+        &["event", "diff", "step", "plan", "facts", "apply"],
+    ),
     ("sim", &["catalog", "content", "facts", "yaml"]),
     // The top: may use everything.
     ("cli", &["*"]),
@@ -63,7 +91,10 @@ fn rooms_use_each_other_in_one_direction() {
             continue;
         }
         let Some(may_use) = allowed.get(room.as_str()) else {
-            wrong.push(format!("{}: room `{room}` is in no row of ARROWS", file.display()));
+            wrong.push(format!(
+                "{}: room `{room}` is in no row of ARROWS",
+                file.display()
+            ));
             continue;
         };
         let text = fs::read_to_string(&file).expect("a source file is readable text");
@@ -77,7 +108,11 @@ fn rooms_use_each_other_in_one_direction() {
             }
         }
     }
-    assert!(wrong.is_empty(), "arrows against the design:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "arrows against the design:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -96,6 +131,19 @@ fn the_arrows_form_no_circle() {
 }
 
 #[test]
+fn no_test_file_is_forgotten() {
+    let main = fs::read_to_string("tests/main.rs").expect("tests/main.rs is readable");
+    for entry in fs::read_dir("tests").expect("tests/ is readable") {
+        let path = entry.expect("a readable folder").path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        if path.extension().is_some_and(|e| e == "rs") && stem != "main" {
+            let line = format!("mod {stem};");
+            assert!(main.contains(&line), "tests/main.rs lacks `{line}`");
+        }
+    }
+}
+
+#[test]
 fn only_report_and_the_simulator_write_to_the_terminal() {
     let mut wrong = Vec::new();
     for file in sources(Path::new("src")) {
@@ -104,15 +152,26 @@ fn only_report_and_the_simulator_write_to_the_terminal() {
         }
         let text = fs::read_to_string(&file).expect("a source file is readable text");
         for (number, line) in production(&text) {
-            if ["println!", "eprintln!", "print!(", "eprint!(", "io::stdout()", "io::stderr()"]
-                .iter()
-                .any(|word| line.contains(word))
+            if [
+                "println!",
+                "eprintln!",
+                "print!(",
+                "eprint!(",
+                "io::stdout()",
+                "io::stderr()",
+            ]
+            .iter()
+            .any(|word| line.contains(word))
             {
                 wrong.push(format!("{}:{number}: {}", file.display(), line.trim()));
             }
         }
     }
-    assert!(wrong.is_empty(), "printing outside report:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "printing outside report:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -171,7 +230,10 @@ fn uses(text: &str) -> Vec<(usize, String)> {
         for (at, _) in line.match_indices("crate::") {
             let rest = &line[at + "crate::".len()..];
             if rest.starts_with('{') {
-                found.push((number, "a brace list: write one `use crate::room` a line".to_owned()));
+                found.push((
+                    number,
+                    "a brace list: write one `use crate::room` a line".to_owned(),
+                ));
                 continue;
             }
             let name: String = rest

@@ -140,7 +140,10 @@ mod tests {
         let whole = Origin::whole("a.yml", "x: \x1b[2J\u{202e}\n");
         let problems = Problems::from(Diagnostic::error("bad \x1b").at(&whole));
         let text = render(&problems, Style::Plain);
-        assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text}");
+        assert!(
+            !text.contains('\x1b') && !text.contains('\u{202e}'),
+            "{text}"
+        );
     }
 
     #[test]

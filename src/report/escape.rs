@@ -38,7 +38,10 @@ mod tests {
 
     #[test]
     fn escapes_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\u{202e}c\n", 99), "a\\x1b[2Jb\\x0d\\u{202e}c\n");
+        assert_eq!(
+            printable("a\x1b[2Jb\r\u{202e}c\n", 99),
+            "a\\x1b[2Jb\\x0d\\u{202e}c\n"
+        );
         assert_eq!(printable("\u{9b}31m", 99), "\\x9b31m");
     }
 
