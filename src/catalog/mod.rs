@@ -2,4 +2,4 @@
 
 pub mod model;
 
-pub use model::{Architecture, DeviceId, MigModel, Model, ProfileSpec, Technology};
+pub use model::{Architecture, DeviceId, MigModel, Model, PartitionModel, ProfileSpec, Technology};

@@ -105,6 +105,8 @@ pub struct Model {
     pub vendor: Vendor,
     /// Name as the vendor's tool prints it.
     pub name: String,
+    /// Further names of the same product.
+    pub aliases: Vec<String>,
     /// Generation.
     pub architecture: Architecture,
     /// PCI device ids, with what pci.ids calls each.
@@ -115,8 +117,16 @@ pub struct Model {
     pub technologies: Vec<Technology>,
     /// Its MIG geometry, if it has MIG.
     pub mig: Option<MigModel>,
-    /// Most virtual functions, if it has SR-IOV.
+    /// Most virtual functions, if it has SR-IOV and the number is known; the host's
+    /// `sriov_totalvfs` wins over it.
     pub max_vfs: Option<u32>,
+    /// The only numbers of virtual functions on offer; empty where every number up to the
+    /// maximum is.
+    pub vf_counts: Vec<u32>,
+    /// PCI device ids of the virtual functions, where they differ from the card's own.
+    pub vf_device_ids: Vec<u16>,
+    /// AMD compute and memory partitions, if it has them.
+    pub partitions: Option<PartitionModel>,
     /// Sentences that a user should know.
     pub notes: Vec<String>,
 }
@@ -128,6 +138,17 @@ pub struct DeviceId {
     pub device: u16,
     /// What it is called; may be empty.
     pub name: String,
+}
+
+/// Compute and memory partitions of a product, in the vendor's words (`CPX`, `NPS4`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionModel {
+    /// Compute partition modes.
+    pub compute: Vec<String>,
+    /// Memory partition modes; empty where they are not known.
+    pub memory: Vec<String>,
+    /// Pairs that the vendor validated, such as `CPX/NPS4`.
+    pub combinations: Vec<String>,
 }
 
 /// MIG geometry of a product.
