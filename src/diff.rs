@@ -54,3 +54,42 @@ pub struct Group {
     /// Files of the user's project that replaced shipped ones.
     pub overridden: Vec<String>,
 }
+
+/// The plans as blocks, with the hosts whose plans look the same together, in the
+/// order of their first host.
+#[must_use]
+pub fn group(plans: &[(HostName, &crate::plan::HostPlan)]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (host, plan) in plans {
+        let blocks = blocks(plan);
+        let same = groups.iter_mut().find(|group| {
+            group.blocks == blocks
+                && group.notes == plan.notes
+                && group.overridden == plan.overridden
+        });
+        match same {
+            Some(group) => group.hosts.push(host.clone()),
+            None => groups.push(Group {
+                hosts: vec![host.clone()],
+                blocks,
+                notes: plan.notes.clone(),
+                overridden: plan.overridden.clone(),
+            }),
+        }
+    }
+    groups
+}
+
+/// What each step of a plan changes.
+#[must_use]
+pub fn blocks(plan: &crate::plan::HostPlan) -> Vec<Block> {
+    plan.steps
+        .iter()
+        .map(|step| Block {
+            id: step.id.clone(),
+            title: step.title.clone(),
+            class: step.class,
+            lines: Vec::new(),
+        })
+        .collect()
+}

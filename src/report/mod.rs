@@ -1,9 +1,225 @@
 //! Listens to events and prints them; decides the exit code.
 //!
-//! The only room that writes to the terminal. `diagnostic` draws findings about
-//! files, `human` tells a run as text, `json` as one object a line, `exit` knows
-//! the numbers, `escape` keeps a host's text from steering the terminal.
+//! The only room that writes to the terminal: data to standard output, talk to
+//! standard error. `diagnostic` draws findings about files, `human` tells a run as
+//! text, `json` as one object a line, `exit` knows the numbers, `escape` keeps a
+//! host's text from steering the terminal.
 
 pub mod diagnostic;
 pub mod escape;
 pub mod exit;
+pub mod human;
+pub mod json;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use crate::error::Problems;
+use crate::event::{Event, Outcome};
+use crate::plan::HostPlan;
+use crate::value::HostName;
+use diagnostic::Style;
+use exit::{CheckMode, Exit};
+use human::Human;
+
+/// How many hosts ended how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All.
+    pub hosts: usize,
+    /// As wanted already.
+    pub ok: usize,
+    /// Changed, or found to differ in check mode.
+    pub changed: usize,
+    /// Failed; nothing was left changed.
+    pub failed: usize,
+    /// Not reached.
+    pub unreachable: usize,
+    /// Failed and undone.
+    pub rolled_back: usize,
+    /// Left with a failed undo or an unknown end.
+    pub stuck: usize,
+    /// Not begun.
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// Counts one host.
+    pub fn count(&mut self, outcome: Outcome) {
+        self.hosts += 1;
+        let field = match outcome {
+            Outcome::Ok => &mut self.ok,
+            Outcome::Changed => &mut self.changed,
+            Outcome::Failed => &mut self.failed,
+            Outcome::RolledBack => &mut self.rolled_back,
+            Outcome::Unreachable => &mut self.unreachable,
+            Outcome::Stuck => &mut self.stuck,
+            Outcome::Skipped => &mut self.skipped,
+        };
+        *field += 1;
+    }
+}
+
+/// In which form a run is told.
+#[derive(Debug)]
+enum Form {
+    Human(Human),
+    Json,
+}
+
+/// Tells a run.
+#[derive(Debug)]
+pub struct Reporter {
+    form: Form,
+    tally: Tally,
+    outcomes: Vec<Outcome>,
+    check: CheckMode,
+}
+
+impl Reporter {
+    /// For people. `verbose` also tells what is as wanted.
+    #[must_use]
+    pub fn human(check: CheckMode, verbose: bool) -> Self {
+        Self::new(Form::Human(Human::new(out_style(), check, verbose)), check)
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(check: CheckMode) -> Self {
+        Self::new(Form::Json, check)
+    }
+
+    fn new(form: Form, check: CheckMode) -> Self {
+        Self {
+            form,
+            tally: Tally::default(),
+            outcomes: Vec::new(),
+            check,
+        }
+    }
+
+    /// Tells one event.
+    pub fn event(&mut self, event: &Event) {
+        if let Event::HostEnd { outcome, .. } = event {
+            self.tally.count(*outcome);
+            self.outcomes.push(*outcome);
+        }
+        match &mut self.form {
+            Form::Human(human) => human.event(event).print(),
+            Form::Json => json_lines(&json::objects(event)),
+        }
+    }
+
+    /// Tells the plans of several hosts at once; equal ones are told once.
+    /// In JSON the plans were told as events.
+    pub fn plans(&mut self, plans: &[(HostName, Arc<HostPlan>)]) {
+        match &mut self.form {
+            Form::Human(human) => human.plans(plans).print(),
+            Form::Json => {}
+        }
+    }
+
+    /// Tells the sums and gives the exit.
+    pub fn finish(mut self) -> Exit {
+        let exit = Exit::of(self.outcomes.iter().copied(), self.check);
+        match &mut self.form {
+            Form::Human(human) => human.summary(&self.tally, exit).print(),
+            Form::Json => json_lines(&[json::summary(&self.tally, exit)]),
+        }
+        exit
+    }
+
+    /// Ends before any host was touched: tells the findings, and in JSON the sums too.
+    pub fn refuse(self, problems: &Problems) -> Exit {
+        match self.form {
+            Form::Human(_) => self::problems(problems),
+            Form::Json => {
+                json_lines(&json::diagnostics(problems));
+                json_lines(&[json::summary(&self.tally, Exit::Refused)]);
+            }
+        }
+        Exit::Refused
+    }
+}
+
+/// Text for the two streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// For standard output.
+    pub data: String,
+    /// For standard error.
+    pub talk: String,
+}
+
+impl Said {
+    fn print(&self) {
+        data(&self.data);
+        talk(&self.talk);
+    }
+}
+
+fn json_lines(objects: &[serde_json::Value]) {
+    let mut text = String::new();
+    for object in objects {
+        text.push_str(&object.to_string());
+        text.push('\n');
+    }
+    data(&text);
+}
+
+/// Writes to standard output. A reader that went away is no error of ours.
+pub fn data(text: &str) {
+    let mut out = anstream::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Writes to standard error.
+pub fn talk(text: &str) {
+    let mut out = anstream::stderr().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Writes a question; the cursor stays behind it.
+pub fn ask(question: &str) {
+    talk(question);
+}
+
+/// Tells findings about the user's files or command line.
+pub fn problems(problems: &Problems) {
+    talk(&diagnostic::render(problems, talk_style()));
+}
+
+/// Tells why the command ended early, outermost first, once.
+pub fn error(chain: &[String], hint: Option<&str>) {
+    let text = escape::printable(&chain.join(": "), escape::MESSAGE_LIMIT);
+    let mut all = format!("error: {text}\n");
+    if let Some(hint) = hint {
+        all.push_str(&format!(
+            "hint: {}\n",
+            escape::printable(hint, escape::MESSAGE_LIMIT)
+        ));
+    }
+    talk(&all);
+}
+
+/// Whether standard error is a terminal.
+#[must_use]
+pub fn talk_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+fn out_style() -> Style {
+    match anstream::AutoStream::choice(&io::stdout()) {
+        anstream::ColorChoice::Never => Style::Plain,
+        _ => Style::Colour,
+    }
+}
+
+fn talk_style() -> Style {
+    match anstream::AutoStream::choice(&io::stderr()) {
+        anstream::ColorChoice::Never => Style::Plain,
+        _ => Style::Colour,
+    }
+}

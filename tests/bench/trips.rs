@@ -30,11 +30,15 @@ async fn main() -> ExitCode {
     let Ok(delay) = delay.parse().map(Duration::from_millis) else {
         return ExitCode::from(64);
     };
-    let listener = TcpListener::bind(listen).await.expect("the address is free");
+    let listener = TcpListener::bind(listen)
+        .await
+        .expect("the address is free");
     while let Ok((client, _)) = listener.accept().await {
         let target = target.clone();
         tokio::spawn(async move {
-            let server = TcpStream::connect(&target).await.expect("the target listens");
+            let server = TcpStream::connect(&target)
+                .await
+                .expect("the target listens");
             client.set_nodelay(true).expect("a TCP socket");
             server.set_nodelay(true).expect("a TCP socket");
             let turns = Arc::new(Turns::default());

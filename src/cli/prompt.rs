@@ -1,0 +1,54 @@
+//! Questions to the person at the terminal.
+//!
+//! Asked on standard error, answered on standard input; only if both are a
+//! terminal. A password is read without echo.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::report;
+use crate::secret::Secret;
+
+/// Whether somebody is there to answer.
+#[must_use]
+pub fn somebody_there() -> bool {
+    io::stdin().is_terminal() && report::talk_is_terminal()
+}
+
+/// Asks, and tells whether the answer was the word `yes` and nothing else.
+///
+/// # Errors
+/// The terminal could not be read.
+pub fn yes(question: &str) -> io::Result<bool> {
+    report::ask(&format!("{question}\nOnly `yes` is accepted: "));
+    Ok(line()?.trim() == "yes")
+}
+
+/// Asks for a password; nothing is echoed.
+///
+/// # Errors
+/// There is no terminal, or it could not be read.
+pub fn password(question: &str) -> io::Result<Secret> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(io::Error::other(
+            "a password is asked for, and standard input is no terminal",
+        ));
+    }
+    report::ask(&format!("{question}: "));
+    let before = tcgetattr(&stdin)?;
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    quiet.local_modes.insert(LocalModes::ECHONL);
+    tcsetattr(&stdin, OptionalActions::Flush, &quiet)?;
+    let answer = line();
+    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    Ok(Secret::new(answer?.trim_end_matches(['\r', '\n'])))
+}
+
+fn line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
+}

@@ -1,0 +1,185 @@
+//! One JSON object a line, with a closed list of types: `host_facts`,
+//! `planned_change`, `step_start`, `step_end`, `host_end`, `diagnostic` and, last,
+//! `summary`. Each carries `"version": 1`; a change that could break a reader
+//! raises it.
+
+use serde_json::{Value, json};
+
+use crate::error::{Diagnostic, Problems, Severity};
+use crate::event::{Event, HostProblem, Outcome, StepOutcome};
+use crate::report::Tally;
+use crate::report::exit::Exit;
+
+/// Version of the objects.
+const VERSION: u32 = 1;
+
+/// The objects that tell an event; none for a sentence that is only talk.
+#[must_use]
+pub fn objects(event: &Event) -> Vec<Value> {
+    match event {
+        Event::Facts { host, facts } => {
+            vec![object(
+                "host_facts",
+                json!({ "host": host.as_str(), "facts": facts.as_ref() }),
+            )]
+        }
+        Event::Planned { host, plan } => plan
+            .steps
+            .iter()
+            .map(|step| {
+                object(
+                    "planned_change",
+                    json!({
+                        "host": host.as_str(),
+                        "step": step.id,
+                        "task": step.task,
+                        "title": step.title,
+                        "class": step.class,
+                        "change": step.change,
+                    }),
+                )
+            })
+            .collect(),
+        Event::StepStart { host, step } => {
+            vec![object(
+                "step_start",
+                json!({ "host": host.as_str(), "step": step }),
+            )]
+        }
+        Event::StepEnd {
+            host,
+            step,
+            outcome,
+            message,
+        } => vec![object(
+            "step_end",
+            json!({
+                "host": host.as_str(),
+                "step": step,
+                "outcome": step_outcome(*outcome),
+                "message": message,
+            }),
+        )],
+        Event::HostEnd {
+            host,
+            outcome,
+            problem,
+        } => {
+            let mut body = json!({ "host": host.as_str(), "outcome": outcome_word(*outcome) });
+            if let Some(problem) = problem {
+                body["problem"] = problem_json(problem);
+            }
+            vec![object("host_end", body)]
+        }
+        Event::Diagnostics(problems) => diagnostics(problems),
+        Event::Note { host, text } => vec![object(
+            "diagnostic",
+            json!({
+                "severity": "note",
+                "host": host.as_ref().map(crate::value::HostName::as_str),
+                "message": text,
+            }),
+        )],
+    }
+}
+
+/// An object a finding.
+#[must_use]
+pub fn diagnostics(problems: &Problems) -> Vec<Value> {
+    problems
+        .0
+        .iter()
+        .map(|diagnostic| object("diagnostic", diagnostic_json(diagnostic)))
+        .collect()
+}
+
+/// The last object.
+#[must_use]
+pub fn summary(tally: &Tally, exit: Exit) -> Value {
+    object(
+        "summary",
+        json!({
+            "hosts": tally.hosts,
+            "ok": tally.ok,
+            "changed": tally.changed,
+            "failed": tally.failed,
+            "unreachable": tally.unreachable,
+            "rolled_back": tally.rolled_back,
+            "stuck": tally.stuck,
+            "skipped": tally.skipped,
+            "drifted": 0,
+            "pending": 0,
+            "exit": exit.code(),
+        }),
+    )
+}
+
+fn object(kind: &str, body: Value) -> Value {
+    let mut map = serde_json::Map::new();
+    map.insert("type".to_owned(), json!(kind));
+    map.insert("version".to_owned(), json!(VERSION));
+    if let Value::Object(body) = body {
+        map.extend(body);
+    }
+    Value::Object(map)
+}
+
+fn diagnostic_json(diagnostic: &Diagnostic) -> Value {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let mut body = json!({ "severity": severity, "message": diagnostic.message });
+    if let Some(origin) = &diagnostic.origin {
+        body["path"] = json!(origin.path().display().to_string());
+        body["line"] = json!(origin.line);
+        body["column"] = json!(origin.column);
+    }
+    if let Some(hint) = &diagnostic.hint {
+        body["hint"] = json!(hint);
+    }
+    body
+}
+
+fn problem_json(problem: &HostProblem) -> Value {
+    match problem {
+        HostProblem::Unreachable(unreachable) => json!({
+            "reason": unreachable.reason.to_string(),
+            "message": unreachable.message,
+            "hint": unreachable.hint,
+        }),
+        HostProblem::Refused(problems) => json!({
+            "reason": "refused",
+            "findings": problems.0.iter().map(diagnostic_json).collect::<Vec<_>>(),
+        }),
+        HostProblem::Failed { step, chain, hint } => json!({
+            "reason": "failed",
+            "step": step,
+            "message": chain.join(": "),
+            "hint": hint,
+        }),
+    }
+}
+
+/// The status words, in the form that JSON and the summary use.
+#[must_use]
+pub fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Changed => "changed",
+        Outcome::Failed => "failed",
+        Outcome::RolledBack => "rolled_back",
+        Outcome::Unreachable => "unreachable",
+        Outcome::Stuck => "stuck",
+        Outcome::Skipped => "skipped",
+    }
+}
+
+fn step_outcome(outcome: StepOutcome) -> &'static str {
+    match outcome {
+        StepOutcome::Changed => "changed",
+        StepOutcome::Failed => "failed",
+        StepOutcome::Undone => "undone",
+        StepOutcome::UndoFailed => "undo_failed",
+    }
+}
