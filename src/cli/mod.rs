@@ -1,1 +1,108 @@
 //! The command line: settings in, exit code out.
+//!
+//! `args` is what users type, `settings` what it comes to once the files are read,
+//! `job` the way of one host from its address to its end; then one file a verb.
+
+pub mod args;
+pub mod prompt;
+
+use clap::{CommandFactory, Parser};
+
+use crate::report;
+use crate::report::exit::Exit;
+use args::{Cli, Verb};
+
+/// Why a verb ended early; nothing was changed by it.
+#[derive(Debug)]
+pub enum Failure {
+    /// Findings about the user's files or variables.
+    Problems(crate::error::Problems),
+    /// Anything else, with its chain of causes.
+    Other(anyhow::Error),
+}
+
+impl From<crate::error::Problems> for Failure {
+    fn from(problems: crate::error::Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+impl From<crate::error::Diagnostic> for Failure {
+    fn from(diagnostic: crate::error::Diagnostic) -> Self {
+        Self::Problems(diagnostic.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Reads the arguments, runs the verb, and gives the process's exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let exit = if usage.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Help goes to standard output, a wrong usage to standard error.
+            let _ = usage.print();
+            return exit.code();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report::error(&["the runtime could not be started".to_owned(), error.to_string()], None);
+            return Exit::Refused.code();
+        }
+    };
+    let exit = runtime.block_on(async {
+        tokio::select! {
+            exit = dispatch(cli.verb) => exit,
+            _ = tokio::signal::ctrl_c() => {
+                report::talk("\ninterrupted; a host whose apply has begun finishes or undoes it by itself\n");
+                Exit::Interrupted
+            }
+        }
+    });
+    // A host that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    exit.code()
+}
+
+async fn dispatch(verb: Verb) -> Exit {
+    match run(verb).await {
+        Ok(exit) => exit,
+        Err(Failure::Problems(problems)) => {
+            report::problems(&problems);
+            Exit::Refused
+        }
+        Err(Failure::Other(error)) => {
+            let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+            report::error(&chain, None);
+            Exit::Refused
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "deploy", &mut script);
+            report::data(&String::from_utf8_lossy(&script));
+            Ok(Exit::Done)
+        }
+        Verb::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(anyhow::Error::from)?;
+            report::data(&String::from_utf8_lossy(&page));
+            Ok(Exit::Done)
+        }
+        _ => Err(anyhow::anyhow!("not wired yet").into()),
+    }
+}
