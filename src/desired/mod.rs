@@ -1,5 +1,123 @@
-//! The user's variables (`containers_gpu_*`, `gpu_policy`), typed and checked.
+//! What the user wants of a host's GPUs, typed and checked.
+//!
+//! `read` turns the variables `containers_gpu_discovery`,
+//! `containers_gpu_slicing`, `containers_gpu_container_integration`,
+//! `containers_gpu_state_management` and `gpu_policy` into `Desired`, or says
+//! with positions what is wrong with them. Templates in the variables must have
+//! been rendered before. This room knows neither GPU models nor hosts: whether a
+//! card can do what is wanted, `strategy` finds out.
 
+mod block;
 pub mod discovery;
+mod slicing;
+mod state;
 
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Gpu, PciAddress};
+use crate::value::{Loaded, Vars};
+
+pub use block::Located;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
+pub use slicing::{
+    Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
+    LevelZeroWanted, SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
+};
+pub use state::{
+    ApplyStrategy, ContainerRuntime, DevicePlugin, GpuPolicy, Integration, ResourceLimits,
+    StateManagement,
+};
+
+/// Everything that is wanted of a host's GPUs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Desired {
+    /// `containers_gpu_discovery`.
+    pub discovery: Discovery,
+    /// `containers_gpu_slicing`.
+    pub slicing: Slicing,
+    /// `containers_gpu_container_integration`.
+    pub integration: Integration,
+    /// `containers_gpu_state_management`.
+    pub state: StateManagement,
+    /// `gpu_policy`.
+    pub policy: Located<GpuPolicy>,
+}
+
+/// How a user names one card.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DeviceRef {
+    /// By its place on the bus.
+    Pci(PciAddress),
+    /// By the UUID that the vendor's tool prints.
+    Uuid(String),
+    /// By index: the vendor tool's, or the place among the host's cards by PCI address.
+    Index(u32),
+}
+
+impl std::fmt::Display for DeviceRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pci(address) => write!(f, "{address}"),
+            Self::Uuid(uuid) => f.write_str(uuid),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
+impl DeviceRef {
+    /// Whether it names this card, which is the `position`th of the host's cards
+    /// by PCI address. The vendor tool's index counts where there is one.
+    #[must_use]
+    pub fn names(&self, gpu: &Gpu, position: usize) -> bool {
+        let nvidia = gpu.nvidia.known();
+        match self {
+            Self::Pci(address) => gpu.pci == *address,
+            Self::Uuid(uuid) => {
+                nvidia.is_some_and(|nvidia| nvidia.uuid.0.eq_ignore_ascii_case(uuid))
+            }
+            Self::Index(index) => match nvidia {
+                Some(nvidia) => nvidia.index == *index,
+                None => position == *index as usize,
+            },
+        }
+    }
+}
+
+/// The variables that are read here.
+const VARIABLES: [&str; 5] = [
+    "containers_gpu_discovery",
+    "containers_gpu_slicing",
+    "containers_gpu_container_integration",
+    "containers_gpu_state_management",
+    "gpu_policy",
+];
+
+/// Reads the variables of one host. What is wrong is in the findings; the value
+/// then holds defaults in those places and must not be acted on.
+#[must_use]
+pub fn read(vars: &Vars) -> Loaded<Desired> {
+    let mut problems = Problems::default();
+    for (name, node) in vars {
+        if !name.starts_with("containers_gpu") || VARIABLES.contains(&name.as_str()) {
+            continue;
+        }
+        // Other variables are the user's own; only what looks like ours is wrong.
+        if let Some(near) = crate::error::nearest(name, VARIABLES) {
+            problems.push(
+                Diagnostic::error(format!("unknown variable `{name}`"))
+                    .at(&node.origin)
+                    .hint(format!("did you mean `{near}`?")),
+            );
+        }
+    }
+    let desired = Desired {
+        discovery: discovery::read(vars, &mut problems),
+        slicing: slicing::read(vars.get("containers_gpu_slicing"), &mut problems),
+        integration: state::read_integration(vars, &mut problems),
+        state: state::read_state(vars, &mut problems),
+        policy: state::read_policy(vars, &mut problems),
+    };
+    (desired, problems)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,618 @@
+//! `containers_gpu_slicing`: which cards are sliced, and how.
+//!
+//! Each entry of `gpus` takes what it does not say from the values above it, so
+//! that a `Wanted` is complete wherever it stands. A strategy and a sub-block
+//! that were written at the same level and contradict each other are an error.
+
+use crate::catalog::Technology;
+use crate::error::{Diagnostic, Origin, Problems};
+use crate::facts::Vendor;
+use crate::value::Node;
+
+use super::DeviceRef;
+use super::block::{Block, Located, as_count, wrong_kind};
+
+/// `containers_gpu_slicing`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slicing {
+    /// `enabled`: whether slices are managed at all.
+    pub enabled: Located<bool>,
+    /// What is wanted of each card that no entry of `gpus` matches.
+    pub default: Wanted,
+    /// `gpus`: the first entry that matches a card wins.
+    pub gpus: Vec<GpuEntry>,
+    /// `request`: totals for the host, instead of `mig.profiles`; empty if not given.
+    pub request: Vec<Request>,
+    /// Where the whole stands; absent if nobody wrote it.
+    pub origin: Option<Origin>,
+}
+
+/// An entry of `gpus`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuEntry {
+    /// Which cards.
+    pub select: Match,
+    /// What is wanted of them.
+    pub wanted: Wanted,
+}
+
+/// `match` of an entry: a card must have all that is given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    /// `index`, `pci` and `uuid`, as far as given.
+    pub devices: Vec<Located<DeviceRef>>,
+    /// `model`: a catalog key, or a name that fits several, such as `H100`.
+    pub model: Option<Located<String>>,
+    /// `vendor`.
+    pub vendor: Option<Located<Vendor>>,
+    /// Where it stands.
+    pub origin: Option<Origin>,
+}
+
+/// `strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// `auto`: picked for each card.
+    Auto,
+    /// A named one.
+    Use(Technology),
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Use(technology) => technology.fmt(f),
+        }
+    }
+}
+
+/// What is wanted of one card.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// `strategy`.
+    pub strategy: Located<Choice>,
+    /// `mig`.
+    pub mig: MigWanted,
+    /// `time_slicing`.
+    pub time_slicing: TimeSlicingWanted,
+    /// `sriov`.
+    pub sriov: SriovWanted,
+    /// `vgpu`.
+    pub vgpu: VgpuWanted,
+    /// `level_zero`.
+    pub level_zero: LevelZeroWanted,
+}
+
+/// `mig`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigWanted {
+    /// `enabled`.
+    pub enabled: Located<bool>,
+    /// `profiles`, as written; `profiles()` repeats them.
+    pub listed: Vec<Located<String>>,
+    /// `gpu_instance_count`: how often the list of profiles is made on each card.
+    pub gpu_instance_count: Located<u32>,
+    /// `compute_instance_count`: into how many equal compute instances each GPU
+    /// instance is split.
+    pub compute_instance_count: Located<u32>,
+    /// `mig_parted`: a configuration file of mig-parted to take the layout from.
+    pub mig_parted: Option<MigParted>,
+    /// Where the block stands; absent if nobody wrote it.
+    pub origin: Option<Origin>,
+}
+
+impl MigWanted {
+    /// The profiles of one card: the list, `gpu_instance_count` times.
+    pub fn profiles(&self) -> impl Iterator<Item = &Located<String>> {
+        let times = self.gpu_instance_count.value as usize;
+        std::iter::repeat_n(&self.listed, times).flatten()
+    }
+}
+
+/// `mig.mig_parted`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigParted {
+    /// `file`.
+    pub file: Located<String>,
+    /// `config`: which of the file's configurations.
+    pub config: Located<String>,
+}
+
+/// `time_slicing`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimeSlicingWanted {
+    /// `enabled`.
+    pub enabled: Located<bool>,
+    /// `max_instance_count`: how many containers may share a card (replicas).
+    pub max_instance_count: Located<u32>,
+    /// `slice_duration`.
+    pub slice_duration: Located<SliceDuration>,
+    /// `share_policy`.
+    pub share_policy: Located<SharePolicy>,
+    /// Where the block stands.
+    pub origin: Option<Origin>,
+}
+
+/// `time_slicing.slice_duration`: one of the driver's words, or a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceDuration {
+    /// `default`, `short`, `medium` or `long`: 0 to 3, as `--set-timeslice` takes them.
+    Level(u8),
+    /// A time in microseconds, such as 100000 for `100ms`.
+    Micros(u64),
+}
+
+/// `time_slicing.share_policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharePolicy {
+    /// Everybody gets the same turns.
+    Equal,
+    /// Some get more.
+    Weighted,
+}
+
+/// `sriov`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SriovWanted {
+    /// `enabled`.
+    pub enabled: Located<bool>,
+    /// `vf_count`: virtual functions of each card.
+    pub vf_count: Located<u32>,
+    /// `pf_device`: the only card that is sliced; all that can be if none is given.
+    pub pf_device: Option<Located<DeviceRef>>,
+    /// `vf_devices`: PCI addresses that must be among the virtual functions afterwards.
+    pub vf_devices: Vec<Located<DeviceRef>>,
+    /// `drivers_autoprobe`: whether the kernel binds drivers to new virtual functions at
+    /// once; left alone if not given.
+    pub drivers_autoprobe: Option<Located<bool>>,
+    /// Where the block stands.
+    pub origin: Option<Origin>,
+}
+
+/// `vgpu`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VgpuWanted {
+    /// `enabled`.
+    pub enabled: Located<bool>,
+    /// `profile`.
+    pub profile: Located<String>,
+    /// `license_server`.
+    pub license_server: Located<String>,
+}
+
+/// `level_zero`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LevelZeroWanted {
+    /// `enabled`.
+    pub enabled: Located<bool>,
+    /// `partitions`: affinity masks.
+    pub partitions: Vec<Located<String>>,
+}
+
+/// One line of `request`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Profile name.
+    pub profile: Located<String>,
+    /// How many on the whole host.
+    pub count: u32,
+}
+
+/// More than any card or host has; keeps a slip of the finger from filling memory.
+const MOST_INSTANCES: u32 = 1024;
+
+pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Slicing {
+    let mut block = Block::new("containers_gpu_slicing", node, problems);
+    let origin = block.origin.clone();
+    let enabled = block.flag("enabled", false);
+    let base = Wanted::unsaid();
+    let default = read_wanted(&mut block, &base, enabled.value);
+    let gpus = read_entries(&mut block, &default, enabled.value);
+    let request = read_request(&mut block);
+    if enabled.value {
+        check_request(&mut block, &default, &request);
+    }
+    block.finish();
+    Slicing {
+        enabled,
+        default,
+        gpus,
+        request,
+        origin,
+    }
+}
+
+impl Wanted {
+    /// What an inventory that says nothing wants: the seed's defaults.
+    fn unsaid() -> Self {
+        let mut none = Problems::default();
+        let mut block = Block::new("", None, &mut none);
+        Self {
+            strategy: Located::default_of(Choice::Use(Technology::None)),
+            mig: read_mig(&mut block),
+            time_slicing: read_time_slicing(&mut block),
+            sriov: read_sriov(&mut block),
+            vgpu: read_vgpu(&mut block),
+            level_zero: read_level_zero(&mut block),
+        }
+    }
+}
+
+const STRATEGIES: [(&str, Choice); 11] = [
+    ("none", Choice::Use(Technology::None)),
+    ("mig", Choice::Use(Technology::Mig)),
+    ("time-slicing", Choice::Use(Technology::TimeSlicing)),
+    ("sriov", Choice::Use(Technology::Sriov)),
+    ("vgpu", Choice::Use(Technology::Vgpu)),
+    ("level-zero", Choice::Use(Technology::LevelZero)),
+    ("auto", Choice::Auto),
+    ("mps", Choice::Use(Technology::Mps)),
+    ("partition", Choice::Use(Technology::Partition)),
+    ("rocm", Choice::Use(Technology::Rocm)),
+    ("passthrough", Choice::Use(Technology::Passthrough)),
+];
+
+/// Reads `strategy` and the sub-blocks that stand in `block`; what does not stand
+/// there is taken from `above`.
+fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Wanted {
+    let strategy = block.word("strategy", above.strategy.value, &STRATEGIES);
+    let strategy = if strategy.is_written() {
+        strategy
+    } else {
+        above.strategy.clone()
+    };
+    let mig = read_mig(block);
+    let time_slicing = read_time_slicing(block);
+    let sriov = read_sriov(block);
+    let vgpu = read_vgpu(block);
+    let level_zero = read_level_zero(block);
+    if managed {
+        let switches = [
+            (Technology::Mig, "mig", &mig.enabled),
+            (Technology::TimeSlicing, "time_slicing", &time_slicing.enabled),
+            (Technology::Sriov, "sriov", &sriov.enabled),
+            (Technology::Vgpu, "vgpu", &vgpu.enabled),
+            (Technology::LevelZero, "level_zero", &level_zero.enabled),
+        ];
+        check_switches(block, &strategy, &switches);
+    }
+    Wanted {
+        strategy,
+        mig: if mig.origin.is_some() { mig } else { above.mig.clone() },
+        time_slicing: if time_slicing.origin.is_some() {
+            time_slicing
+        } else {
+            above.time_slicing.clone()
+        },
+        sriov: if sriov.origin.is_some() {
+            sriov
+        } else {
+            above.sriov.clone()
+        },
+        vgpu: if vgpu.enabled.is_written() {
+            vgpu
+        } else {
+            above.vgpu.clone()
+        },
+        level_zero: if level_zero.enabled.is_written() {
+            level_zero
+        } else {
+            above.level_zero.clone()
+        },
+    }
+}
+
+/// A block that is switched against the strategy is an error. With `auto` the
+/// switches say what may be picked, so nothing contradicts it.
+fn check_switches(
+    block: &mut Block<'_, '_>,
+    strategy: &Located<Choice>,
+    switches: &[(Technology, &str, &Located<bool>)],
+) {
+    let Choice::Use(chosen) = strategy.value else {
+        return;
+    };
+    for (technology, name, enabled) in switches {
+        let Some(origin) = &enabled.origin else {
+            continue;
+        };
+        let (message, hint) = if *technology == chosen && !enabled.value {
+            (
+                format!("`strategy: {chosen}` contradicts `{name}.enabled: false`"),
+                format!("set `{name}.enabled: true`, or remove it: the strategy implies it"),
+            )
+        } else if *technology != chosen && enabled.value {
+            let said = if strategy.is_written() {
+                format!("`strategy: {chosen}`")
+            } else {
+                format!("the strategy, which is `{chosen}` where none is given,")
+            };
+            (
+                format!("{said} contradicts `{name}.enabled: true`"),
+                format!("set `strategy: {technology}`, or `{name}.enabled: false`"),
+            )
+        } else {
+            continue;
+        };
+        let mut diagnostic = Diagnostic::error(message).at(origin).hint(hint);
+        if let Some(strategy) = &strategy.origin {
+            diagnostic = diagnostic.related(strategy, "the strategy is chosen here");
+        }
+        block.problems.push(diagnostic);
+    }
+}
+
+fn read_mig(parent: &mut Block<'_, '_>) -> MigWanted {
+    let mut block = parent.child("mig");
+    let origin = block.origin.clone();
+    let wanted = MigWanted {
+        enabled: block.flag("enabled", false),
+        listed: block.texts("profiles").value,
+        gpu_instance_count: block.count("gpu_instance_count", 1, 1, MOST_INSTANCES),
+        compute_instance_count: block.count("compute_instance_count", 1, 1, MOST_INSTANCES),
+        mig_parted: read_mig_parted(&mut block),
+        origin,
+    };
+    block.finish();
+    wanted
+}
+
+fn read_mig_parted(parent: &mut Block<'_, '_>) -> Option<MigParted> {
+    let node = parent.node("mig_parted")?;
+    let path = parent.path_of("mig_parted");
+    let mut block = Block::new(&path, Some(node), parent.problems);
+    let found = MigParted {
+        file: block.text("file", ""),
+        config: block.text("config", ""),
+    };
+    block.finish();
+    parent.problems.push(
+        Diagnostic::error("mig-parted files are not read yet")
+            .at(&node.origin)
+            .hint("list the profiles under `mig.profiles`, one entry an instance"),
+    );
+    Some(found)
+}
+
+fn read_time_slicing(parent: &mut Block<'_, '_>) -> TimeSlicingWanted {
+    let mut block = parent.child("time_slicing");
+    let origin = block.origin.clone();
+    let wanted = TimeSlicingWanted {
+        enabled: block.flag("enabled", false),
+        // One replica is no sharing; the device plugin refuses it.
+        max_instance_count: block.count("max_instance_count", 8, 2, MOST_INSTANCES),
+        slice_duration: read_duration(&mut block),
+        share_policy: block.word(
+            "share_policy",
+            SharePolicy::Equal,
+            &[
+                ("equal", SharePolicy::Equal),
+                ("weighted", SharePolicy::Weighted),
+            ],
+        ),
+        origin,
+    };
+    block.finish();
+    wanted
+}
+
+fn read_duration(block: &mut Block<'_, '_>) -> Located<SliceDuration> {
+    let Some(node) = block.node("slice_duration") else {
+        return Located::default_of(SliceDuration::Micros(100_000));
+    };
+    let value = node.as_str().and_then(parse_duration);
+    if value.is_none() {
+        let path = block.path_of("slice_duration");
+        block.problems.push(wrong_kind(
+            &path,
+            "a time with its unit such as `100ms`, or one of `default`, `short`, `medium`, `long`",
+            node,
+        ));
+    }
+    Located {
+        value: value.unwrap_or(SliceDuration::Level(0)),
+        origin: Some(node.origin.clone()),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<SliceDuration> {
+    let level = ["default", "short", "medium", "long"]
+        .iter()
+        .position(|word| *word == text)
+        .and_then(|level| u8::try_from(level).ok());
+    if let Some(level) = level {
+        return Some(SliceDuration::Level(level));
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let micros = match unit.trim_start() {
+        "us" => number,
+        "ms" => number.checked_mul(1_000)?,
+        "s" => number.checked_mul(1_000_000)?,
+        _ => return None,
+    };
+    (micros > 0).then_some(SliceDuration::Micros(micros))
+}
+
+fn read_sriov(parent: &mut Block<'_, '_>) -> SriovWanted {
+    let mut block = parent.child("sriov");
+    let origin = block.origin.clone();
+    let wanted = SriovWanted {
+        enabled: block.flag("enabled", false),
+        vf_count: block.count("vf_count", 4, 1, 65_535),
+        pf_device: block.device("pf_device"),
+        vf_devices: block.devices("vf_devices").value,
+        drivers_autoprobe: block.flag_if_written("drivers_autoprobe"),
+        origin,
+    };
+    for device in &wanted.vf_devices {
+        if !matches!(device.value, DeviceRef::Pci(_)) {
+            let diagnostic = Diagnostic::error(format!(
+                "a virtual function is named by its PCI address, not by `{}`",
+                device.value
+            ));
+            block.problems.push(device.blame(diagnostic));
+        }
+    }
+    if wanted.vf_devices.len() > wanted.vf_count.value as usize {
+        let diagnostic = Diagnostic::error(format!(
+            "`sriov.vf_devices` names {} virtual functions, but `vf_count` is {}",
+            wanted.vf_devices.len(),
+            wanted.vf_count.value
+        ));
+        block.problems.push(wanted.vf_devices[0].blame(diagnostic));
+    }
+    block.finish();
+    wanted
+}
+
+fn read_vgpu(parent: &mut Block<'_, '_>) -> VgpuWanted {
+    let mut block = parent.child("vgpu");
+    let wanted = VgpuWanted {
+        enabled: block.flag("enabled", false),
+        profile: block.text("profile", ""),
+        license_server: block.text("license_server", ""),
+    };
+    block.finish();
+    wanted
+}
+
+fn read_level_zero(parent: &mut Block<'_, '_>) -> LevelZeroWanted {
+    let mut block = parent.child("level_zero");
+    let wanted = LevelZeroWanted {
+        enabled: block.flag("enabled", false),
+        partitions: block.texts("partitions").value,
+    };
+    block.finish();
+    wanted
+}
+
+fn read_entries(block: &mut Block<'_, '_>, default: &Wanted, managed: bool) -> Vec<GpuEntry> {
+    let Some(node) = block.node("gpus") else {
+        return Vec::new();
+    };
+    let path = block.path_of("gpus");
+    let Some(items) = node.as_seq() else {
+        let diagnostic = wrong_kind(&path, "a list of entries with `match`", node);
+        block.problems.push(diagnostic);
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let mut entry = Block::new(&format!("{path}[{index}]"), Some(item), block.problems);
+        let select = read_match(&mut entry, item);
+        let wanted = read_wanted(&mut entry, default, managed);
+        entry.finish();
+        entries.push(GpuEntry { select, wanted });
+    }
+    entries
+}
+
+fn read_match(parent: &mut Block<'_, '_>, entry: &Node) -> Match {
+    let mut block = parent.child("match");
+    let origin = block.origin.clone().or_else(|| Some(entry.origin.clone()));
+    let devices: Vec<_> = ["index", "pci", "uuid"]
+        .into_iter()
+        .filter_map(|key| {
+            let device = block.device(key)?;
+            let fits = matches!(
+                (key, &device.value),
+                ("index", DeviceRef::Index(_))
+                    | ("pci", DeviceRef::Pci(_))
+                    | ("uuid", DeviceRef::Uuid(_))
+            );
+            if !fits {
+                let diagnostic =
+                    Diagnostic::error(format!("`{}` is no value for `match.{key}`", device.value));
+                block.problems.push(device.blame(diagnostic));
+            }
+            Some(device)
+        })
+        .collect();
+    let model = Some(block.text("model", "")).filter(|model| !model.value.is_empty());
+    let vendor = Some(block.word(
+        "vendor",
+        Vendor::Nvidia,
+        &[
+            ("nvidia", Vendor::Nvidia),
+            ("amd", Vendor::Amd),
+            ("intel", Vendor::Intel),
+        ],
+    ))
+    .filter(Located::is_written);
+    let names_nothing = devices.is_empty() && model.is_none() && vendor.is_none();
+    block.finish();
+    if names_nothing && let Some(origin) = &origin {
+        parent.problems.push(
+            Diagnostic::error("the entry says with no `match` which cards it is for")
+                .at(origin)
+                .hint("give `match: {index: 0}`, or `pci`, `uuid`, `model`, `vendor`"),
+        );
+    }
+    Match {
+        devices,
+        model,
+        vendor,
+        origin,
+    }
+}
+
+fn read_request(block: &mut Block<'_, '_>) -> Vec<Request> {
+    let Some(node) = block.node("request") else {
+        return Vec::new();
+    };
+    let path = block.path_of("request");
+    let Some(map) = node.as_map() else {
+        let diagnostic = wrong_kind(&path, "a mapping of profiles to counts", node);
+        block.problems.push(diagnostic);
+        return Vec::new();
+    };
+    let mut requests = Vec::new();
+    for (profile, entry) in map {
+        let count = as_count(&entry.node).filter(|count| *count <= MOST_INSTANCES);
+        let Some(count) = count else {
+            let wanted = format!("a whole number from 0 to {MOST_INSTANCES}");
+            let diagnostic = wrong_kind(&format!("{path}.{profile}"), &wanted, &entry.node);
+            block.problems.push(diagnostic);
+            continue;
+        };
+        requests.push(Request {
+            profile: Located {
+                value: profile.clone(),
+                origin: Some(entry.key.clone()),
+            },
+            count,
+        });
+    }
+    requests
+}
+
+fn check_request(block: &mut Block<'_, '_>, default: &Wanted, request: &[Request]) {
+    let Some(first) = request.first() else { return };
+    if let Choice::Use(chosen) = default.strategy.value
+        && chosen != Technology::Mig
+    {
+        let diagnostic =
+            Diagnostic::error(format!("`request` contradicts `strategy: {chosen}`"))
+                .hint("totals of MIG profiles need `strategy: mig` (or `auto`)");
+        block.problems.push(first.profile.blame(diagnostic));
+    }
+    if let Some(listed) = default.mig.listed.first() {
+        let mut diagnostic =
+            Diagnostic::error("`request` and `mig.profiles` contradict each other")
+                .hint("give totals for the host, or profiles for each card");
+        if let Some(origin) = &listed.origin {
+            diagnostic = diagnostic.related(origin, "the profiles stand here");
+        }
+        block.problems.push(first.profile.blame(diagnostic));
+    } else if default.mig.gpu_instance_count.is_written()
+        && default.mig.gpu_instance_count.value != 1
+    {
+        let diagnostic =
+            Diagnostic::error("`request` and `mig.gpu_instance_count` contradict each other")
+                .hint("the counts stand in `request` itself");
+        block.problems.push(first.profile.blame(diagnostic));
+    }
+}
