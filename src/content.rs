@@ -272,7 +272,9 @@ fn embedded(folder: Folder) -> Vec<(String, &'static str)> {
 }
 
 fn hidden(name: &str) -> bool {
-    name.rsplit('/').next().is_none_or(|last| last.starts_with('.'))
+    name.rsplit('/')
+        .next()
+        .is_none_or(|last| last.starts_with('.'))
 }
 
 /// The nearest folder at or above `inventory` that has a `playbooks/`. An inventory that is no

@@ -66,7 +66,12 @@ pub enum Verb {
 #[derive(Debug, Args)]
 pub struct HostArgs {
     /// Inventory file, directory or `host,` list; may be given several times
-    #[arg(short = 'i', long = "inventory", value_name = "INVENTORY", required = true)]
+    #[arg(
+        short = 'i',
+        long = "inventory",
+        value_name = "INVENTORY",
+        required = true
+    )]
     pub inventory: Vec<PathBuf>,
     /// Only these hosts: names, groups, globs, `&` and `!`
     #[arg(short = 'l', long, value_name = "PATTERN")]

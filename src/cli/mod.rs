@@ -45,16 +45,29 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            let exit = if usage.use_stderr() { Exit::Usage } else { Exit::Done };
+            let exit = if usage.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             // Help goes to standard output, a wrong usage to standard error.
             let _ = usage.print();
             return exit.code();
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            report::error(&["the runtime could not be started".to_owned(), error.to_string()], None);
+            report::error(
+                &[
+                    "the runtime could not be started".to_owned(),
+                    error.to_string(),
+                ],
+                None,
+            );
             return Exit::Refused.code();
         }
     };
