@@ -216,39 +216,39 @@ impl Content {
     }
 }
 
-/// Writes all shipped files below `target` and returns their paths. A file that is there
-/// already with another content is never overwritten: then nothing is written at all.
+/// What `export` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Files that were written.
+    pub written: Vec<PathBuf>,
+    /// Files that were there already, and were left as they are.
+    pub kept: Vec<PathBuf>,
+}
+
+/// Writes the shipped files below `target`. A file that is there already is never overwritten.
 ///
 /// # Errors
-/// Names each file that is in the way, or the first that could not be written.
-pub fn export(target: &Path) -> Result<Vec<PathBuf>, Problems> {
-    let mut problems = Problems::default();
-    let mut to_write = Vec::new();
+/// Names the first file that could not be written.
+pub fn export(target: &Path) -> Result<Exported, Diagnostic> {
+    let mut done = Exported::default();
     for folder in Folder::ALL {
         for (name, text) in embedded(folder) {
             let path = target.join(folder.name()).join(&name);
-            match fs::read(&path) {
-                Ok(bytes) if bytes == text.as_bytes() => {}
-                Ok(_) => problems.push(
-                    Diagnostic::error(format!("`{}` is there and differs", path.display()))
-                        .hint("move it away, or export to another folder"),
-                ),
-                Err(_) => to_write.push((path, text)),
+            // A dangling link is something that is there, too.
+            if fs::symlink_metadata(&path).is_ok() {
+                done.kept.push(path);
+                continue;
             }
+            let parent = path.parent().unwrap_or(target);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, text))
+                .map_err(|e| {
+                    Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))
+                })?;
+            done.written.push(path);
         }
     }
-    if problems.has_errors() {
-        return Err(problems);
-    }
-    let mut written = Vec::new();
-    for (path, text) in to_write {
-        let folder = path.parent().unwrap_or(target);
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&path, text))
-            .map_err(|e| Diagnostic::error(format!("cannot write `{}`: {e}", path.display())))?;
-        written.push(path);
-    }
-    Ok(written)
+    Ok(done)
 }
 
 /// The embedded files of a folder with their names relative to it. Hidden files only keep a
@@ -422,14 +422,15 @@ mod tests {
     }
 
     #[test]
-    fn export_never_overwrites_and_then_writes_nothing() {
+    fn export_keeps_what_is_there() {
         let folder = project();
         let mine = folder.path().join("vars/intel_gpu_models.yml");
         fs::write(&mine, "mine").expect("a file");
-        let problems = export(folder.path()).expect_err("a file is in the way");
-        assert_eq!(problems.0.len(), 1);
+        let done = export(folder.path()).expect("the folder can be written");
+        assert_eq!(done.kept, [mine.clone()]);
         assert_eq!(fs::read_to_string(&mine).expect("still there"), "mine");
-        assert!(!folder.path().join("vars/nvidia_gpu_models.yml").exists());
+        let other = folder.path().join("vars/nvidia_gpu_models.yml");
+        assert!(done.written.contains(&other) && other.exists());
     }
 
     #[test]

@@ -1,3 +1,4 @@
 //! The tests that look at `deploy` from outside, in one binary: one file an area.
 
+mod catalog;
 mod rooms;
