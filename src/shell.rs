@@ -177,6 +177,72 @@ pub fn quote(word: &str) -> String {
     quoted
 }
 
+/// A path pattern for POSIX `sh`: `*`, `?` and `[…]` keep their meaning, all
+/// else is quoted. A bracket without end, or with more in it than letters,
+/// digits, `-`, `_`, `.` and a leading `!` or `^`, is taken literally.
+#[must_use]
+pub fn pattern(text: &str) -> String {
+    let mut done = String::with_capacity(text.len() + 8);
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (special, length) = match c {
+            '*' | '?' => (Some(c.to_string()), 1),
+            '[' => match bracket(rest) {
+                Some((class, length)) => (Some(class), length),
+                None => (None, 1),
+            },
+            _ => (None, c.len_utf8()),
+        };
+        match special {
+            Some(special) => {
+                if !literal.is_empty() {
+                    done.push_str(&quote(&std::mem::take(&mut literal)));
+                }
+                done.push_str(&special);
+            }
+            None => literal.push_str(&rest[..length]),
+        }
+        rest = &rest[length..];
+    }
+    if !literal.is_empty() || done.is_empty() {
+        done.push_str(&quote(&literal));
+    }
+    done
+}
+
+/// A bracket expression at the start of `text`, and its length.
+fn bracket(text: &str) -> Option<(String, usize)> {
+    let end = text.find(']')?;
+    let inner = &text[1..end];
+    let (not, class) = match inner.strip_prefix(['!', '^']) {
+        Some(class) => ("!", class),
+        None => ("", inner),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if class.is_empty() || !class.chars().all(plain) {
+        return None;
+    }
+    Some((format!("[{not}{class}]"), end + 1))
+}
+
+/// A command's argument quoted for a login shell that may not be POSIX: fish
+/// gives a backslash between single quotes a meaning, so it stands outside.
+#[must_use]
+pub fn quote_for_login(word: &str) -> String {
+    let parts: Vec<String> = word
+        .split('\\')
+        .map(|part| match part {
+            "" => String::new(),
+            part => format!("'{}'", part.replace('\0', "").replace('\'', "'\"'\"'")),
+        })
+        .collect();
+    match parts.join("\\\\") {
+        quoted if quoted.is_empty() => "''".to_owned(),
+        quoted => quoted,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +252,20 @@ mod tests {
         let command = Command::new("cp").path("/etc/a b").run_path("payload/1");
         assert_eq!(command.to_sh(), r#"cp "$R"'/etc/a b' "$RUN"/payload/1"#);
         assert_eq!(command.display(), "cp '/etc/a b' payload/1");
+    }
+
+    #[test]
+    fn a_pattern_keeps_its_wildcards_and_nothing_else() {
+        assert_eq!(pattern("/sys/a b/*/x[0-9]?"), "'/sys/a b/'*/x[0-9]?");
+        assert_eq!(pattern("/a[$(x)]"), "'/a[$(x)]'");
+        assert_eq!(pattern("/a[^b]"), "/a[!b]");
+        assert_eq!(pattern(""), "''");
+    }
+
+    #[test]
+    fn no_backslash_stands_between_quotes_for_a_login_shell() {
+        assert_eq!(quote_for_login(r"a\nb's"), r#"'a'\\'nb'"'"'s'"#);
+        assert_eq!(quote_for_login(""), "''");
     }
 
     #[test]

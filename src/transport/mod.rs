@@ -5,6 +5,15 @@
 //! one connection and one long-lived `sh` a host. This room knows how to reach
 //! a host and nothing of GPUs, plans or files' meaning.
 
+mod frames;
+pub mod local;
+#[cfg(test)]
+mod loop_tests;
+mod shell_session;
+mod wire;
+
+pub use wire::{REMEMBERED, remember};
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -259,4 +268,18 @@ pub trait Session: Probe {
 
     /// Ends the connection in an orderly way.
     fn close(self: Box<Self>) -> Boxed<'static, ()>;
+}
+
+/// A host whose shell runs our loop, and what it answered to the first batch.
+pub struct Connected {
+    /// For everything that follows.
+    pub session: Box<dyn Session>,
+    /// The replies to the first reads, in their order.
+    pub first: Vec<Reply>,
+}
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connected").field("first", &self.first).finish_non_exhaustive()
+    }
 }
