@@ -1,7 +1,26 @@
 //! Before and after as people read them: data for `report`, no colours, no printing.
+//!
+//! One block a step: a unified diff of a file, a MIG layout drawn twice, a setting's
+//! two values. Hosts whose blocks are equal make one group. All text is escaped
+//! here, because files hold whatever somebody put into them.
 
-use crate::step::{Class, StepId};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use similar::{Algorithm, ChangeTag, TextDiff};
+
+use crate::catalog::draw;
+use crate::facts::MigMode;
+use crate::plan::HostPlan;
+use crate::step::{Change, Class, PathLook, Step, StepId};
 use crate::value::HostName;
+
+/// Columns that a drawn layout takes; with the indent of a plan it fits 80.
+const DRAWING_WIDTH: usize = 66;
+/// Most lines of one file's diff that are shown.
+const MOST_LINES: usize = 400;
+/// Longest line of a diff, in characters.
+const LONGEST_LINE: usize = 500;
 
 /// What one step changes, ready to be shown. All text is already printable:
 /// control characters are escaped.
@@ -58,38 +77,386 @@ pub struct Group {
 /// The plans as blocks, with the hosts whose plans look the same together, in the
 /// order of their first host.
 #[must_use]
-pub fn group(plans: &[(HostName, &crate::plan::HostPlan)]) -> Vec<Group> {
+pub fn group(plans: &[(HostName, &HostPlan)]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut places: HashMap<(Vec<Block>, Vec<String>, Vec<String>), usize> = HashMap::new();
     for (host, plan) in plans {
-        let blocks = blocks(plan);
-        let same = groups.iter_mut().find(|group| {
-            group.blocks == blocks
-                && group.notes == plan.notes
-                && group.overridden == plan.overridden
-        });
-        match same {
-            Some(group) => group.hosts.push(host.clone()),
-            None => groups.push(Group {
-                hosts: vec![host.clone()],
-                blocks,
-                notes: plan.notes.clone(),
-                overridden: plan.overridden.clone(),
-            }),
+        let look = (blocks(plan), plan.notes.clone(), plan.overridden.clone());
+        if let Some(place) = places.get(&look) {
+            groups[*place].hosts.push(host.clone());
+            continue;
         }
+        groups.push(Group {
+            hosts: vec![host.clone()],
+            blocks: look.0.clone(),
+            notes: look.1.clone(),
+            overridden: look.2.clone(),
+        });
+        places.insert(look, groups.len() - 1);
     }
     groups
 }
 
 /// What each step of a plan changes.
 #[must_use]
-pub fn blocks(plan: &crate::plan::HostPlan) -> Vec<Block> {
-    plan.steps
-        .iter()
-        .map(|step| Block {
-            id: step.id.clone(),
-            title: step.title.clone(),
-            class: step.class,
-            lines: Vec::new(),
+pub fn blocks(plan: &HostPlan) -> Vec<Block> {
+    plan.steps.iter().map(block).collect()
+}
+
+fn block(step: &Step) -> Block {
+    Block {
+        id: step.id.clone(),
+        title: line_text(&step.title),
+        class: step.class,
+        lines: lines(&step.change),
+    }
+}
+
+fn lines(change: &Change) -> Vec<Line> {
+    match change {
+        Change::Path {
+            path,
+            before,
+            after,
+        } => path_lines(path, before, after),
+        Change::MigMode { gpu, before, after } => vec![
+            Line::new(LineKind::Info, gpu),
+            Line::new(
+                LineKind::Removed,
+                format!("- MIG mode {}", mode_word(*before)),
+            ),
+            Line::new(LineKind::Added, format!("+ MIG mode {}", mode_word(*after))),
+        ],
+        Change::MigLayout {
+            gpu,
+            grid,
+            before,
+            after,
+        } => {
+            let mut lines = vec![Line::new(LineKind::Info, gpu)];
+            lines.extend(drawing(LineKind::Removed, "before", *grid, before));
+            lines.extend(drawing(LineKind::Added, "after", *grid, after));
+            lines
+        }
+        Change::Setting {
+            subject,
+            name,
+            before,
+            after,
+        } => vec![
+            Line::new(LineKind::Info, subject),
+            Line::new(LineKind::Removed, format!("- {name}: {before}")),
+            Line::new(LineKind::Added, format!("+ {name}: {after}")),
+        ],
+        Change::Action { .. } | Change::Check { .. } => Vec::new(),
+    }
+}
+
+fn drawing(kind: LineKind, word: &str, grid: u32, slices: &[crate::step::Slice]) -> Vec<Line> {
+    draw::bar(grid, slices, DRAWING_WIDTH)
+        .lines()
+        .enumerate()
+        .map(|(number, row)| {
+            let label = if number == 0 { word } else { "" };
+            Line::new(kind, format!("{label:<7}{row}"))
         })
         .collect()
+}
+
+fn mode_word(mode: MigMode) -> &'static str {
+    match mode {
+        MigMode::Enabled => "enabled",
+        MigMode::Disabled => "disabled",
+    }
+}
+
+fn path_lines(path: &str, before: &PathLook, after: &PathLook) -> Vec<Line> {
+    let mut lines = vec![
+        Line::new(LineKind::Heading, format!("--- {}", heading(path, before))),
+        Line::new(LineKind::Heading, format!("+++ {}", heading(path, after))),
+    ];
+    lines.extend(content_lines(before, after));
+    lines
+}
+
+fn heading(path: &str, look: &PathLook) -> String {
+    match look {
+        PathLook::Absent => "/dev/null".to_owned(),
+        PathLook::File {
+            mode, owner, group, ..
+        } => format!("{path}  {mode:04o} {owner} {group}"),
+        PathLook::Directory { mode, owner, group } => {
+            format!("{path}/  {mode:04o} {owner} {group}")
+        }
+        PathLook::Link { target } => format!("{path} -> {target}"),
+    }
+}
+
+fn content_lines(before: &PathLook, after: &PathLook) -> Vec<Line> {
+    let (old, new) = (content(before), content(after));
+    let (old, new) = match (old, new) {
+        (Content::None, Content::None) => return Vec::new(),
+        (Content::Text(old), Content::Text(new)) => (old, new),
+        (Content::Text(old), Content::None) => (old, ""),
+        (Content::None, Content::Text(new)) => ("", new),
+        (old, new) => {
+            if old.hash() == new.hash() {
+                return Vec::new();
+            }
+            let mut lines = Vec::new();
+            lines.extend(
+                old.summary()
+                    .map(|text| Line::new(LineKind::Removed, format!("- {text}"))),
+            );
+            lines.extend(
+                new.summary()
+                    .map(|text| Line::new(LineKind::Added, format!("+ {text}"))),
+            );
+            return lines;
+        }
+    };
+    unified(old, new)
+}
+
+/// What of a path's content can be shown.
+enum Content<'a> {
+    /// It has none.
+    None,
+    Text(&'a str),
+    /// Binary, too large or secret: hash and size only.
+    Hidden {
+        sha256: &'a str,
+        size: u64,
+    },
+}
+
+impl Content<'_> {
+    fn hash(&self) -> Option<&str> {
+        match self {
+            Content::Hidden { sha256, .. } => Some(sha256),
+            Content::None | Content::Text(_) => None,
+        }
+    }
+
+    fn summary(&self) -> Option<String> {
+        match self {
+            Content::None => None,
+            Content::Text(text) => Some(format!("{} bytes of text", text.len())),
+            Content::Hidden { sha256, size } => {
+                let short = sha256.get(..12).unwrap_or(sha256);
+                Some(format!("{size} bytes that are not shown, sha256 {short}…"))
+            }
+        }
+    }
+}
+
+fn content(look: &PathLook) -> Content<'_> {
+    match look {
+        PathLook::File {
+            text: Some(text), ..
+        } => Content::Text(text),
+        PathLook::File { sha256, size, .. } => Content::Hidden {
+            sha256,
+            size: *size,
+        },
+        PathLook::Absent | PathLook::Directory { .. } | PathLook::Link { .. } => Content::None,
+    }
+}
+
+fn unified(old: &str, new: &str) -> Vec<Line> {
+    let diff = TextDiff::configure()
+        .algorithm(Algorithm::Myers)
+        // A pathological pair of files gets a coarser diff, not a slow one.
+        .timeout(Duration::from_millis(500))
+        .diff_lines(old, new);
+    let mut lines = Vec::new();
+    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
+        lines.push(Line::new(LineKind::Heading, hunk.header().to_string()));
+        for change in hunk.iter_changes() {
+            let (kind, sign) = match change.tag() {
+                ChangeTag::Equal => (LineKind::Context, ' '),
+                ChangeTag::Delete => (LineKind::Removed, '-'),
+                ChangeTag::Insert => (LineKind::Added, '+'),
+            };
+            let text = change.value();
+            lines.push(Line::new(
+                kind,
+                format!("{sign}{}", text.trim_end_matches('\n')),
+            ));
+            if change.missing_newline() {
+                lines.push(Line::new(LineKind::Info, "\\ No newline at end of file"));
+            }
+        }
+    }
+    if lines.len() > MOST_LINES {
+        let more = lines.len() - MOST_LINES;
+        lines.truncate(MOST_LINES);
+        lines.push(Line::new(LineKind::Info, format!("… {more} lines more")));
+    }
+    lines
+}
+
+impl Line {
+    fn new(kind: LineKind, text: impl AsRef<str>) -> Self {
+        Self {
+            kind,
+            text: line_text(text.as_ref()),
+        }
+    }
+}
+
+/// One line of text from anywhere, made safe to show: control characters and
+/// those that reorder or hide text are written out, and it is cut if it is long.
+fn line_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (count, c) in text.chars().enumerate() {
+        if count == LONGEST_LINE {
+            out.push('…');
+            break;
+        }
+        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if c == '\t' {
+            out.push(c);
+        } else if c.is_control() || hidden {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Placement;
+    use crate::shell::Script;
+    use crate::step::Slice;
+
+    fn plan(change: Change) -> HostPlan {
+        HostPlan {
+            steps: vec![Step {
+                id: StepId("x".into()),
+                task: "t".into(),
+                title: "do it".into(),
+                class: Class::Safe,
+                change,
+                check: Script::default(),
+                snapshot: Script::default(),
+                apply: Script::default(),
+                verify: Script::default(),
+                undo: Script::default(),
+                payload: Vec::new(),
+                timeout_s: 1,
+            }],
+            ..HostPlan::default()
+        }
+    }
+
+    fn file(text: Option<&str>, mode: u32, sha256: &str) -> PathLook {
+        PathLook::File {
+            mode,
+            owner: "root".into(),
+            group: "root".into(),
+            sha256: sha256.into(),
+            size: 5,
+            text: text.map(str::to_owned),
+        }
+    }
+
+    fn shown(change: Change) -> String {
+        let blocks = blocks(&plan(change));
+        let lines: Vec<&str> = blocks[0]
+            .lines
+            .iter()
+            .map(|line| line.text.as_str())
+            .collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_changed_file_is_a_unified_diff_with_mode_and_owner() {
+        let text = shown(Change::Path {
+            path: "/etc/a".into(),
+            before: file(Some("a\nb\nc\n"), 0o600, "1"),
+            after: file(Some("a\nB\nc"), 0o644, "2"),
+        });
+        insta::assert_snapshot!(text, @r"
+        --- /etc/a  0600 root root
+        +++ /etc/a  0644 root root
+        @@ -1,3 +1,3 @@
+         a
+        -b
+        -c
+        +B
+        +c
+        \ No newline at end of file
+        ");
+    }
+
+    #[test]
+    fn a_file_that_is_not_text_shows_hash_and_size_only() {
+        let text = shown(Change::Path {
+            path: "/etc/a".into(),
+            before: PathLook::Absent,
+            after: file(None, 0o644, "0123456789abcdef"),
+        });
+        insta::assert_snapshot!(text, @r"
+        --- /dev/null
+        +++ /etc/a  0644 root root
+        + 5 bytes that are not shown, sha256 0123456789ab…
+        ");
+    }
+
+    #[test]
+    fn escapes_in_a_file_are_written_out() {
+        let text = shown(Change::Path {
+            path: "/etc/a".into(),
+            before: PathLook::Absent,
+            after: file(Some("x\u{1b}[2J\u{202e}\r\n"), 0o644, "1"),
+        });
+        assert!(text.contains(r"+x\u{1b}[2J\u{202e}\r"), "{text}");
+    }
+
+    #[test]
+    fn a_layout_is_drawn_before_and_after() {
+        let slice = |start, size, profile: &str| Slice {
+            placement: Placement { start, size },
+            profile: profile.into(),
+            compute: vec![profile.into()],
+        };
+        let text = shown(Change::MigLayout {
+            gpu: "GPU 0".into(),
+            grid: 8,
+            before: vec![slice(0, 8, "7g.80gb")],
+            after: vec![
+                slice(0, 4, "3g.40gb"),
+                slice(4, 2, "2g.20gb"),
+                slice(6, 1, "1g.10gb"),
+            ],
+        });
+        insta::assert_snapshot!(text, @r"
+        GPU 0
+        before │7g.80gb                                                        │
+        after  │3g.40gb                        │2g.20gb        │1g.10gb│·······│
+        ");
+    }
+
+    #[test]
+    fn hosts_with_the_same_changes_make_one_group() {
+        let one = plan(Change::Action { what: "x".into() });
+        let mut other = one.clone();
+        other.steps[0].title = "do something else".into();
+        let plans = [
+            (HostName::from("a"), &one),
+            (HostName::from("b"), &other),
+            (HostName::from("c"), &one),
+        ];
+        let groups = group(&plans);
+        let names: Vec<Vec<&str>> = groups
+            .iter()
+            .map(|group| group.hosts.iter().map(HostName::as_str).collect())
+            .collect();
+        assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+    }
 }

@@ -43,8 +43,14 @@ fn every_published_mig_geometry_is_in_the_catalog_as_published() {
         }
         let mig = model.mig.as_ref().expect(key);
         let as_u64 = |n: Option<u32>| n.map(u64::from);
-        assert_eq!(as_u64(mig.memory_slices), product["total_memory_slices"].as_u64());
-        assert_eq!(u64::from(mig.compute_slices), product["total_compute_slices"]);
+        assert_eq!(
+            as_u64(mig.memory_slices),
+            product["total_memory_slices"].as_u64()
+        );
+        assert_eq!(
+            u64::from(mig.compute_slices),
+            product["total_compute_slices"]
+        );
         let published = product["profiles"].as_array().expect("profiles");
         assert_eq!(mig.profiles.len(), published.len(), "{key}");
         for (spec, row) in mig.profiles.iter().zip(published) {

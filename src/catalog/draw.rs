@@ -208,7 +208,10 @@ pub fn details(model: &Model, width: usize) -> String {
             Some(grid) => format!("{grid} memory slices"),
             None => "placements not published".to_owned(),
         };
-        line("MIG", &format!("{} compute slices, {grid}", mig.compute_slices));
+        line(
+            "MIG",
+            &format!("{} compute slices, {grid}", mig.compute_slices),
+        );
         text.push('\n');
         text.push_str(&profiles(&mig.profiles, mig.memory_slices, width));
     }
@@ -358,7 +361,12 @@ mod tests {
             bar(8, &slices, 80),
             "│1g.10gb │1g.10gb │1g.10gb │1g.10gb │1g.10gb │1g.10gb │1g.10gb │········│"
         );
-        assert_eq!(bar(8, &slices, 40), "│1g  │1g  │1g  │1g  │1g  │1g  │1g  │····│".replace("  ", " ").replace("····", "···"));
+        assert_eq!(
+            bar(8, &slices, 40),
+            "│1g  │1g  │1g  │1g  │1g  │1g  │1g  │····│"
+                .replace("  ", " ")
+                .replace("····", "···")
+        );
         let long: Vec<Slice> = (0..2).map(|at| slice("1g.10gb+me", at, 1)).collect();
         assert!(bar(8, &long, 80).starts_with("│1g.10+me│1g.10+me│·"));
     }

@@ -74,7 +74,10 @@ impl<'a, 'p> Fields<'a, 'p> {
 
     pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
         let nodes = self.optional_list(key);
-        nodes.iter().filter_map(|node| self.text(key, node)).collect()
+        nodes
+            .iter()
+            .filter_map(|node| self.text(key, node))
+            .collect()
     }
 
     pub(super) fn optional_number(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {

@@ -141,8 +141,10 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
             && !technologies.contains(&technology)
         {
             problems.push(
-                Diagnostic::error(format!("`{key}` stands here, but `{technology}` is not in `technologies`"))
-                    .at(&node.origin),
+                Diagnostic::error(format!(
+                    "`{key}` stands here, but `{technology}` is not in `technologies`"
+                ))
+                .at(&node.origin),
             );
         }
     };
@@ -175,9 +177,11 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         )
     {
         problems.push(
-            Diagnostic::error("a model with `mig` needs `architecture: ampere`, `hopper` or `blackwell`")
-                .at(&at.origin)
-                .hint("it decides how the MIG mode is changed"),
+            Diagnostic::error(
+                "a model with `mig` needs `architecture: ampere`, `hopper` or `blackwell`",
+            )
+            .at(&at.origin)
+            .hint("it decides how the MIG mode is changed"),
         );
     }
     if let (Some(most), Some(counts)) = (max_vfs, field(node, "vf_counts"))
@@ -287,10 +291,13 @@ fn partition_model(node: &Node, problems: &mut Problems) -> Option<PartitionMode
     };
     fields.finish(&["compute", "memory", "combinations"]);
     for combination in &partitions.combinations {
-        let known = combination.split_once('/').is_some_and(|(compute, memory)| {
-            partitions.compute.iter().any(|c| c == compute)
-                && (partitions.memory.is_empty() || partitions.memory.iter().any(|m| m == memory))
-        });
+        let known = combination
+            .split_once('/')
+            .is_some_and(|(compute, memory)| {
+                partitions.compute.iter().any(|c| c == compute)
+                    && (partitions.memory.is_empty()
+                        || partitions.memory.iter().any(|m| m == memory))
+            });
         if !known {
             problems.push(
                 Diagnostic::error(format!(
@@ -419,7 +426,10 @@ fn profile(node: &Node, card: &Card, problems: &mut Problems) -> Option<ProfileS
             }
             let sorted: BTreeSet<u32> = starts.iter().copied().collect();
             if !sorted.iter().eq(starts.iter()) {
-                wrong("starts", "write each start once, in rising order".to_owned());
+                wrong(
+                    "starts",
+                    "write each start once, in rising order".to_owned(),
+                );
             }
             let fit = disjoint(&sorted, size).min(card.compute / compute.max(1));
             if max > fit && fit > 0 {

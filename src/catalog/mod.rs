@@ -15,9 +15,7 @@ use crate::content::{Content, Folder};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::Vendor;
 
-pub use model::{
-    Architecture, DeviceId, MigModel, Model, PartitionModel, ProfileSpec, Technology,
-};
+pub use model::{Architecture, DeviceId, MigModel, Model, PartitionModel, ProfileSpec, Technology};
 
 /// How the names of models files end; a project may add its own beside the shipped ones.
 const MODELS_FILE: &str = "_gpu_models.yml";

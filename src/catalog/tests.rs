@@ -48,36 +48,107 @@ fn a_small_file_is_read() {
 fn each_mistake_is_named_where_it_stands() {
     // What is replaced, by what, and what must be said, at which line and column.
     let cases = [
-        ("architecture:", "architcture:", "x.yml:5:5: unknown key `architcture` in a model (did you mean `architecture`?)"),
+        (
+            "architecture:",
+            "architcture:",
+            "x.yml:5:5: unknown key `architcture` in a model (did you mean `architecture`?)",
+        ),
         ("ampere", "amper", "x.yml:5:19: `architecture` is `amper`"),
-        ("0x20b7", "2230", "x.yml:6:27: a PCI id is four hexadecimal digits"),
+        (
+            "0x20b7",
+            "2230",
+            "x.yml:6:27: a PCI id is four hexadecimal digits",
+        ),
         ("0x20b7", "0x20b7f", "a PCI id is four hexadecimal digits"),
-        ("[mig, none]", "[mgi, none]", "x.yml:7:20: unknown technology `mgi` (did you mean `mig`?)"),
+        (
+            "[mig, none]",
+            "[mgi, none]",
+            "x.yml:7:20: unknown technology `mgi` (did you mean `mig`?)",
+        ),
         ("[mig, none]", "[mig, mig]", "`mig` stands here twice"),
-        ("[mig, none]", "[none]", "`mig` stands here, but `mig` is not in `technologies`"),
+        (
+            "[mig, none]",
+            "[none]",
+            "`mig` stands here, but `mig` is not in `technologies`",
+        ),
         ("[mig, none]", "[]", "`technologies` must not be empty"),
-        ("[mig, none]", "[mig, partition]", "a model with `partition` needs `partitions`"),
-        ("ampere", "ada", "a model with `mig` needs `architecture: ampere`"),
-        ("max: 4", "max: 5", "x.yml:12:76: profile `1g.6gb`: 5 do not fit: there is room for 4"),
+        (
+            "[mig, none]",
+            "[mig, partition]",
+            "a model with `partition` needs `partitions`",
+        ),
+        (
+            "ampere",
+            "ada",
+            "a model with `mig` needs `architecture: ampere`",
+        ),
+        (
+            "max: 4",
+            "max: 5",
+            "x.yml:12:76: profile `1g.6gb`: 5 do not fit: there is room for 4",
+        ),
         ("max: 2", "max: 3", "3 do not fit: there is room for 2"),
-        ("starts: [0, 2]", "starts: [0, 3]", "2 slices from 3 on leave the grid of 4"),
-        ("starts: [0, 2]", "starts: [2, 0]", "write each start once, in rising order"),
+        (
+            "starts: [0, 2]",
+            "starts: [0, 3]",
+            "2 slices from 3 on leave the grid of 4",
+        ),
+        (
+            "starts: [0, 2]",
+            "starts: [2, 0]",
+            "write each start once, in rising order",
+        ),
         ("starts: [0, 2]", "starts: []", "`starts` is missing"),
         ("id: 5", "id: 14", "profile `1g.6gb` has the same id"),
-        ("name: 2g.12gb", "name: 1g.6gb", "profile `1g.6gb` stands here twice"),
-        ("name: 2g.12gb", "name: 3g.12gb", "the name says 3 compute slices, this says 2"),
-        ("name: 2g.12gb", "name: half", "a profile's name has the form"),
-        ("compute_slices: 4", "compute_slices: 1", "profile `2g.12gb`: the card has only 1"),
-        ("      memory_slices: 4\n", "", "`memory_slices` are not given"),
-        ("id: 5", "id: five", "`id` must be an integer, this is a string"),
-        ("id: 5", "id: -5", "`id` is -5, but must lie between 0 and 1023"),
-        ("vendor: nvidia", "vendor: nvida", "x.yml:1:9: `vendor` is `nvida`, but must be one of nvidia, amd, intel (did you mean `nvidia`?)"),
+        (
+            "name: 2g.12gb",
+            "name: 1g.6gb",
+            "profile `1g.6gb` stands here twice",
+        ),
+        (
+            "name: 2g.12gb",
+            "name: 3g.12gb",
+            "the name says 3 compute slices, this says 2",
+        ),
+        (
+            "name: 2g.12gb",
+            "name: half",
+            "a profile's name has the form",
+        ),
+        (
+            "compute_slices: 4",
+            "compute_slices: 1",
+            "profile `2g.12gb`: the card has only 1",
+        ),
+        (
+            "      memory_slices: 4\n",
+            "",
+            "`memory_slices` are not given",
+        ),
+        (
+            "id: 5",
+            "id: five",
+            "`id` must be an integer, this is a string",
+        ),
+        (
+            "id: 5",
+            "id: -5",
+            "`id` is -5, but must lie between 0 and 1023",
+        ),
+        (
+            "vendor: nvidia",
+            "vendor: nvida",
+            "x.yml:1:9: `vendor` is `nvida`, but must be one of nvidia, amd, intel (did you mean `nvidia`?)",
+        ),
         ("    name: NVIDIA A30\n", "", "a model needs `name`"),
     ];
     for (right, wrong, expected) in cases {
         assert!(ONE.contains(right), "{right}");
         let said = read(&ONE.replacen(right, wrong, 1)).expect_err(wrong);
-        assert!(said.contains(expected), "{wrong}:\n{said}\nexpected:\n{expected}");
+        assert!(
+            said.contains(expected),
+            "{wrong}:\n{said}\nexpected:\n{expected}"
+        );
     }
 }
 
@@ -101,7 +172,10 @@ fn two_models_cannot_share_an_id_or_a_key() {
     let (content, _) = Content::find(Some(folder.path()), &[]);
     let problems = Catalog::load(&content).expect_err("both are taken");
     let said = problems.to_string();
-    assert!(said.contains("PCI device id 0x20b7 is given twice"), "{said}");
+    assert!(
+        said.contains("PCI device id 0x20b7 is given twice"),
+        "{said}"
+    );
     assert!(said.contains("there are two models"), "{said}");
     assert!(problems.0.iter().all(|d| d.related.len() == 1));
 }
@@ -125,7 +199,11 @@ fn a_project_adds_a_model_with_a_file_of_its_own() {
 fn models_are_found_by_what_people_call_them() {
     let catalog = shipped();
     let keys = |text: &str| -> Vec<String> {
-        catalog.by_name(text).iter().map(|m| m.key.clone()).collect()
+        catalog
+            .by_name(text)
+            .iter()
+            .map(|m| m.key.clone())
+            .collect()
     };
     assert_eq!(keys("H100-80GB"), ["H100-80GB"]);
     assert_eq!(keys("h100-80gb"), ["H100-80GB"]);

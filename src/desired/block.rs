@@ -204,7 +204,9 @@ impl<'v, 'p> Block<'v, 'p> {
                     }
                 }
             }
-            None => self.problems.push(wrong_kind(&path, "a list of strings", node)),
+            None => self
+                .problems
+                .push(wrong_kind(&path, "a list of strings", node)),
         }
         Located::written(texts, node)
     }

@@ -19,8 +19,8 @@ use crate::value::{Loaded, Vars};
 pub use block::Located;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use slicing::{
-    Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
-    LevelZeroWanted, SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
+    Choice, GpuEntry, LevelZeroWanted, Match, MigParted, MigWanted, Request, SharePolicy,
+    SliceDuration, Slicing, SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
 };
 pub use state::{
     ApplyStrategy, ContainerRuntime, DevicePlugin, GpuPolicy, Integration, ResourceLimits,

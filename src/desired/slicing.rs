@@ -270,7 +270,11 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     if managed {
         let switches = [
             (Technology::Mig, "mig", &mig.enabled),
-            (Technology::TimeSlicing, "time_slicing", &time_slicing.enabled),
+            (
+                Technology::TimeSlicing,
+                "time_slicing",
+                &time_slicing.enabled,
+            ),
             (Technology::Sriov, "sriov", &sriov.enabled),
             (Technology::Vgpu, "vgpu", &vgpu.enabled),
             (Technology::LevelZero, "level_zero", &level_zero.enabled),
@@ -279,7 +283,11 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     }
     Wanted {
         strategy,
-        mig: if mig.origin.is_some() { mig } else { above.mig.clone() },
+        mig: if mig.origin.is_some() {
+            mig
+        } else {
+            above.mig.clone()
+        },
         time_slicing: if time_slicing.origin.is_some() {
             time_slicing
         } else {
@@ -594,9 +602,8 @@ fn check_request(block: &mut Block<'_, '_>, default: &Wanted, request: &[Request
     if let Choice::Use(chosen) = default.strategy.value
         && chosen != Technology::Mig
     {
-        let diagnostic =
-            Diagnostic::error(format!("`request` contradicts `strategy: {chosen}`"))
-                .hint("totals of MIG profiles need `strategy: mig` (or `auto`)");
+        let diagnostic = Diagnostic::error(format!("`request` contradicts `strategy: {chosen}`"))
+            .hint("totals of MIG profiles need `strategy: mig` (or `auto`)");
         block.problems.push(first.profile.blame(diagnostic));
     }
     if let Some(listed) = default.mig.listed.first() {

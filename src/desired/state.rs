@@ -92,7 +92,10 @@ pub(super) fn read_integration(vars: &Vars, problems: &mut Problems) -> Integrat
     let runtime = block.word(
         "runtime",
         ContainerRuntime::Crun,
-        &[("crun", ContainerRuntime::Crun), ("runc", ContainerRuntime::Runc)],
+        &[
+            ("crun", ContainerRuntime::Crun),
+            ("runc", ContainerRuntime::Runc),
+        ],
     );
     let device_plugin = block.word(
         "device_plugin",
@@ -180,9 +183,11 @@ fn command(block: &mut Block<'_, '_>, key: &'static str) -> Located<Vec<String>>
     };
     if words.is_none() {
         let path = block.path_of(key);
-        block
-            .problems
-            .push(wrong_kind(&path, "a command: a string or a list of strings", node));
+        block.problems.push(wrong_kind(
+            &path,
+            "a command: a string or a list of strings",
+            node,
+        ));
     }
     Located {
         value: words.unwrap_or_default(),
@@ -193,16 +198,14 @@ fn command(block: &mut Block<'_, '_>, key: &'static str) -> Located<Vec<String>>
 pub(super) fn read_policy(vars: &Vars, problems: &mut Problems) -> Located<GpuPolicy> {
     // A block without name over all variables, of which only this one is asked
     // for; `finish` is not called, the rest is not ours.
-    let map = vars
-        .get("gpu_policy")
-        .map(|node| {
-            let entry = crate::value::Entry {
-                key: node.origin.clone(),
-                node: node.clone(),
-            };
-            let map = crate::value::Map::from([("gpu_policy".to_owned(), entry)]);
-            Node::new(Value::Map(map), node.origin.clone())
-        });
+    let map = vars.get("gpu_policy").map(|node| {
+        let entry = crate::value::Entry {
+            key: node.origin.clone(),
+            node: node.clone(),
+        };
+        let map = crate::value::Map::from([("gpu_policy".to_owned(), entry)]);
+        Node::new(Value::Map(map), node.origin.clone())
+    });
     let mut block = Block::new("", map.as_ref(), problems);
     block.word(
         "gpu_policy",

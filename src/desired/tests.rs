@@ -137,7 +137,10 @@ fn a_block_switched_against_the_strategy_is_a_contradiction() {
         ]
     );
     let unsaid = slicing_messages(serde_json::json!({"enabled": true, "mig": {"enabled": true}}));
-    assert!(unsaid[0].contains("which is `none` where none is given"), "{unsaid:?}");
+    assert!(
+        unsaid[0].contains("which is `none` where none is given"),
+        "{unsaid:?}"
+    );
     // Not managed, and `auto`: nothing contradicts.
     let off = serde_json::json!({"enabled": false, "strategy": "none", "mig": {"enabled": true}});
     assert_eq!(slicing_messages(off), [""; 0]);
@@ -152,11 +155,17 @@ fn request_contradicts_profiles_and_other_strategies() {
         "enabled": true, "strategy": "mig", "mig": {"profiles": ["1g.5gb"]}, "request": {"1g.5gb": 3},
     }));
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("`request` and `mig.profiles` contradict"), "{found:?}");
+    assert!(
+        found[0].starts_with("`request` and `mig.profiles` contradict"),
+        "{found:?}"
+    );
     let found = slicing_messages(serde_json::json!({
         "enabled": true, "strategy": "sriov", "request": {"1g.5gb": 3},
     }));
-    assert!(found[0].starts_with("`request` contradicts `strategy: sriov`"), "{found:?}");
+    assert!(
+        found[0].starts_with("`request` contradicts `strategy: sriov`"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -173,16 +182,25 @@ fn an_entry_takes_what_it_does_not_say_from_above() {
     let [first, second] = &desired.slicing.gpus[..] else {
         panic!("two entries were written");
     };
-    assert_eq!(first.wanted.strategy.value, Choice::Use(Technology::TimeSlicing));
+    assert_eq!(
+        first.wanted.strategy.value,
+        Choice::Use(Technology::TimeSlicing)
+    );
     assert_eq!(first.wanted.mig.profiles().count(), 7);
     assert_eq!(second.wanted.strategy.value, Choice::Use(Technology::Mig));
-    let names: Vec<_> = second.wanted.mig.profiles().map(|name| &name.value).collect();
+    let names: Vec<_> = second
+        .wanted
+        .mig
+        .profiles()
+        .map(|name| &name.value)
+        .collect();
     assert_eq!(names, ["1g.6gb"]);
 }
 
 #[test]
 fn an_entry_must_say_which_cards_it_is_for() {
-    let found = slicing_messages(serde_json::json!({"gpus": [{"strategy": "mig"}, {"match": {"pci": 3}}]}));
+    let found =
+        slicing_messages(serde_json::json!({"gpus": [{"strategy": "mig"}, {"match": {"pci": 3}}]}));
     assert_eq!(
         found,
         [
@@ -213,7 +231,15 @@ fn strings_from_the_command_line_and_from_templates_are_read() {
     }})));
     assert_eq!(problems.0, []);
     assert!(desired.slicing.enabled.value);
-    assert_eq!(desired.slicing.default.time_slicing.max_instance_count.value, 4);
+    assert_eq!(
+        desired
+            .slicing
+            .default
+            .time_slicing
+            .max_instance_count
+            .value,
+        4
+    );
     assert_eq!(
         desired.slicing.default.time_slicing.slice_duration.value,
         SliceDuration::Level(1)
