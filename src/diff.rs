@@ -13,6 +13,7 @@ use crate::catalog::draw;
 use crate::facts::MigMode;
 use crate::plan::HostPlan;
 use crate::step::{Change, Class, PathLook, Step, StepId};
+use crate::text::printable_line;
 use crate::value::HostName;
 
 /// Columns that a drawn layout takes; with the indent of a plan it fits 80.
@@ -106,7 +107,7 @@ pub fn blocks(plan: &HostPlan) -> Vec<Block> {
 fn block(step: &Step) -> Block {
     Block {
         id: step.id.clone(),
-        title: line_text(&step.title),
+        title: printable_line(&step.title, LONGEST_LINE),
         class: step.class,
         lines: lines(&step.change),
     }
@@ -300,30 +301,9 @@ impl Line {
     fn new(kind: LineKind, text: impl AsRef<str>) -> Self {
         Self {
             kind,
-            text: line_text(text.as_ref()),
+            text: printable_line(text.as_ref(), LONGEST_LINE),
         }
     }
-}
-
-/// One line of text from anywhere, made safe to show: control characters and
-/// those that reorder or hide text are written out, and it is cut if it is long.
-fn line_text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for (count, c) in text.chars().enumerate() {
-        if count == LONGEST_LINE {
-            out.push('…');
-            break;
-        }
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c == '\t' {
-            out.push(c);
-        } else if c.is_control() || hidden {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -415,7 +395,7 @@ mod tests {
             before: PathLook::Absent,
             after: file(Some("x\u{1b}[2J\u{202e}\r\n"), 0o644, "1"),
         });
-        assert!(text.contains(r"+x\u{1b}[2J\u{202e}\r"), "{text}");
+        assert!(text.contains(r"+x\x1b[2J\u{202e}\x0d"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod error;
 pub mod secret;
 pub mod shell;
+pub mod text;
 pub mod value;
 
 pub mod content;

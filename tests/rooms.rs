@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Everybody may use these; they use none of ours but each other where it stands below.
-const FOUNDATION: [&str; 4] = ["error", "secret", "shell", "value"];
+const FOUNDATION: [&str; 5] = ["error", "secret", "shell", "text", "value"];
 
 /// Room, and the rooms that it may use besides the foundation.
 const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
     ("shell", &[]),
+    ("text", &[]),
     ("value", &[]),
     ("yaml", &[]),
     ("content", &[]),

@@ -4,7 +4,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::error::{Diagnostic, Origin, Problems, Severity};
-use crate::report::escape::printable;
+use crate::text::printable;
 
 /// Whether terminal colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

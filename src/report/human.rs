@@ -12,10 +12,10 @@ use crate::diff::{self, Block, Group, Line, LineKind};
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
 use crate::plan::HostPlan;
 use crate::report::diagnostic::{self, Style};
-use crate::report::escape::{MESSAGE_LIMIT, printable};
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{Said, Tally};
 use crate::step::Class;
+use crate::text::{MESSAGE_LIMIT, printable};
 use crate::value::HostName;
 
 /// Tells a run to people.

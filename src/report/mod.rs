@@ -2,11 +2,9 @@
 //!
 //! The only room that writes to the terminal: data to standard output, talk to
 //! standard error. `diagnostic` draws findings about files, `human` tells a run as
-//! text, `json` as one object a line, `exit` knows the numbers, `escape` keeps a
-//! host's text from steering the terminal.
+//! text, `json` as one object a line, `exit` knows the numbers.
 
 pub mod diagnostic;
-pub mod escape;
 pub mod exit;
 pub mod human;
 pub mod json;
@@ -17,6 +15,7 @@ use std::sync::Arc;
 use crate::error::Problems;
 use crate::event::{Event, Outcome};
 use crate::plan::HostPlan;
+use crate::text::{MESSAGE_LIMIT, printable};
 use crate::value::HostName;
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
@@ -193,13 +192,10 @@ pub fn problems(problems: &Problems) {
 
 /// Tells why the command ended early, outermost first, once.
 pub fn error(chain: &[String], hint: Option<&str>) {
-    let text = escape::printable(&chain.join(": "), escape::MESSAGE_LIMIT);
+    let text = printable(&chain.join(": "), MESSAGE_LIMIT);
     let mut all = format!("error: {text}\n");
     if let Some(hint) = hint {
-        all.push_str(&format!(
-            "hint: {}\n",
-            escape::printable(hint, escape::MESSAGE_LIMIT)
-        ));
+        all.push_str(&format!("hint: {}\n", printable(hint, MESSAGE_LIMIT)));
     }
     talk(&all);
 }

@@ -45,7 +45,9 @@ impl Splitter {
     /// The next whole frame, if it has come.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, String> {
         let Some(at) = find_from(&self.buffer, &self.pattern, self.scanned) else {
-            self.scanned = (self.buffer.len() + 1).saturating_sub(self.pattern.len()).max(self.scanned);
+            self.scanned = (self.buffer.len() + 1)
+                .saturating_sub(self.pattern.len())
+                .max(self.scanned);
             return Ok(None);
         };
         self.scanned = at;
@@ -122,7 +124,11 @@ mod tests {
             splitter.push(&stream[cut..]);
             all.extend(frames(&mut splitter));
             let payloads: Vec<&[u8]> = all.iter().map(|f| f.payload.as_slice()).collect();
-            assert_eq!(payloads, [b"one".as_slice(), b"", b"\xff\x00\n@@"], "cut at {cut}");
+            assert_eq!(
+                payloads,
+                [b"one".as_slice(), b"", b"\xff\x00\n@@"],
+                "cut at {cut}"
+            );
             assert_eq!(all[2].fields, "end");
         }
     }

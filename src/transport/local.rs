@@ -23,21 +23,37 @@ pub async fn open(root: &Path, first: &[Read]) -> Result<Connected, Unreachable>
     open_as(&As::Login, &root.to_string_lossy(), first, "sh").await
 }
 
-pub(crate) async fn open_as(who: &As, root: &str, first: &[Read], shell: &str) -> Result<Connected, Unreachable> {
+pub(crate) async fn open_as(
+    who: &As,
+    root: &str,
+    first: &[Read],
+    shell: &str,
+) -> Result<Connected, Unreachable> {
     let request = wire::request(first);
     let launch = Launch::new(who, root.trim_end_matches('/'), &request);
     let mut words = shell.split(' ');
     let mut command = Command::new(words.next().unwrap_or("sh"));
     command.args(words).arg("-c").arg(&launch.line);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     // A process group of its own: Ctrl-C at the terminal reaches us, not it.
     command.process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| {
-        unreachable(UnreachableReason::Shell, format!("`{shell}` cannot be started: {error}"), None)
+        unreachable(
+            UnreachableReason::Shell,
+            format!("`{shell}` cannot be started: {error}"),
+            None,
+        )
     })?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        return Err(unreachable(UnreachableReason::Shell, "the shell has no pipes", None));
+        return Err(unreachable(
+            UnreachableReason::Shell,
+            "the shell has no pipes",
+            None,
+        ));
     };
     let incoming = Pipes {
         out: Some(stdout),
@@ -50,12 +66,18 @@ pub(crate) async fn open_as(who: &As, root: &str, first: &[Read], shell: &str) -
         close: Box::new(move || Box::pin(end(child))),
     };
     let (session, first) = start(link, &launch, START, first, &request).await?;
-    Ok(Connected { session: Box::new(session), first })
+    Ok(Connected {
+        session: Box::new(session),
+        first,
+    })
 }
 
 /// The loop's input is closed by now, which ends it; what does not end is killed.
 async fn end(mut child: Child) {
-    if tokio::time::timeout(Duration::from_secs(2), child.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(2), child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
     }
 }

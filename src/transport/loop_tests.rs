@@ -14,8 +14,13 @@ fn shells() -> Vec<&'static str> {
     let path = std::env::var("PATH").unwrap_or_default();
     let there = |shell: &&str| {
         let program = shell.split(' ').next().unwrap_or(shell);
-        let found = path.split(':').any(|folder| Path::new(folder).join(program).exists());
-        assert!(found || without.split(',').any(|name| name == program), "did not run: {program} missing");
+        let found = path
+            .split(':')
+            .any(|folder| Path::new(folder).join(program).exists());
+        assert!(
+            found || without.split(',').any(|name| name == program),
+            "did not run: {program} missing"
+        );
         found
     };
     wanted.into_iter().filter(there).collect()
@@ -26,25 +31,43 @@ async fn open_with(shell: &str, root: &Path, first: &[Read]) -> Connected {
     let folder = tempfile::tempdir().expect("a folder");
     let program = shell.split(' ').next().expect("a word");
     let found = std::env::var("PATH").expect("a path");
-    let found = found.split(':').map(|f| Path::new(f).join(program)).find(|p| p.exists()).expect("a shell");
+    let found = found
+        .split(':')
+        .map(|f| Path::new(f).join(program))
+        .find(|p| p.exists())
+        .expect("a shell");
     std::os::unix::fs::symlink(found, folder.path().join("sh")).expect("a link");
-    let path = format!("PATH={}:/usr/bin:/bin:/usr/sbin:/sbin", folder.path().display());
+    let path = format!(
+        "PATH={}:/usr/bin:/bin:/usr/sbin:/sbin",
+        folder.path().display()
+    );
     let starter = format!("env {path} sh");
     let connected = local::open_as(&As::Login, &root.to_string_lossy(), first, &starter).await;
     connected.unwrap_or_else(|error| panic!("{shell}: {error}"))
 }
 
 fn file(path: &str, limit: u64) -> Read {
-    Read::File { path: path.into(), limit }
+    Read::File {
+        path: path.into(),
+        limit,
+    }
 }
 
 fn state(path: &str, unless: Option<&str>, limit: u64) -> Read {
-    Read::State { path: path.into(), unless: unless.map(str::to_owned), limit }
+    Read::State {
+        path: path.into(),
+        unless: unless.map(str::to_owned),
+        limit,
+    }
 }
 
 fn command(words: &[&str]) -> Read {
     let command = Command::new(words[0]).args(words[1..].iter().copied());
-    Read::Command { command, timeout: Duration::from_secs(20), limit: 1 << 20 }
+    Read::Command {
+        command,
+        timeout: Duration::from_secs(20),
+        limit: 1 << 20,
+    }
 }
 
 fn output(reply: &Reply) -> &Output {
@@ -59,7 +82,10 @@ const HELLO: &str = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f
 
 fn fixture() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
-    let root = tempfile::Builder::new().prefix("it's a $(root) ").tempdir().expect("a folder");
+    let root = tempfile::Builder::new()
+        .prefix("it's a $(root) ")
+        .tempdir()
+        .expect("a folder");
     let at = |path: &str| root.path().join(path);
     std::fs::create_dir_all(at("etc/sub dir")).expect("folders");
     std::fs::write(at("etc/hello"), "hello\n").expect("a file");
@@ -69,11 +95,16 @@ fn fixture() -> tempfile::TempDir {
     std::fs::write(at("etc/binary"), all).expect("a file");
     std::fs::write(at("etc/we$i'rd\"\\x2d*"), "w").expect("a file");
     std::fs::write(at("etc/tricky"), "==> /etc/hello <==\n\n@@x end\n==> ").expect("a file");
-    std::fs::set_permissions(at("etc/hello"), std::fs::Permissions::from_mode(0o4751)).expect("a mode");
-    std::fs::set_permissions(at("etc/sub dir"), std::fs::Permissions::from_mode(0o1770)).expect("a mode");
+    std::fs::set_permissions(at("etc/hello"), std::fs::Permissions::from_mode(0o4751))
+        .expect("a mode");
+    std::fs::set_permissions(at("etc/sub dir"), std::fs::Permissions::from_mode(0o1770))
+        .expect("a mode");
     std::os::unix::fs::symlink("../etc/hello", at("etc/link")).expect("a link");
     std::os::unix::fs::symlink("nowhere", at("etc/dangling")).expect("a link");
-    let status = std::process::Command::new("mkfifo").arg(at("etc/pipe")).status().expect("mkfifo runs");
+    let status = std::process::Command::new("mkfifo")
+        .arg(at("etc/pipe"))
+        .status()
+        .expect("mkfifo runs");
     assert!(status.success());
     root
 }
@@ -106,15 +137,30 @@ async fn files_come_as_they_are_on_every_shell() {
         assert_eq!(content(0), (b"hello\n".as_slice(), false));
         assert_eq!(content(1), (b"hel".as_slice(), true));
         assert_eq!(again[2], Reply::File(FileReply::Absent));
-        assert_eq!(content(3).0, std::fs::read(root.path().join("etc/binary")).expect("a file"));
+        assert_eq!(
+            content(3).0,
+            std::fs::read(root.path().join("etc/binary")).expect("a file")
+        );
         assert_eq!(content(4), (b"".as_slice(), false));
         assert_eq!(content(5), (b"w".as_slice(), false));
-        assert_eq!(content(6), (b"==> /etc/hello <==\n\n@@x end\n==> ".as_slice(), false));
-        assert_eq!(again[7], Reply::File(FileReply::Unreadable("it is a directory".into())));
-        assert_eq!(again[8], Reply::File(FileReply::Unreadable("it is a pipe".into())));
+        assert_eq!(
+            content(6),
+            (b"==> /etc/hello <==\n\n@@x end\n==> ".as_slice(), false)
+        );
+        assert_eq!(
+            again[7],
+            Reply::File(FileReply::Unreadable("it is a directory".into()))
+        );
+        assert_eq!(
+            again[8],
+            Reply::File(FileReply::Unreadable("it is a pipe".into()))
+        );
         assert_eq!(content(9), (b"hello\n".as_slice(), false));
         assert_eq!(again[10], Reply::File(FileReply::Absent));
-        assert_eq!(again[11], Reply::File(FileReply::Unreadable("the path is not absolute".into())));
+        assert_eq!(
+            again[11],
+            Reply::File(FileReply::Unreadable("the path is not absolute".into()))
+        );
         connected.session.close().await;
     }
 }
@@ -122,12 +168,24 @@ async fn files_come_as_they_are_on_every_shell() {
 #[tokio::test]
 async fn pseudo_files_are_read_although_their_size_is_zero() {
     for shell in shells() {
-        let connected = open_with(shell, Path::new(""), &[file("/proc/version", 4096), file("/proc/self/mem", 10)]).await;
+        let connected = open_with(
+            shell,
+            Path::new(""),
+            &[file("/proc/version", 4096), file("/proc/self/mem", 10)],
+        )
+        .await;
         match &connected.first[0] {
-            Reply::File(FileReply::Content { bytes, truncated: false }) => assert!(bytes.starts_with(b"Linux version")),
+            Reply::File(FileReply::Content {
+                bytes,
+                truncated: false,
+            }) => assert!(bytes.starts_with(b"Linux version")),
             other => panic!("{shell}: {other:?}"),
         }
-        assert!(matches!(&connected.first[1], Reply::File(FileReply::Unreadable(_))), "{:?}", connected.first[1]);
+        assert!(
+            matches!(&connected.first[1], Reply::File(FileReply::Unreadable(_))),
+            "{:?}",
+            connected.first[1]
+        );
     }
 }
 
@@ -149,26 +207,94 @@ async fn states_say_kind_mode_owner_and_hash_on_every_shell() {
             state("/etc/empty", Some(HELLO), 0),
         ];
         let connected = open_with(shell, root.path(), &reads).await;
-        let states: Vec<&PathState> = connected.first.iter().map(|reply| match reply {
-            Reply::State(state) => state,
-            other => panic!("{other:?}"),
-        }).collect();
-        let PathState::File { mode, owner, size, sha256, content, .. } = states[0] else { panic!("{:?}", states[0]) };
-        assert_eq!((*mode, *size, sha256.as_str()), (0o4751, 6, HELLO), "{shell}");
+        let states: Vec<&PathState> = connected
+            .first
+            .iter()
+            .map(|reply| match reply {
+                Reply::State(state) => state,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let PathState::File {
+            mode,
+            owner,
+            size,
+            sha256,
+            content,
+            ..
+        } = states[0]
+        else {
+            panic!("{:?}", states[0])
+        };
+        assert_eq!(
+            (*mode, *size, sha256.as_str()),
+            (0o4751, 6, HELLO),
+            "{shell}"
+        );
         assert_eq!(content.as_deref(), Some(b"hello\n".as_slice()), "{shell}");
         assert!(!owner.is_empty());
-        assert!(matches!(states[1], PathState::File { content: None, .. }), "{shell}: {:?}", states[1]);
-        assert!(matches!(states[2], PathState::File { content: None, size: 100_000, .. }), "{shell}");
-        let PathState::File { content: Some(content), .. } = states[3] else { panic!("{shell}: no content") };
-        assert_eq!(*content, std::fs::read(root.path().join("etc/binary")).expect("a file"), "{shell}");
+        assert!(
+            matches!(states[1], PathState::File { content: None, .. }),
+            "{shell}: {:?}",
+            states[1]
+        );
+        assert!(
+            matches!(
+                states[2],
+                PathState::File {
+                    content: None,
+                    size: 100_000,
+                    ..
+                }
+            ),
+            "{shell}"
+        );
+        let PathState::File {
+            content: Some(content),
+            ..
+        } = states[3]
+        else {
+            panic!("{shell}: no content")
+        };
+        assert_eq!(
+            *content,
+            std::fs::read(root.path().join("etc/binary")).expect("a file"),
+            "{shell}"
+        );
         assert_eq!(*states[4], PathState::Absent, "{shell}");
-        assert!(matches!(states[5], PathState::Directory { mode: 0o1770, .. }), "{shell}: {:?}", states[5]);
-        assert_eq!(*states[6], PathState::Link { target: "../etc/hello".into() }, "{shell}");
-        assert_eq!(*states[7], PathState::Link { target: "nowhere".into() }, "{shell}");
+        assert!(
+            matches!(states[5], PathState::Directory { mode: 0o1770, .. }),
+            "{shell}: {:?}",
+            states[5]
+        );
+        assert_eq!(
+            *states[6],
+            PathState::Link {
+                target: "../etc/hello".into()
+            },
+            "{shell}"
+        );
+        assert_eq!(
+            *states[7],
+            PathState::Link {
+                target: "nowhere".into()
+            },
+            "{shell}"
+        );
         assert_eq!(*states[8], PathState::Other("pipe".into()), "{shell}");
-        let PathState::File { content: Some(content), .. } = states[9] else { panic!("{shell}: {:?}", states[9]) };
+        let PathState::File {
+            content: Some(content),
+            ..
+        } = states[9]
+        else {
+            panic!("{shell}: {:?}", states[9])
+        };
         assert_eq!(content, b"w", "{shell}");
-        assert!(matches!(states[10], PathState::File { content: Some(c), .. } if c.is_empty()), "{shell}: {:?}", states[10]);
+        assert!(
+            matches!(states[10], PathState::File { content: Some(c), .. } if c.is_empty()),
+            "{shell}: {:?}",
+            states[10]
+        );
     }
 }
 
@@ -176,14 +302,35 @@ async fn states_say_kind_mode_owner_and_hash_on_every_shell() {
 async fn globs_are_sorted_and_lie_below_the_prefix() {
     let root = fixture();
     for shell in shells() {
-        let globs = ["/etc/*e*", "/etc/[a-c]*", "/etc/nothing*", "/etc/sub d?r", "/etc/$(false)*"];
-        let reads: Vec<Read> = globs.iter().map(|pattern| Read::Glob { pattern: (*pattern).into() }).collect();
+        let globs = [
+            "/etc/*e*",
+            "/etc/[a-c]*",
+            "/etc/nothing*",
+            "/etc/sub d?r",
+            "/etc/$(false)*",
+        ];
+        let reads: Vec<Read> = globs
+            .iter()
+            .map(|pattern| Read::Glob {
+                pattern: (*pattern).into(),
+            })
+            .collect();
         let connected = open_with(shell, root.path(), &reads).await;
         let glob = |index: usize| match &connected.first[index] {
             Reply::Glob(paths) => paths.clone(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(glob(0), ["/etc/empty", "/etc/hello", "/etc/no newline", "/etc/pipe", "/etc/we$i'rd\"\\x2d*"], "{shell}");
+        assert_eq!(
+            glob(0),
+            [
+                "/etc/empty",
+                "/etc/hello",
+                "/etc/no newline",
+                "/etc/pipe",
+                "/etc/we$i'rd\"\\x2d*"
+            ],
+            "{shell}"
+        );
         assert_eq!(glob(1), ["/etc/binary"], "{shell}");
         assert!(glob(2).is_empty(), "{shell}");
         assert_eq!(glob(3), ["/etc/sub dir"], "{shell}");
@@ -196,7 +343,11 @@ async fn commands_have_no_input_and_give_status_output_and_errors_apart() {
     let root = fixture();
     for shell in shells() {
         let mut reads = vec![
-            command(&["sh", "-c", "printf 'o\\000\\377ut'; printf 'er\\nr' >&2; exit 7"]),
+            command(&[
+                "sh",
+                "-c",
+                "printf 'o\\000\\377ut'; printf 'er\\nr' >&2; exit 7",
+            ]),
             command(&["cat"]),
             command(&["printf", "%s|", "it's", "$HOME", "a\nb", "*", "\\", ""]),
             command(&["no-such-program-here"]),
@@ -215,14 +366,32 @@ async fn commands_have_no_input_and_give_status_output_and_errors_apart() {
         let mut connected = open_with(shell, root.path(), &[]).await;
         let replies = connected.session.batch(&reads).await.expect("an answer");
         let first = output(&replies[0]);
-        assert_eq!((first.status, first.stdout.as_slice(), first.timed_out), (7, b"o\0\xffut".as_slice(), false), "{shell}");
+        assert_eq!(
+            (first.status, first.stdout.as_slice(), first.timed_out),
+            (7, b"o\0\xffut".as_slice(), false),
+            "{shell}"
+        );
         assert_eq!(first.stderr, b"er\nr", "{shell}");
         assert_eq!(output(&replies[1]).stdout, b"", "{shell}");
-        assert_eq!(output(&replies[2]).stdout, b"it's|$HOME|a\nb|*|\\||", "{shell}");
+        assert_eq!(
+            output(&replies[2]).stdout,
+            b"it's|$HOME|a\nb|*|\\||",
+            "{shell}"
+        );
         assert_eq!(output(&replies[3]).status, 127, "{shell}");
-        assert!(!output(&replies[4]).success() && !output(&replies[4]).timed_out, "{shell}");
-        assert!(output(&replies[5]).truncated && output(&replies[5]).stdout.len() == 1, "{shell}");
-        assert!(output(&replies[6]).success() && !output(&replies[6]).truncated, "{shell}: {:?}", replies[6]);
+        assert!(
+            !output(&replies[4]).success() && !output(&replies[4]).timed_out,
+            "{shell}"
+        );
+        assert!(
+            output(&replies[5]).truncated && output(&replies[5]).stdout.len() == 1,
+            "{shell}"
+        );
+        assert!(
+            output(&replies[6]).success() && !output(&replies[6]).truncated,
+            "{shell}: {:?}",
+            replies[6]
+        );
     }
 }
 
@@ -234,16 +403,27 @@ async fn a_command_that_hangs_is_ended_and_the_others_are_answered() {
             timeout: Duration::from_secs(1),
             limit: 100,
         };
-        let connected = open_with(shell, Path::new(""), &[command(&["echo", "a"]), hang, command(&["echo", "b"])]).await;
+        let connected = open_with(
+            shell,
+            Path::new(""),
+            &[command(&["echo", "a"]), hang, command(&["echo", "b"])],
+        )
+        .await;
         assert_eq!(output(&connected.first[0]).stdout, b"a\n", "{shell}");
-        assert!(output(&connected.first[1]).timed_out, "{shell}: {:?}", connected.first[1]);
+        assert!(
+            output(&connected.first[1]).timed_out,
+            "{shell}: {:?}",
+            connected.first[1]
+        );
         assert_eq!(output(&connected.first[2]).stdout, b"b\n", "{shell}");
     }
 }
 
 #[tokio::test]
 async fn exec_streams_both_ways_at_once_and_leaves_the_loop_in_step() {
-    let big: Vec<u8> = (0..20_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let big: Vec<u8> = (0..20_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     for shell in shells() {
         let mut connected = open_with(shell, Path::new(""), &[]).await;
         let session = &mut connected.session;
@@ -254,27 +434,63 @@ async fn exec_streams_both_ways_at_once_and_leaves_the_loop_in_step() {
             limit: 1 << 30,
         };
         let mut seen = 0;
-        let out = session.exec(&exec(&["cat"], &big), &mut |bytes| seen += bytes.len()).await.expect("output");
+        let out = session
+            .exec(&exec(&["cat"], &big), &mut |bytes| seen += bytes.len())
+            .await
+            .expect("output");
         assert_eq!((seen, out.status), (big.len(), 0), "{shell}");
         assert!(out.stdout == big, "{shell}: what came back differs");
         // What a command leaves unread does not become the next request.
-        let out = session.exec(&exec(&["sh", "-c", "exit 3"], &big), &mut |_| ()).await.expect("output");
+        let out = session
+            .exec(&exec(&["sh", "-c", "exit 3"], &big), &mut |_| ())
+            .await
+            .expect("output");
         assert_eq!(out.status, 3, "{shell}");
-        let out = session.exec(&exec(&["head", "-c", "3"], b"abc\ndef"), &mut |_| ()).await.expect("output");
+        let out = session
+            .exec(&exec(&["head", "-c", "3"], b"abc\ndef"), &mut |_| ())
+            .await
+            .expect("output");
         assert_eq!(out.stdout, b"abc", "{shell}");
         let script = "printf '%s' \"$1\"; cat; printf e >&2";
-        let out = session.exec(&exec(&["sh", "-c", script, "x", "two\nlines"], b"\n"), &mut |_| ()).await.expect("output");
-        assert_eq!((out.stdout.as_slice(), out.stderr.as_slice()), (b"two\nlines\n".as_slice(), b"e".as_slice()), "{shell}");
-        let out = session.exec(&exec(&["cat"], b""), &mut |_| ()).await.expect("output");
+        let out = session
+            .exec(
+                &exec(&["sh", "-c", script, "x", "two\nlines"], b"\n"),
+                &mut |_| (),
+            )
+            .await
+            .expect("output");
+        assert_eq!(
+            (out.stdout.as_slice(), out.stderr.as_slice()),
+            (b"two\nlines\n".as_slice(), b"e".as_slice()),
+            "{shell}"
+        );
+        let out = session
+            .exec(&exec(&["cat"], b""), &mut |_| ())
+            .await
+            .expect("output");
         assert_eq!(out.stdout, b"", "{shell}");
         let mut limited = exec(&["cat"], b"0123456789");
         limited.limit = 4;
         let out = session.exec(&limited, &mut |_| ()).await.expect("output");
-        assert_eq!((out.stdout.as_slice(), out.truncated, out.status), (b"0123".as_slice(), true, 0), "{shell}");
-        let flood = exec(&["sh", "-c", "head -c 1000000 /dev/zero >&2; echo done"], b"");
+        assert_eq!(
+            (out.stdout.as_slice(), out.truncated, out.status),
+            (b"0123".as_slice(), true, 0),
+            "{shell}"
+        );
+        let flood = exec(
+            &["sh", "-c", "head -c 1000000 /dev/zero >&2; echo done"],
+            b"",
+        );
         let out = session.exec(&flood, &mut |_| ()).await.expect("output");
-        assert_eq!((out.stderr.len(), out.stdout.as_slice()), (64 << 10, b"done\n".as_slice()), "{shell}");
-        let replies = session.batch(&[command(&["echo", "in step"])]).await.expect("an answer");
+        assert_eq!(
+            (out.stderr.len(), out.stdout.as_slice()),
+            (64 << 10, b"done\n".as_slice()),
+            "{shell}"
+        );
+        let replies = session
+            .batch(&[command(&["echo", "in step"])])
+            .await
+            .expect("an answer");
         assert_eq!(output(&replies[0]).stdout, b"in step\n", "{shell}");
     }
 }
@@ -287,7 +503,9 @@ async fn what_the_last_run_left_is_answered_with_the_first_batch() {
         state("/etc/hello", Some(HELLO), 100),
         file("/etc/no newline", 100),
         command(&["printf", "it's\n%s", "\\"]),
-        Read::Glob { pattern: "/etc/h*".into() },
+        Read::Glob {
+            pattern: "/etc/h*".into(),
+        },
     ];
     let place = root.path().join(REMEMBERED.trim_start_matches('/'));
     let folder = place.parent().expect("a folder").to_owned();
@@ -296,7 +514,11 @@ async fn what_the_last_run_left_is_answered_with_the_first_batch() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
     };
     for shell in shells() {
-        let asked = [command(&["echo", "first"]), Read::Remembered, command(&["echo", "last"])];
+        let asked = [
+            command(&["echo", "first"]),
+            Read::Remembered,
+            command(&["echo", "last"]),
+        ];
         let _ = std::fs::remove_file(&place);
         let without = open_with(shell, root.path(), &asked).await;
         assert_eq!(without.first[1], Reply::Remembered(Vec::new()), "{shell}");
@@ -304,17 +526,32 @@ async fn what_the_last_run_left_is_answered_with_the_first_batch() {
         mode(&place, 0o600);
         mode(&folder, 0o700);
         let mut connected = open_with(shell, root.path(), &asked).await;
-        let Reply::Remembered(answered) = &connected.first[1] else { panic!("{:?}", connected.first[1]) };
+        let Reply::Remembered(answered) = &connected.first[1] else {
+            panic!("{:?}", connected.first[1])
+        };
         let (found, replies): (Vec<Read>, Vec<Reply>) = answered.iter().cloned().unzip();
         assert_eq!(found, reads, "{shell}");
-        assert_eq!(replies, connected.session.batch(&reads).await.expect("an answer"), "{shell}");
+        assert_eq!(
+            replies,
+            connected.session.batch(&reads).await.expect("an answer"),
+            "{shell}"
+        );
         assert_eq!(output(&connected.first[2]).stdout, b"last\n", "{shell}");
         // Written by others, or writable for them: not evaluated.
-        for (file_mode, folder_mode) in [(0o620, 0o700), (0o602, 0o700), (0o600, 0o770), (0o600, 0o1777)] {
+        for (file_mode, folder_mode) in [
+            (0o620, 0o700),
+            (0o602, 0o700),
+            (0o600, 0o770),
+            (0o600, 0o1777),
+        ] {
             mode(&place, file_mode);
             mode(&folder, folder_mode);
             let connected = open_with(shell, root.path(), &asked).await;
-            assert_eq!(connected.first[1], Reply::Remembered(Vec::new()), "{shell} {file_mode:o} {folder_mode:o}");
+            assert_eq!(
+                connected.first[1],
+                Reply::Remembered(Vec::new()),
+                "{shell} {file_mode:o} {folder_mode:o}"
+            );
         }
         mode(&folder, 0o700);
         // Damaged in any place: nothing remembered, and everything else answered.
@@ -323,8 +560,15 @@ async fn what_the_last_run_left_is_answered_with_the_first_batch() {
             std::fs::write(&place, &whole[..cut]).expect("a file");
             mode(&place, 0o600);
             let connected = open_with(shell, root.path(), &asked).await;
-            assert!(matches!(&connected.first[1], Reply::Remembered(_)), "{shell} {cut}");
-            assert_eq!(output(&connected.first[2]).stdout, b"last\n", "{shell} {cut}");
+            assert!(
+                matches!(&connected.first[1], Reply::Remembered(_)),
+                "{shell} {cut}"
+            );
+            assert_eq!(
+                output(&connected.first[2]).stdout,
+                b"last\n",
+                "{shell} {cut}"
+            );
         }
     }
 }
@@ -334,7 +578,11 @@ async fn a_batch_too_long_for_the_command_line_follows_on_input() {
     let long = "x".repeat(40_000);
     for shell in shells() {
         let connected = open_with(shell, Path::new(""), &[command(&["printf", "%s", &long])]).await;
-        assert_eq!(output(&connected.first[0]).stdout.len(), long.len(), "{shell}");
+        assert_eq!(
+            output(&connected.first[0]).stdout.len(),
+            long.len(),
+            "{shell}"
+        );
     }
 }
 
@@ -348,8 +596,16 @@ async fn a_session_that_timed_out_is_not_used_again() {
         limit: 10,
     };
     let mut ignore = |_: &[u8]| ();
-    let interrupted = tokio::time::timeout(Duration::from_millis(200), connected.session.exec(&exec, &mut ignore)).await;
+    let interrupted = tokio::time::timeout(
+        Duration::from_millis(200),
+        connected.session.exec(&exec, &mut ignore),
+    )
+    .await;
     assert!(interrupted.is_err());
-    let error = connected.session.batch(&[command(&["true"])]).await.expect_err("the loop is elsewhere");
+    let error = connected
+        .session
+        .batch(&[command(&["true"])])
+        .await
+        .expect_err("the loop is elsewhere");
     assert!(matches!(error, TransportError::Lost(_)), "{error}");
 }

@@ -280,6 +280,8 @@ pub struct Connected {
 
 impl std::fmt::Debug for Connected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connected").field("first", &self.first).finish_non_exhaustive()
+        f.debug_struct("Connected")
+            .field("first", &self.first)
+            .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::frames::{Frame, Splitter, find_from};
 use super::wire::{self, Answer, Dialect, STDERR_LIMIT};
-use super::{Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError, Unreachable, UnreachableReason};
+use super::{
+    Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError, Unreachable,
+    UnreachableReason,
+};
 use crate::secret::Secret;
 use crate::shell;
 
@@ -66,7 +69,9 @@ const RIDE_LIMIT: usize = 32 << 10;
 /// The loop without comments and indentation.
 fn loop_text() -> String {
     let lines = include_str!("loop.sh").lines().map(str::trim_start);
-    let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
     lines.join("\n")
 }
 
@@ -101,9 +106,16 @@ impl Launch {
         let body = loop_text();
         let rides = body.len() + first.text.len() < RIDE_LIMIT;
         let text = if rides { first.text.as_str() } else { "" };
-        let mut words: Vec<String> = ["sh", "-c", &body, "deploy", &token, root, text].map(str::to_owned).into();
+        let mut words: Vec<String> = ["sh", "-c", &body, "deploy", &token, root, text]
+            .map(str::to_owned)
+            .into();
         let mut secret = None;
-        if let As::Sudo { user, program, password } = who {
+        if let As::Sudo {
+            user,
+            program,
+            password,
+        } = who
+        {
             let mut sudo = vec![program.clone(), "-H".to_owned()];
             match password {
                 None => sudo.push("-n".to_owned()),
@@ -117,7 +129,10 @@ impl Launch {
             sudo.append(&mut words);
             words = sudo;
         }
-        let quoted: Vec<String> = words.iter().map(|word| shell::quote_for_login(word)).collect();
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| shell::quote_for_login(word))
+            .collect();
         Self {
             line: format!("exec {}", quoted.join(" ")),
             token,
@@ -139,22 +154,44 @@ pub(crate) struct ShellSession {
 }
 
 /// Says of a shell that did not become ours why it did not.
-fn refused(launch: &Launch, ended: Option<&str>, status: Option<u32>, out: &[u8], err: &[u8]) -> Unreachable {
+fn refused(
+    launch: &Launch,
+    ended: Option<&str>,
+    status: Option<u32>,
+    out: &[u8],
+    err: &[u8],
+) -> Unreachable {
     let said = [err, out].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-    let said = said.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+    let said = said
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default();
     // A prompt is ours, not the host's.
     let said = match &launch.password {
         Some((prompt, _)) => said.replace(prompt.as_str(), ""),
         None => said,
     };
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let tail: String = lines[lines.len().saturating_sub(3)..].join("; ").chars().take(400).collect();
-    let tail: String = tail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let tail: String = lines[lines.len().saturating_sub(3)..]
+        .join("; ")
+        .chars()
+        .take(400)
+        .collect();
+    let tail: String = tail
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if let Some((message, hint)) = sudo_said(&said, launch.password.is_some()) {
         return unreachable(UnreachableReason::Become, message, Some(hint));
     }
     let status = status.map_or(String::new(), |status| format!(" with status {status}"));
-    let ended = ended.map_or("gave no greeting".to_owned(), |why| format!("{why}{status}"));
+    let ended = ended.map_or("gave no greeting".to_owned(), |why| {
+        format!("{why}{status}")
+    });
     let message = match tail.as_str() {
         "" => format!("the shell {ended} before it greeted us"),
         tail => format!("the shell {ended} before it greeted us; it said `{tail}`"),
@@ -163,27 +200,65 @@ fn refused(launch: &Launch, ended: Option<&str>, status: Option<u32>, out: &[u8]
     unreachable(UnreachableReason::Shell, message, Some(hint.to_owned()))
 }
 
-pub(crate) fn unreachable(reason: UnreachableReason, message: impl Into<String>, hint: Option<String>) -> Unreachable {
-    Unreachable { reason, message: message.into(), hint }
+pub(crate) fn unreachable(
+    reason: UnreachableReason,
+    message: impl Into<String>,
+    hint: Option<String>,
+) -> Unreachable {
+    Unreachable {
+        reason,
+        message: message.into(),
+        hint,
+    }
 }
 
 /// What `sudo` meant, if it was `sudo` that spoke.
 fn sudo_said(said: &str, asked: bool) -> Option<(String, String)> {
     let has = |text: &str| said.contains(text);
     let (message, hint) = if has("must have a tty") {
-        ("sudo wants a terminal", "remove `requiretty` from the host's sudoers for this user")
-    } else if has("is not in the sudoers file") || has("is not allowed to execute") || has("may not run sudo") {
-        ("sudo does not allow this user to run our shell", "allow it in the host's sudoers, or set `ansible_become: false`")
+        (
+            "sudo wants a terminal",
+            "remove `requiretty` from the host's sudoers for this user",
+        )
+    } else if has("is not in the sudoers file")
+        || has("is not allowed to execute")
+        || has("may not run sudo")
+    {
+        (
+            "sudo does not allow this user to run our shell",
+            "allow it in the host's sudoers, or set `ansible_become: false`",
+        )
     } else if has("incorrect password attempt") || (asked && has("Sorry, try again")) {
-        ("sudo did not accept the password", "check `ansible_become_password` or pass `-K`")
-    } else if has("a password is required") || has("no password was provided") || has("interactive authentication is required") {
-        ("sudo wants a password", "set `ansible_become_password` or pass `-K`, or allow NOPASSWD in the host's sudoers")
+        (
+            "sudo did not accept the password",
+            "check `ansible_become_password` or pass `-K`",
+        )
+    } else if has("a password is required")
+        || has("no password was provided")
+        || has("interactive authentication is required")
+    {
+        (
+            "sudo wants a password",
+            "set `ansible_become_password` or pass `-K`, or allow NOPASSWD in the host's sudoers",
+        )
     } else if has("sudo") && (has("not found") || has("No such file") || has("Unknown command")) {
-        ("there is no sudo on the host", "install it, log in as root, or set `ansible_become: false`")
+        (
+            "there is no sudo on the host",
+            "install it, log in as root, or set `ansible_become: false`",
+        )
     } else if has("sudo: unknown user") {
-        ("sudo does not know the user to become", "check `ansible_become_user`")
-    } else if said.lines().any(|line| line.starts_with("sudo: ") && !line.contains("unable to resolve host")) {
-        let line = said.lines().find(|line| line.starts_with("sudo: ")).unwrap_or_default();
+        (
+            "sudo does not know the user to become",
+            "check `ansible_become_user`",
+        )
+    } else if said
+        .lines()
+        .any(|line| line.starts_with("sudo: ") && !line.contains("unable to resolve host"))
+    {
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("sudo: "))
+            .unwrap_or_default();
         let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
         return Some((line, "see `sudo -l` on the host".to_owned()));
     } else {
@@ -201,7 +276,12 @@ pub(crate) async fn start(
     first: &[Read],
     request: &wire::Request,
 ) -> Result<(ShellSession, Vec<Reply>), Unreachable> {
-    let mut starting = Starting { link, out: Vec::new(), err: Vec::new(), answered: false };
+    let mut starting = Starting {
+        link,
+        out: Vec::new(),
+        err: Vec::new(),
+        answered: false,
+    };
     let greeting = tokio::time::timeout(patience, starting.greeting(launch)).await;
     let (name, noise) = match greeting {
         Ok(result) => result?,
@@ -222,18 +302,26 @@ pub(crate) async fn start(
     let mut session = ShellSession {
         out: Splitter::new(&name),
         err: Splitter::new(&name),
-        dialect: Dialect { noise, root: launch.root.clone() },
+        dialect: Dialect {
+            noise,
+            root: launch.root.clone(),
+        },
         link: starting.link,
         broken: None,
     };
     session.out.push(&starting.out);
     session.err.push(&starting.err);
     let answer = match launch.rides && !request.text.is_empty() {
-        true => session.answer(b"", &[], request.patience, request.bytes, None).await,
+        true => {
+            session
+                .answer(b"", &[], request.patience, request.bytes, None)
+                .await
+        }
         false => session.ask(request).await,
     };
     let replies = match answer {
-        Ok(answer) => wire::replies(first, request, answer, &session.dialect).map_err(TransportError::Protocol),
+        Ok(answer) => wire::replies(first, request, answer, &session.dialect)
+            .map_err(TransportError::Protocol),
         Err(error) => Err(error),
     };
     match replies {
@@ -244,7 +332,11 @@ pub(crate) async fn start(
                 TransportError::Lost(_) => UnreachableReason::Down,
                 TransportError::Protocol(_) => UnreachableReason::Shell,
             };
-            Err(unreachable(reason, format!("in the first batch: {error}"), None))
+            Err(unreachable(
+                reason,
+                format!("in the first batch: {error}"),
+                None,
+            ))
         }
     }
 }
@@ -277,25 +369,40 @@ impl Starting {
             if let Some(at) = find_from(&self.out, &mark, 0) {
                 let start = at + mark.len();
                 if let Some(length) = self.out[start..].iter().position(|byte| *byte == b'\n') {
-                    let line = String::from_utf8_lossy(&self.out[start..start + length]).into_owned();
+                    let line =
+                        String::from_utf8_lossy(&self.out[start..start + length]).into_owned();
                     self.out.drain(..start + length + 1);
                     let (name, noise) = line.split_once(' ').unwrap_or((&line, ""));
                     return Ok((name.to_owned(), noise.to_owned()));
                 }
             }
             if self.out.len() + self.err.len() > NOISE_LIMIT {
-                return Err(refused(launch, Some("was still talking"), None, &self.out, &self.err));
+                return Err(refused(
+                    launch,
+                    Some("was still talking"),
+                    None,
+                    &self.out,
+                    &self.err,
+                ));
             }
         }
     }
 
     async fn prompted(&mut self, launch: &Launch) -> Result<(), Unreachable> {
-        let Some((prompt, password)) = &launch.password else { return Ok(()) };
-        let Some(at) = find_from(&self.err, prompt.as_bytes(), 0) else { return Ok(()) };
+        let Some((prompt, password)) = &launch.password else {
+            return Ok(());
+        };
+        let Some(at) = find_from(&self.err, prompt.as_bytes(), 0) else {
+            return Ok(());
+        };
         if self.answered {
             let message = "sudo did not accept the password";
             let hint = "check `ansible_become_password` or pass `-K`";
-            return Err(unreachable(UnreachableReason::Become, message, Some(hint.to_owned())));
+            return Err(unreachable(
+                UnreachableReason::Become,
+                message,
+                Some(hint.to_owned()),
+            ));
         }
         self.answered = true;
         self.err.drain(..at + prompt.len());
@@ -335,7 +442,8 @@ impl ShellSession {
             return Ok(Answer::default());
         }
         let head = format!("{}\n{}", request.text.len(), request.text);
-        self.answer(head.as_bytes(), &[], request.patience, request.bytes, None).await
+        self.answer(head.as_bytes(), &[], request.patience, request.bytes, None)
+            .await
     }
 
     /// Sends a request and takes frames until the answer's end. Sending and
@@ -355,7 +463,14 @@ impl ShellSession {
         let begun = Instant::now();
         let Self { link, out, err, .. } = self;
         let outgoing = &mut link.outgoing;
-        let mut collector = Collector { answer: Answer::default(), out, err, ended: (false, false), bytes: 0, most };
+        let mut collector = Collector {
+            answer: Answer::default(),
+            out,
+            err,
+            ended: (false, false),
+            bytes: 0,
+            most,
+        };
         let exchange = async {
             let send = async {
                 outgoing.write_all(head).await?;
@@ -383,7 +498,10 @@ impl ShellSession {
         };
         let result = match tokio::time::timeout(patience, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::Timeout { what: "waiting for the host's answer".to_owned(), limit: patience }),
+            Err(_) => Err(TransportError::Timeout {
+                what: "waiting for the host's answer".to_owned(),
+                limit: patience,
+            }),
         };
         let mut answer = collector.answer;
         match result {
@@ -399,7 +517,11 @@ impl ShellSession {
         }
     }
 
-    async fn run(&mut self, exec: &Exec, on_output: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Output, TransportError> {
+    async fn run(
+        &mut self,
+        exec: &Exec,
+        on_output: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<Output, TransportError> {
         let head = match exec.stdin.is_empty() {
             true => {
                 let line = wire::exec_line(&exec.command, exec.timeout, 0);
@@ -409,19 +531,47 @@ impl ShellSession {
             false => wire::exec_line(&exec.command, exec.timeout, exec.stdin.len()),
         };
         let limit = usize::try_from(exec.limit).unwrap_or(usize::MAX);
-        let mut stream = Stream { on_output, kept: Vec::new(), limit, truncated: false };
+        let mut stream = Stream {
+            on_output,
+            kept: Vec::new(),
+            limit,
+            truncated: false,
+        };
         // Sending the input takes time too; a megabyte a second is a slow link.
         let sending = Duration::from_secs(exec.stdin.len() as u64 / (1 << 20));
-        let patience = Duration::from_secs(wire::seconds(exec.timeout) + 60).saturating_add(sending);
-        let answer = self.answer(head.as_bytes(), &exec.stdin, patience, u64::MAX, Some(&mut stream)).await?;
-        let Stream { kept, truncated, .. } = stream;
+        let patience =
+            Duration::from_secs(wire::seconds(exec.timeout) + 60).saturating_add(sending);
+        let answer = self
+            .answer(
+                head.as_bytes(),
+                &exec.stdin,
+                patience,
+                u64::MAX,
+                Some(&mut stream),
+            )
+            .await?;
+        let Stream {
+            kept, truncated, ..
+        } = stream;
         let wrong = |what: String| TransportError::Protocol(what);
-        let frame = answer.frames.first().ok_or_else(|| wrong("no status came".to_owned()))?;
-        let status = frame.fields.strip_prefix("x ").ok_or_else(|| wrong("no status came".to_owned()))?;
+        let frame = answer
+            .frames
+            .first()
+            .ok_or_else(|| wrong("no status came".to_owned()))?;
+        let status = frame
+            .fields
+            .strip_prefix("x ")
+            .ok_or_else(|| wrong("no status came".to_owned()))?;
         let status = wire::parse_status(status).map_err(wrong)?;
         let timed_out = wire::timed_out(status, exec.timeout, answer.took);
         let stderr = answer.errors.into_iter().next().unwrap_or_default();
-        Ok(Output { status, timed_out, stdout: kept, stderr, truncated })
+        Ok(Output {
+            status,
+            timed_out,
+            stdout: kept,
+            stderr,
+            truncated,
+        })
     }
 }
 
@@ -459,12 +609,16 @@ impl Collector<'_> {
                 Some(Frame { payload, fields }) => match stream {
                     Some(stream) if self.answer.frames.is_empty() => {
                         stream.take(&payload);
-                        self.answer.frames.push(Frame { payload: Vec::new(), fields });
+                        self.answer.frames.push(Frame {
+                            payload: Vec::new(),
+                            fields,
+                        });
                     }
                     _ => self.answer.frames.push(Frame { payload, fields }),
                 },
                 None => {
-                    if let Some(stream) = stream.as_mut().filter(|_| self.answer.frames.is_empty()) {
+                    if let Some(stream) = stream.as_mut().filter(|_| self.answer.frames.is_empty())
+                    {
                         stream.take(&self.out.take_payload());
                     }
                     break;
@@ -513,7 +667,11 @@ impl Session for ShellSession {
     }
 
     fn close(self: Box<Self>) -> Boxed<'static, ()> {
-        let Link { incoming, outgoing, close } = self.link;
+        let Link {
+            incoming,
+            outgoing,
+            close,
+        } = self.link;
         // The loop ends by itself when its input does.
         drop((incoming, outgoing));
         close()

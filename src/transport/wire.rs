@@ -93,7 +93,10 @@ pub(crate) fn request(reads: &[Read]) -> Request {
                     continue;
                 }
                 bytes = bytes.saturating_add(*limit);
-                match files.iter_mut().find(|(l, r)| l == limit && r.len() < PATHS_PER_CALL) {
+                match files
+                    .iter_mut()
+                    .find(|(l, r)| l == limit && r.len() < PATHS_PER_CALL)
+                {
                     Some((_, reads)) => reads.push(index),
                     None => files.push((*limit, vec![index])),
                 }
@@ -120,8 +123,13 @@ pub(crate) fn request(reads: &[Read]) -> Request {
             }
         }
     }
-    let mut calls: Vec<Call> = files.into_iter().map(|(_, reads)| Call::Files { reads }).collect();
-    calls.extend(states.chunks(PATHS_PER_CALL).map(|reads| Call::States { reads: reads.to_vec() }));
+    let mut calls: Vec<Call> = files
+        .into_iter()
+        .map(|(_, reads)| Call::Files { reads })
+        .collect();
+    calls.extend(states.chunks(PATHS_PER_CALL).map(|reads| Call::States {
+        reads: reads.to_vec(),
+    }));
     calls.append(&mut others);
     // Last, because how many frames it answers with is not known beforehand.
     if !remembered.is_empty() {
@@ -131,7 +139,12 @@ pub(crate) fn request(reads: &[Read]) -> Request {
     for call in &calls {
         write_call(&mut text, call, reads);
     }
-    Request { text, patience, bytes, calls }
+    Request {
+        text,
+        patience,
+        bytes,
+        calls,
+    }
 }
 
 fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
@@ -141,7 +154,8 @@ fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
                 Read::File { limit, .. } => Some(*limit),
                 _ => None,
             });
-            let mut command = Command::new("d_files").arg(limit.unwrap_or(0).saturating_add(1).to_string());
+            let mut command =
+                Command::new("d_files").arg(limit.unwrap_or(0).saturating_add(1).to_string());
             for index in indices {
                 if let Read::File { path, .. } = &reads[*index] {
                     command = command.path(path);
@@ -152,7 +166,12 @@ fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
         Call::States { reads: indices } => {
             let mut command = Command::new("d_states");
             for index in indices {
-                if let Read::State { path, unless, limit } = &reads[*index] {
+                if let Read::State {
+                    path,
+                    unless,
+                    limit,
+                } = &reads[*index]
+                {
                     command = command.arg(limit.to_string());
                     command = command.arg(unless.as_deref().unwrap_or("-")).path(path);
                 }
@@ -161,17 +180,33 @@ fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
         }
         Call::Glob { read } => {
             if let Read::Glob { pattern } = &reads[*read] {
-                let _ = writeln!(text, "set +f\nd_glob \"$R\"{}\nset -f", shell::pattern(pattern));
+                let _ = writeln!(
+                    text,
+                    "set +f\nd_glob \"$R\"{}\nset -f",
+                    shell::pattern(pattern)
+                );
             }
         }
         Call::Run { read } => {
-            if let Read::Command { command, timeout, limit } = &reads[*read] {
+            if let Read::Command {
+                command,
+                timeout,
+                limit,
+            } = &reads[*read]
+            {
                 let limit = limit.saturating_add(1);
-                let _ = writeln!(text, "d_run {} {limit} {}", seconds(*timeout), command.to_sh());
+                let _ = writeln!(
+                    text,
+                    "d_run {} {limit} {}",
+                    seconds(*timeout),
+                    command.to_sh()
+                );
             }
         }
         Call::Remembered { .. } => {
-            let folder = REMEMBERED.rsplit_once('/').map_or("/", |(folder, _)| folder);
+            let folder = REMEMBERED
+                .rsplit_once('/')
+                .map_or("/", |(folder, _)| folder);
             let command = Command::new("d_remembered").path(REMEMBERED).path(folder);
             let _ = writeln!(text, "{}", command.to_sh());
         }
@@ -196,7 +231,11 @@ pub(crate) fn exec_line(command: &Command, timeout: Duration, input: usize) -> S
 /// be owned by root and writable by nobody else, as it is evaluated there.
 #[must_use]
 pub fn remember(reads: &[Read]) -> Vec<u8> {
-    let reads: Vec<Read> = reads.iter().filter(|read| **read != Read::Remembered).cloned().collect();
+    let reads: Vec<Read> = reads
+        .iter()
+        .filter(|read| **read != Read::Remembered)
+        .cloned()
+        .collect();
     let json = serde_json::to_string(&reads).unwrap_or_else(|_| "[]".to_owned());
     let note = Command::new("d_note").arg(json).to_sh();
     let calls = request(&reads).text;
@@ -229,10 +268,12 @@ pub(crate) fn replies(
     for (index, read) in reads.iter().enumerate() {
         match read {
             Read::File { path, .. } => {
-                replies[index] = unspeakable(path).map(|why| Reply::File(FileReply::Unreadable(why.into())));
+                replies[index] =
+                    unspeakable(path).map(|why| Reply::File(FileReply::Unreadable(why.into())));
             }
             Read::State { path, .. } => {
-                replies[index] = unspeakable(path).map(|why| Reply::State(PathState::Unreadable(why.into())));
+                replies[index] =
+                    unspeakable(path).map(|why| Reply::State(PathState::Unreadable(why.into())));
             }
             _ => {}
         }
@@ -266,7 +307,10 @@ impl Reader<'_> {
         };
         match frame.fields.split_once(' ').unwrap_or((&frame.fields, "")) {
             (found, rest) if found == tag => Ok((frame.payload, rest.to_owned())),
-            (found, _) => Err(format!("a `{}` frame in place of `{tag}`", found.escape_debug())),
+            (found, _) => Err(format!(
+                "a `{}` frame in place of `{tag}`",
+                found.escape_debug()
+            )),
         }
     }
 
@@ -274,17 +318,29 @@ impl Reader<'_> {
         format!("{}{}{path}", self.dialect.noise, self.dialect.root)
     }
 
-    fn call(&mut self, call: &Call, reads: &[Read], replies: &mut [Option<Reply>]) -> Result<(), String> {
+    fn call(
+        &mut self,
+        call: &Call,
+        reads: &[Read],
+        replies: &mut [Option<Reply>],
+    ) -> Result<(), String> {
         match call {
             Call::Files { reads: indices } => {
                 let (payload, kinds) = self.frame("f")?;
                 let errors = self.errors.next().unwrap_or_default();
                 let contents = contents(&payload, &self.dialect.noise);
                 for (position, index) in indices.iter().enumerate() {
-                    let Read::File { path, limit } = &reads[*index] else { continue };
+                    let Read::File { path, limit } = &reads[*index] else {
+                        continue;
+                    };
                     let name = self.name(path);
                     let kind = kinds.as_bytes().get(position).copied();
-                    let reply = file_reply(kind, contents.get(name.as_bytes()).copied(), complaint(&errors, &name), *limit);
+                    let reply = file_reply(
+                        kind,
+                        contents.get(name.as_bytes()).copied(),
+                        complaint(&errors, &name),
+                        *limit,
+                    );
                     replies[*index] = Some(Reply::File(reply));
                 }
             }
@@ -304,13 +360,21 @@ impl Reader<'_> {
                 let (mut stdout, status) = self.frame("r")?;
                 let mut stderr = self.errors.next().unwrap_or_default();
                 stderr.truncate(STDERR_LIMIT);
-                let Read::Command { timeout, limit, .. } = &reads[*read] else { return Ok(()) };
+                let Read::Command { timeout, limit, .. } = &reads[*read] else {
+                    return Ok(());
+                };
                 let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
                 let truncated = stdout.len() > limit;
                 stdout.truncate(limit);
                 let status = parse_status(&status)?;
                 let timed_out = timed_out(status, *timeout, self.took);
-                replies[*read] = Some(Reply::Command(Output { status, timed_out, stdout, stderr, truncated }));
+                replies[*read] = Some(Reply::Command(Output {
+                    status,
+                    timed_out,
+                    stdout,
+                    stderr,
+                    truncated,
+                }));
             }
             Call::Remembered { reads: indices } => {
                 let remembered = self.remembered();
@@ -322,7 +386,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn states(&mut self, indices: &[usize], reads: &[Read], replies: &mut [Option<Reply>]) -> Result<(), String> {
+    fn states(
+        &mut self,
+        indices: &[usize],
+        reads: &[Read],
+        replies: &mut [Option<Reply>],
+    ) -> Result<(), String> {
         let (_, kinds) = self.frame("s")?;
         let mut links = Vec::new();
         for _ in kinds.bytes().filter(|kind| *kind == b'l') {
@@ -337,9 +406,17 @@ impl Reader<'_> {
         let contents = contents(&payload, &self.dialect.noise);
         let mut links = links.into_iter();
         for (position, index) in indices.iter().enumerate() {
-            let Read::State { path, unless, limit } = &reads[*index] else { continue };
+            let Read::State {
+                path,
+                unless,
+                limit,
+            } = &reads[*index]
+            else {
+                continue;
+            };
             let name = self.name(path);
-            let why = || complaint(&errors, &name).unwrap_or_else(|| "it could not be read".to_owned());
+            let why =
+                || complaint(&errors, &name).unwrap_or_else(|| "it could not be read".to_owned());
             let state = match kinds.as_bytes().get(position).copied() {
                 Some(b'l') => match links.next() {
                     Some(target) if !target.is_empty() => PathState::Link {
@@ -375,8 +452,12 @@ impl Reader<'_> {
     /// What the host remembered, or nothing if its file is damaged, of another
     /// version, or not to be trusted: that costs a round trip and no more.
     fn remembered(&mut self) -> Vec<(Read, Reply)> {
-        let Ok((json, _)) = self.frame("n") else { return Vec::new() };
-        let Ok(reads) = serde_json::from_slice::<Vec<Read>>(&json) else { return Vec::new() };
+        let Ok((json, _)) = self.frame("n") else {
+            return Vec::new();
+        };
+        let Ok(reads) = serde_json::from_slice::<Vec<Read>>(&json) else {
+            return Vec::new();
+        };
         if reads.contains(&Read::Remembered) {
             return Vec::new();
         }
@@ -387,13 +468,17 @@ impl Reader<'_> {
             }
         }
         let answered = reads.into_iter().zip(replies);
-        answered.filter_map(|(read, reply)| reply.map(|reply| (read, reply))).collect()
+        answered
+            .filter_map(|(read, reply)| reply.map(|reply| (read, reply)))
+            .collect()
     }
 }
 
 /// An exit status as the loop writes it.
 pub(crate) fn parse_status(text: &str) -> Result<i32, String> {
-    text.trim().parse().map_err(|_| format!("`{}` in place of an exit status", text.escape_debug()))
+    text.trim()
+        .parse()
+        .map_err(|_| format!("`{}` in place of an exit status", text.escape_debug()))
 }
 
 /// Whether a status says that the time limit ended the command. `timeout`
@@ -414,7 +499,12 @@ fn kind_word(kind: u8) -> &'static str {
     }
 }
 
-fn file_reply(kind: Option<u8>, content: Option<&[u8]>, complaint: Option<String>, limit: u64) -> FileReply {
+fn file_reply(
+    kind: Option<u8>,
+    content: Option<&[u8]>,
+    complaint: Option<String>,
+    limit: u64,
+) -> FileReply {
     match (kind, complaint, content) {
         (Some(b'a'), _, _) => FileReply::Absent,
         (Some(b'u'), _, _) => FileReply::Unreadable("permission denied".to_owned()),
@@ -470,7 +560,11 @@ fn stat_lines(payload: &[u8]) -> HashMap<&[u8], Stat> {
     lines
         .filter_map(|line| {
             let mut fields = line.splitn(7, |byte| *byte == b':');
-            let mut text = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
+            let mut text = || {
+                fields
+                    .next()
+                    .and_then(|field| std::str::from_utf8(field).ok())
+            };
             let mode = u32::from_str_radix(text()?, 16).ok()? & 0o7777;
             let size = text()?.parse().ok()?;
             let (uid, gid) = (text()?, text()?);
@@ -480,7 +574,15 @@ fn stat_lines(payload: &[u8]) -> HashMap<&[u8], Stat> {
             };
             let owner = named(text()?, uid);
             let group = named(text()?, gid);
-            Some((fields.next()?, Stat { mode, size, owner, group }))
+            Some((
+                fields.next()?,
+                Stat {
+                    mode,
+                    size,
+                    owner,
+                    group,
+                },
+            ))
         })
         .collect()
 }
@@ -500,7 +602,9 @@ fn sum_lines(payload: &[u8]) -> HashMap<Vec<u8>, String> {
                 true => unescape(name),
                 false => name.to_vec(),
             };
-            hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| (name, hash.to_ascii_lowercase()))
+            hash.bytes()
+                .all(|byte| byte.is_ascii_hexdigit())
+                .then(|| (name, hash.to_ascii_lowercase()))
         })
         .collect()
 }
@@ -526,7 +630,9 @@ fn contents<'a>(payload: &'a [u8], noise: &str) -> HashMap<&'a [u8], &'a [u8]> {
     let mut from = 0;
     while let Some(at) = find_from(payload, &mark, from) {
         let name_at = at + 4;
-        let Some(end) = find_from(payload, b" <==\n", name_at) else { break };
+        let Some(end) = find_from(payload, b" <==\n", name_at) else {
+            break;
+        };
         if let Some((name, start)) = open.take() {
             // `head` puts a line feed before each header but its first.
             let stop = if at > start { at - 1 } else { at };

@@ -4,7 +4,7 @@
 pub const MESSAGE_LIMIT: usize = 4000;
 
 /// `text` without anything that a terminal would act on: control characters
-/// but newline and tab become `\x1b`-like escapes, so do the Unicode characters
+/// but newline and tab are written out as escapes, so are the Unicode characters
 /// that reorder or hide text. What is over `limit` characters is cut, and said to be.
 #[must_use]
 pub fn printable(text: &str, limit: usize) -> String {
@@ -15,21 +15,29 @@ pub fn printable(text: &str, limit: usize) -> String {
             out.push_str(&format!("… ({rest} characters more)"));
             break;
         }
-        match c {
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {
-                out.push_str(&format!("\\x{:02x}", u32::from(c)));
-            }
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => {
-                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
+        push_safe(&mut out, c);
     }
     out
+}
+
+/// The same for one line: newlines are written out as well.
+#[must_use]
+pub fn printable_line(text: &str, limit: usize) -> String {
+    printable(text, limit).replace('\n', "\\n")
+}
+
+fn push_safe(out: &mut String, c: char) {
+    let hides = matches!(c,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if c == '\n' || c == '\t' {
+        out.push(c);
+    } else if hides {
+        out.extend(c.escape_unicode());
+    } else if c.is_control() {
+        out.push_str(&format!("\\x{:02x}", u32::from(c)));
+    } else {
+        out.push(c);
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +51,7 @@ mod tests {
             "a\\x1b[2Jb\\x0d\\u{202e}c\n"
         );
         assert_eq!(printable("\u{9b}31m", 99), "\\x9b31m");
+        assert_eq!(printable_line("a\nb", 99), "a\\nb");
     }
 
     #[test]
