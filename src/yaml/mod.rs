@@ -14,7 +14,7 @@ mod wording;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Diagnostic, Origin, Problems, Source};
+use crate::error::{Diagnostic, Origin, Source};
 use crate::value::{Loaded, Node};
 
 /// Longest text that is read, in bytes. Twenty thousand hosts are 2 MB.
@@ -75,11 +75,4 @@ pub fn key_is_text(key: &Origin) -> bool {
 fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// Findings of several texts that are read one after the other.
-pub(crate) fn take<T>(loaded: Loaded<T>, problems: &mut Problems) -> T {
-    let (value, found) = loaded;
-    problems.extend(found);
-    value
 }
