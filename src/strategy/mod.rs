@@ -1,1 +1,423 @@
-//! From what is wanted and what is there to layouts and steps.
+//! From what is wanted and what was seen to what is done with each card.
+//!
+//! `check_offline` refuses before any connection what no card could do;
+//! `decide` picks a target for each card of a host; `steps` says how to get
+//! there; `template_vars` gives the templates what they print. A technology is
+//! one file that implements `Strategy`, with its shell functions beside it, and
+//! one line in `STRATEGIES`. Pure: no room here reads or changes anything.
+
+mod advice;
+mod auto;
+mod geometry;
+mod mig;
+mod mig_steps;
+mod none;
+mod offline;
+mod solver;
+mod spread;
+mod sriov;
+mod time_slicing;
+mod usage;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use crate::catalog::{Catalog, Model, Technology};
+use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Gpu, HostFacts, PciAddress, Vendor};
+use crate::shell::Command;
+use crate::step::{Change, Class, Step, StepId};
+
+pub use offline::check as check_offline;
+
+/// The technologies that this version carries out. A new one is a file and a line here.
+static STRATEGIES: [&dyn Strategy; 4] = [
+    &none::NoSlices,
+    &mig::Mig,
+    &time_slicing::TimeSlicing,
+    &sriov::BySysfs,
+];
+
+/// Shell functions that no single strategy owns.
+const SHARED_LIBRARY: [&str; 2] = [include_str!("use.sh"), include_str!("cdi.sh")];
+
+/// One technology.
+trait Strategy: Sync {
+    /// Which.
+    fn technology(&self) -> Technology;
+
+    /// Whether it is for cards of this vendor at all.
+    fn is_for(&self, vendor: Vendor) -> bool;
+
+    /// What can be seen to be wrong without a host. `models` are all that the values may
+    /// meet; never empty.
+    fn check(&self, wanted: &Wanted, desired: &Desired, models: &[&Model], problems: &mut Problems);
+
+    /// A target for each card that is to be sliced this way.
+    fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems>;
+
+    /// Shell functions that its steps call.
+    fn library(&self) -> &'static str;
+}
+
+/// What is to become of one card, ready to be compared with what it is.
+pub trait Target: Debug + Send + Sync {
+    /// What differs, as steps in order; none if the card is as wanted.
+    ///
+    /// # Errors
+    /// Says why the card must not or cannot be changed.
+    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems>;
+
+    /// What the templates need to bring it back after a reboot; null if nothing.
+    fn vars(&self, gpu: &Gpu) -> Json;
+}
+
+/// A card and what was decided for it.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The card's address.
+    pub pci: PciAddress,
+    /// The card, as messages call it.
+    pub label: String,
+    /// How it is sliced.
+    pub technology: Technology,
+    /// Why so, in a sentence.
+    pub why: String,
+    /// What the user should know of it: hints, limits, lacking isolation.
+    pub notes: Vec<String>,
+    /// What is to become of it.
+    pub target: Arc<dyn Target>,
+}
+
+/// One card with what is wanted of it.
+#[derive(Debug, Clone, Copy)]
+struct Ask<'a> {
+    gpu: &'a Gpu,
+    model: Option<&'a Model>,
+    wanted: &'a Wanted,
+    /// Whether the values above `gpus` apply, so that it takes its share of `request`.
+    is_default: bool,
+    /// Set where `auto` picked the technology.
+    picked: Option<&'a auto::Pick>,
+}
+
+impl Ask<'_> {
+    fn decision(&self, technology: Technology, target: impl Target + 'static) -> Decision {
+        let why = match self.picked {
+            Some(pick) => format!("`auto` picked {technology}: {}", pick.reason),
+            None => format!("the variables ask for {technology}"),
+        };
+        Decision {
+            pci: self.gpu.pci,
+            label: self.gpu.label(),
+            technology,
+            why,
+            notes: Vec::new(),
+            target: Arc::new(target),
+        }
+    }
+}
+
+fn strategy_of(technology: Technology) -> Option<&'static dyn Strategy> {
+    STRATEGIES
+        .into_iter()
+        .find(|strategy| strategy.technology() == technology)
+}
+
+/// Picks a target for each card of a host. Nothing is decided where slices are not managed.
+///
+/// # Errors
+/// Says which cards cannot be what is wanted, and what they could be.
+pub fn decide(
+    desired: &Desired,
+    facts: &HostFacts,
+    catalog: &Catalog,
+) -> Result<Vec<Decision>, Problems> {
+    if !desired.slicing.enabled.value {
+        return Ok(Vec::new());
+    }
+    let mut problems = Problems::default();
+    let mut asks = Vec::new();
+    let picks: Vec<Option<auto::Pick>> = (0..facts.gpus.len())
+        .map(|position| {
+            let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
+            (wanted.strategy.value == Choice::Auto)
+                .then(|| auto::pick(wanted, desired, is_default, &facts.gpus[position], catalog))
+        })
+        .collect();
+    for (position, gpu) in facts.gpus.iter().enumerate() {
+        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
+        let (technology, picked) = match (&wanted.strategy.value, &picks[position]) {
+            (Choice::Use(technology), _) => (*technology, None),
+            (Choice::Auto, Some(pick)) => (pick.technology, Some(pick)),
+            (Choice::Auto, None) => continue,
+        };
+        let ask = Ask {
+            gpu,
+            model: gpu.model.known().and_then(|key| catalog.by_key(key)),
+            wanted,
+            is_default,
+            picked,
+        };
+        asks.push((technology, ask));
+    }
+    let mut decisions = Vec::new();
+    for strategy in STRATEGIES {
+        let technology = strategy.technology();
+        let chosen = asks.iter().filter(|(other, _)| *other == technology);
+        let mut able = Vec::new();
+        for (_, ask) in chosen {
+            match lacks(strategy, ask, facts) {
+                Lack::Nothing => able.push(*ask),
+                Lack::NotMeant => {}
+                Lack::Refused(diagnostic) => problems.push(diagnostic),
+            }
+        }
+        if able.is_empty() {
+            continue;
+        }
+        match strategy.decide(&able, desired) {
+            Ok(decided) => decisions.extend(decided),
+            Err(found) => problems.extend(found),
+        }
+    }
+    for (technology, ask) in &asks {
+        if strategy_of(*technology).is_none() {
+            problems.push(offline::not_available(*technology, &ask.wanted.strategy));
+        }
+    }
+    let mut decisions = problems.or(decisions)?;
+    decisions.sort_by_key(|decision| decision.pci);
+    if desired.state.apply_strategy.value == ApplyStrategy::Skip {
+        report_only(&mut decisions, facts);
+    }
+    Ok(decisions)
+}
+
+/// The steps that bring a host's cards to what was decided; none if all are so.
+///
+/// # Errors
+/// Says which cards must not be changed (in use, mode pending) and why.
+pub fn steps(
+    decisions: &[Decision],
+    facts: &HostFacts,
+    desired: &Desired,
+) -> Result<Vec<Step>, Problems> {
+    if desired.state.apply_strategy.value == ApplyStrategy::Skip {
+        return Ok(Vec::new());
+    }
+    let drained = !desired.state.drain_command.value.is_empty();
+    let mut problems = Problems::default();
+    let mut steps = Vec::new();
+    for decision in decisions {
+        let Some(gpu) = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci) else {
+            continue;
+        };
+        let found = match decision.target.steps(gpu) {
+            Ok(found) => found,
+            Err(found) => {
+                problems.extend(found);
+                continue;
+            }
+        };
+        if !drained && found.iter().any(usage::needs_idle) {
+            usage::refuse_if_used(gpu, &mut problems);
+        }
+        steps.extend(found);
+    }
+    let mut steps = problems.or(steps)?;
+    refresh_cdi(&mut steps);
+    if drained {
+        drain(&mut steps, desired);
+    }
+    Ok(steps)
+}
+
+/// What the templates print: one list a technology (`mig`, `time_slicing`, `sriov`), each
+/// entry a card, and `library`, the shell functions that the boot script calls.
+#[must_use]
+pub fn template_vars(decisions: &[Decision], facts: &HostFacts) -> Json {
+    let mut lists = serde_json::Map::new();
+    for strategy in STRATEGIES {
+        let technology = strategy.technology();
+        let cards: Vec<Json> = decisions
+            .iter()
+            .filter(|decision| decision.technology == technology)
+            .filter_map(|decision| {
+                let gpu = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci)?;
+                let vars = decision.target.vars(gpu);
+                (!vars.is_null()).then_some(vars)
+            })
+            .collect();
+        lists.insert(technology.name().replace('-', "_"), Json::Array(cards));
+    }
+    lists.insert("library".to_owned(), Json::String(host_library()));
+    json!({ "gpu_slices": lists })
+}
+
+/// POSIX shell functions that the steps' scripts and the boot script call.
+#[must_use]
+pub fn host_library() -> String {
+    let mut text = SHARED_LIBRARY.concat();
+    for strategy in STRATEGIES {
+        text.push_str(strategy.library());
+    }
+    text
+}
+
+/// The values that apply to the card at `position`, and whether they are those above `gpus`.
+fn wanted_for<'a>(
+    desired: &'a Desired,
+    facts: &HostFacts,
+    position: usize,
+    catalog: &Catalog,
+) -> (&'a Wanted, bool) {
+    let entries = &desired.slicing.gpus;
+    let found = entries
+        .iter()
+        .find(|entry| matches(&entry.select, &facts.gpus[position], position, catalog));
+    match found {
+        Some(entry) => (&entry.wanted, false),
+        None => (&desired.slicing.default, true),
+    }
+}
+
+fn matches(select: &Match, gpu: &Gpu, position: usize, catalog: &Catalog) -> bool {
+    let is_model = |name: &str| {
+        let key = gpu.model.known();
+        let named = catalog.by_name(name);
+        named.iter().any(|model| Some(&model.key) == key)
+            || gpu
+                .nvidia
+                .known()
+                .is_some_and(|nvidia| nvidia.name.eq_ignore_ascii_case(name))
+    };
+    select
+        .devices
+        .iter()
+        .all(|device| device.value.names(gpu, position))
+        && select
+            .vendor
+            .as_ref()
+            .is_none_or(|vendor| vendor.value == gpu.vendor)
+        && select
+            .model
+            .as_ref()
+            .is_none_or(|model| is_model(&model.value))
+}
+
+enum Lack {
+    Nothing,
+    /// The values above `gpus` are for cards of another vendor, of which the host has some.
+    NotMeant,
+    Refused(Diagnostic),
+}
+
+/// Whether the card's vendor and model have the technology.
+fn lacks(strategy: &dyn Strategy, ask: &Ask<'_>, facts: &HostFacts) -> Lack {
+    let technology = strategy.technology();
+    let meant = facts.gpus.iter().any(|gpu| strategy.is_for(gpu.vendor));
+    if !strategy.is_for(ask.gpu.vendor) && ask.is_default && meant {
+        return Lack::NotMeant;
+    }
+    let has = match ask.model {
+        _ if technology == Technology::None => return Lack::Nothing,
+        Some(model) if model.technologies.contains(&technology) => return Lack::Nothing,
+        Some(model) => offline::listed(&model.technologies),
+        None if strategy.is_for(ask.gpu.vendor) => return Lack::Nothing,
+        None => "nothing that this version knows".to_owned(),
+    };
+    Lack::Refused(
+        ask.wanted.strategy.blame(
+            Diagnostic::error(format!("{} has no {technology}", ask.gpu.label()))
+                .hint(format!("it has {has}")),
+        ),
+    )
+}
+
+/// With `apply_strategy: skip` nothing is changed: each difference becomes a note.
+fn report_only(decisions: &mut [Decision], facts: &HostFacts) {
+    for decision in decisions {
+        let Some(gpu) = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci) else {
+            continue;
+        };
+        let said = match decision.target.steps(gpu) {
+            Ok(steps) => steps.into_iter().map(|step| step.title).collect(),
+            Err(found) => found.0.into_iter().map(|d| d.message).collect::<Vec<_>>(),
+        };
+        decision.notes.extend(
+            said.into_iter()
+                .map(|what| format!("not done, because `apply_strategy` is `skip`: {what}")),
+        );
+    }
+}
+
+/// The container device specification follows MIG changes: after the last of them, and after
+/// the last of them was undone, which is the first that was made.
+fn refresh_cdi(steps: &mut [Step]) {
+    let is_mig = |step: &&mut Step| {
+        matches!(
+            step.change,
+            Change::MigMode { .. } | Change::MigLayout { .. }
+        )
+    };
+    let refresh = || Command::new("cdi_refresh");
+    if let Some(first) = steps.iter_mut().find(is_mig) {
+        first.undo.0.push(refresh());
+    }
+    if let Some(last) = steps.iter_mut().rev().find(is_mig) {
+        last.apply.0.push(refresh());
+    }
+}
+
+/// Where the user gave a drain command, work is taken off before the first disruptive step
+/// and let back after the last. Whether a card is idle can then be told only in between.
+fn drain(steps: &mut Vec<Step>, desired: &Desired) {
+    if steps.iter().all(|step| step.class == Class::Safe) {
+        return;
+    }
+    for step in &mut *steps {
+        let (idle, check): (Vec<_>, Vec<_>) =
+            step.check.0.drain(..).partition(usage::is_idle_check);
+        step.check.0 = check;
+        step.apply.0.splice(0..0, idle);
+    }
+    let command = |words: &[String]| {
+        words.split_first().map(|(program, arguments)| {
+            crate::shell::Script::one(Command::new(program).args(arguments))
+        })
+    };
+    let drain = command(&desired.state.drain_command.value).unwrap_or_default();
+    let undrain = command(&desired.state.undrain_command.value).unwrap_or_default();
+    let step = |id: &str, title: &str, apply, undo| Step {
+        id: StepId(id.to_owned()),
+        task: usage::TASK.to_owned(),
+        title: title.to_owned(),
+        class: Class::Disruptive,
+        change: Change::Action {
+            what: title.to_owned(),
+        },
+        check: crate::shell::Script::default(),
+        snapshot: crate::shell::Script::default(),
+        apply,
+        verify: crate::shell::Script::default(),
+        undo,
+        payload: Vec::new(),
+        timeout_s: 600,
+    };
+    steps.insert(
+        0,
+        step(
+            "gpu:drain",
+            "drain the host",
+            drain.clone(),
+            undrain.clone(),
+        ),
+    );
+    if !undrain.is_empty() {
+        steps.push(step("gpu:undrain", "undrain the host", undrain, drain));
+    }
+}

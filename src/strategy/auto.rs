@@ -1,0 +1,97 @@
+//! `strategy: auto`: which technology a card gets.
+//!
+//! What the variables switch on comes first, in the order MIG, SR-IOV,
+//! time-slicing, as far as the card has it: isolation in hardware before
+//! sharing in turns. Where nothing is switched on, the card's model decides.
+
+use crate::catalog::{Catalog, Technology};
+use crate::desired::{Desired, Wanted};
+use crate::facts::{Fact, Gpu, MigState, Vendor};
+
+use super::geometry::Geometry;
+
+/// A technology and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pick {
+    /// Which.
+    pub(super) technology: Technology,
+    /// Why, in a part of a sentence.
+    pub(super) reason: String,
+    /// Whether no profiles are asked for, so that the card is filled with its smallest.
+    pub(super) fill: bool,
+}
+
+impl Pick {
+    fn new(technology: Technology, reason: impl Into<String>) -> Self {
+        Self {
+            technology,
+            reason: reason.into(),
+            fill: false,
+        }
+    }
+}
+
+/// Picks for one card.
+pub(super) fn pick(
+    wanted: &Wanted,
+    desired: &Desired,
+    is_default: bool,
+    gpu: &Gpu,
+    catalog: &Catalog,
+) -> Pick {
+    let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
+    let model = gpu.model.known().and_then(|key| catalog.by_key(key));
+    let request = is_default && !desired.slicing.request.is_empty();
+    let asks_mig = wanted.mig.enabled.value || !wanted.mig.listed.is_empty() || request;
+    if asks_mig && let Some(mig) = mig {
+        let geometry = Geometry::of_host("", mig, model);
+        let offers = |name: &str| {
+            geometry
+                .as_ref()
+                .is_some_and(|geometry| geometry.find(name).is_some())
+        };
+        let known = wanted.mig.listed.iter().all(|name| offers(&name.value));
+        if known {
+            let mut pick = Pick::new(
+                Technology::Mig,
+                "the variables ask for MIG and the card has it",
+            );
+            pick.fill = wanted.mig.listed.is_empty() && !request;
+            return pick;
+        }
+    }
+    let by_sysfs = super::sriov::is_set_by_sysfs(gpu);
+    if wanted.sriov.enabled.value && by_sysfs {
+        let reason = "the variables ask for SR-IOV and the card has it";
+        return Pick::new(Technology::Sriov, reason);
+    }
+    if wanted.time_slicing.enabled.value && gpu.vendor == Vendor::Nvidia {
+        let reason = if asks_mig {
+            "the card does not have what is asked of MIG, and time-slicing is asked for too"
+        } else {
+            "the variables ask for it"
+        };
+        return Pick::new(Technology::TimeSlicing, reason);
+    }
+    by_model(gpu, mig, by_sysfs)
+}
+
+fn by_model(gpu: &Gpu, mig: Option<&MigState>, by_sysfs: bool) -> Pick {
+    match gpu.vendor {
+        Vendor::Nvidia if mig.is_some() => Pick {
+            technology: Technology::Mig,
+            reason:
+                "the card has MIG, and no profiles are asked for: it is filled with its smallest"
+                    .to_owned(),
+            fill: true,
+        },
+        Vendor::Nvidia if matches!(gpu.nvidia, Fact::Known(_)) => {
+            Pick::new(Technology::TimeSlicing, "the card has no MIG")
+        }
+        _ if by_sysfs => Pick::new(Technology::Sriov, "the card has virtual functions"),
+        _ => Pick::new(
+            Technology::None,
+            "the card has nothing that this version can slice",
+        ),
+    }
+}

@@ -1,0 +1,15 @@
+# The container device specification, which does not notice MIG changes by itself.
+
+# cdi_refresh [--no-block]: has the toolkit write it anew, where it is installed. A unit that is
+# ordered before it must not wait for it. A failure is said and no more: the slices are
+# there all the same.
+cdi_refresh() {
+    if command -v systemctl >/dev/null 2>&1 &&
+        systemctl cat nvidia-cdi-refresh.service >/dev/null 2>&1; then
+        # Several changes in a row would hit the unit's start limit.
+        systemctl reset-failed nvidia-cdi-refresh.service >/dev/null 2>&1 || :
+        systemctl restart "$@" nvidia-cdi-refresh.service </dev/null ||
+            printf '%s\n' 'nvidia-cdi-refresh.service could not be restarted; the CDI specification is stale' >&2
+    fi
+    return 0
+}

@@ -1,0 +1,388 @@
+//! `strategy: mig`: which instances each card gets, and where.
+//!
+//! Profile names are looked up in the host's own listing first; a name that the
+//! catalog has for this model counts as the profile of the same id there, since
+//! names move with drivers and ids do not.
+
+use crate::catalog::{Architecture, Model, Technology};
+use crate::desired::{Desired, Located, MigWanted, Wanted};
+use crate::error::{Diagnostic, Problems, nearest};
+use crate::facts::{Fact, Gpu, MigState, Vendor};
+
+use super::advice;
+use super::geometry::{Geometry, bare};
+use super::mig_steps::{Instance, Sliced};
+use super::solver::{Placed, Solution, place};
+use super::spread;
+use super::{Ask, Decision, Strategy};
+
+pub(super) use super::mig_steps::removal;
+
+pub(super) struct Mig;
+
+impl Strategy for Mig {
+    fn technology(&self) -> Technology {
+        Technology::Mig
+    }
+
+    fn is_for(&self, vendor: Vendor) -> bool {
+        vendor == Vendor::Nvidia
+    }
+
+    fn check(
+        &self,
+        wanted: &Wanted,
+        desired: &Desired,
+        models: &[&Model],
+        problems: &mut Problems,
+    ) {
+        super::offline::check_mig(wanted, desired, models, problems);
+    }
+
+    fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems> {
+        let mut problems = Problems::default();
+        let mut cards = Vec::new();
+        for ask in asks {
+            match Card::read(ask) {
+                Ok(card) => cards.push(card),
+                Err(found) => problems.push(found),
+            }
+        }
+        let request = &desired.slicing.request;
+        let (shared, own): (Vec<Card<'_>>, Vec<Card<'_>>) = cards
+            .into_iter()
+            .partition(|card| card.ask.is_default && !request.is_empty());
+        let mut decisions = Vec::new();
+        for card in &own {
+            match card.profiles().and_then(|profiles| card.solve(&profiles)) {
+                Ok((solution, notes)) => {
+                    decisions.extend(card.decision(&solution, notes, &mut problems))
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        // A card that could not be read would make the totals look too small.
+        if !shared.is_empty() && !problems.has_errors() {
+            let pool: Vec<spread::Card<'_>> = shared
+                .iter()
+                .map(|card| spread::Card {
+                    geometry: &card.geometry,
+                    existing: &card.existing,
+                })
+                .collect();
+            match spread::spread(&pool, request) {
+                Ok(solutions) => {
+                    for (card, solution) in shared.iter().zip(&solutions) {
+                        decisions.extend(card.decision(solution, Vec::new(), &mut problems));
+                    }
+                }
+                Err(diagnostic) => problems.push(diagnostic),
+            }
+        }
+        problems.or(decisions)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("mig.sh")
+    }
+}
+
+/// The finding for a card that no NVIDIA driver answers for.
+pub(super) fn unseen(gpu: &Gpu) -> Diagnostic {
+    let label = gpu.label();
+    match (&gpu.nvidia, gpu.driver.known()) {
+        (Fact::Unknown(reason), _) => {
+            Diagnostic::error(format!("{label} cannot be asked: {reason}"))
+        }
+        (_, Some(driver)) if driver != "nvidia" => {
+            Diagnostic::error(format!("{label} is bound to the driver `{driver}`, not to NVIDIA's"))
+                .hint("slicing needs NVIDIA's driver on the host; a card passed to a virtual machine cannot be sliced")
+        }
+        _ => Diagnostic::error(format!("{label}: `nvidia-smi` does not list it"))
+            .hint("install NVIDIA's driver, or check that it works with `nvidia-smi -L`"),
+    }
+}
+
+/// One card that is to be sliced, with what can be placed on it.
+struct Card<'a> {
+    ask: Ask<'a>,
+    geometry: Geometry,
+    existing: Vec<Placed>,
+}
+
+impl<'a> Card<'a> {
+    fn read(ask: &Ask<'a>) -> Result<Self, Diagnostic> {
+        let gpu = ask.gpu;
+        let label = gpu.label();
+        let nvidia = gpu.nvidia.known().ok_or_else(|| unseen(gpu))?;
+        let mig = match &nvidia.mig {
+            Fact::Known(mig) => mig,
+            Fact::Absent => {
+                let has = ask.model.map(|model| {
+                    let able = super::offline::able_without(&model.technologies, Technology::Mig);
+                    format!(
+                        "{} can do {able}; MIG may need another driver, vBIOS or display mode",
+                        model.key
+                    )
+                });
+                let diagnostic = Diagnostic::error(format!("{label} offers no MIG"));
+                let hint = has.unwrap_or_else(|| "use `time-slicing`".to_owned());
+                return Err(ask.wanted.strategy.blame(diagnostic.hint(hint)));
+            }
+            Fact::Unknown(reason) => {
+                return Err(Diagnostic::error(format!(
+                    "the MIG state of {label} cannot be read: {reason}"
+                )));
+            }
+        };
+        let geometry = Geometry::of_host(&nvidia.name, mig, ask.model).ok_or_else(|| {
+            Diagnostic::error(format!(
+                "{label}: neither the driver nor the catalog says which profiles it has and where they may lie"
+            ))
+            .hint("switch MIG mode on by `nvidia-smi -mig 1`, so that the driver lists them")
+        })?;
+        let existing = existing(&geometry, mig);
+        Ok(Self {
+            ask: *ask,
+            geometry,
+            existing,
+        })
+    }
+
+    /// The wanted profiles as indexes, with what the user should know of them.
+    fn profiles(&self) -> Result<(Vec<usize>, Vec<String>), Problems> {
+        let wanted = &self.ask.wanted.mig;
+        if self.ask.picked.is_some_and(|pick| pick.fill) {
+            return Ok((fill(&self.geometry), Vec::new()));
+        }
+        let mut problems = Problems::default();
+        let mut notes = Vec::new();
+        let mut profiles = Vec::new();
+        for name in wanted.profiles() {
+            match self.find(name, &mut notes) {
+                Ok(index) => profiles.push(index),
+                // The list may be repeated; a wrong name is reported once.
+                Err(found) if !problems.0.contains(&found) => problems.push(found),
+                Err(_) => {}
+            }
+        }
+        if profiles.is_empty() && !problems.has_errors() {
+            problems.push(nothing_asked(self.ask.wanted));
+        }
+        problems.or((profiles, notes))
+    }
+
+    fn find(&self, name: &Located<String>, notes: &mut Vec<String>) -> Result<usize, Diagnostic> {
+        if let Some(index) = self.geometry.find(&name.value) {
+            return Ok(index);
+        }
+        let catalog = self.ask.model.and_then(Geometry::of_model);
+        let by_id = catalog.and_then(|catalog| {
+            let row = catalog.find(&name.value)?;
+            self.geometry.find_id(catalog.profiles.get(row)?.id)
+        });
+        if let Some(index) = by_id {
+            let note = format!(
+                "{}: the driver calls {} {}",
+                self.ask.gpu.label(),
+                bare(&name.value),
+                self.geometry.profiles[index].name
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+            return Ok(index);
+        }
+        Err(name.blame(no_such_profile(
+            &name.value,
+            &self.geometry,
+            &self.ask.gpu.label(),
+        )))
+    }
+
+    fn solve(
+        &self,
+        (profiles, notes): &(Vec<usize>, Vec<String>),
+    ) -> Result<(Solution, Vec<String>), Problems> {
+        match place(&self.geometry, profiles, &self.existing) {
+            Some(solution) => Ok((solution, notes.clone())),
+            None => Err(does_not_fit(
+                &self.geometry,
+                profiles,
+                &self.ask.wanted.mig,
+                &self.ask.gpu.label(),
+            )
+            .into()),
+        }
+    }
+
+    fn decision(
+        &self,
+        solution: &Solution,
+        notes: Vec<String>,
+        problems: &mut Problems,
+    ) -> Option<Decision> {
+        let parts = &self.ask.wanted.mig.compute_instance_count;
+        let kinds = solution.placed.iter().map(|placed| placed.profile);
+        if let Some(found) = check_parts(&self.geometry, kinds, parts) {
+            problems.push(found);
+            return None;
+        }
+        if solution.placed.is_empty() {
+            let mut decision = self.ask.decision(Technology::Mig, Unused);
+            decision.notes.push(format!(
+                "{} gets nothing of the request and stays whole",
+                self.ask.gpu.label()
+            ));
+            return Some(decision);
+        }
+        let instances = solution.placed.iter().map(|placed| {
+            let profile = &self.geometry.profiles[placed.profile];
+            Instance {
+                id: profile.id,
+                name: profile.name.clone(),
+                placement: placed.placement(&self.geometry),
+                parts: parts.value,
+            }
+        });
+        let architecture = self.ask.model.map(|model| model.architecture);
+        let capability = self
+            .ask
+            .gpu
+            .nvidia
+            .known()
+            .and_then(|nvidia| nvidia.compute_capability.known());
+        let target = Sliced {
+            grid: self.geometry.grid,
+            instances: instances.collect(),
+            waits_for_reset: match architecture {
+                Some(architecture) => architecture == Architecture::Ampere,
+                None => capability.is_some_and(|capability| *capability < 90),
+            },
+        };
+        let mut decision = self.ask.decision(Technology::Mig, target);
+        decision.notes.extend(notes);
+        Some(decision)
+    }
+}
+
+/// A card that the request leaves whole.
+#[derive(Debug)]
+struct Unused;
+
+impl super::Target for Unused {
+    fn steps(&self, gpu: &Gpu) -> Result<Vec<crate::step::Step>, Problems> {
+        removal(gpu)
+    }
+
+    fn vars(&self, _: &Gpu) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
+fn existing(geometry: &Geometry, mig: &MigState) -> Vec<Placed> {
+    let instances = mig.instances.known().map_or(&[][..], Vec::as_slice);
+    let placed = instances.iter().filter_map(|instance| {
+        Some(Placed {
+            profile: geometry.find_id(instance.profile_id)?,
+            start: instance.placement.start,
+        })
+    });
+    placed.collect()
+}
+
+/// As many of the smallest plain profile as fit.
+fn fill(geometry: &Geometry) -> Vec<usize> {
+    let smallest = (0..geometry.profiles.len()).min_by_key(|index| {
+        let profile = &geometry.profiles[*index];
+        (
+            profile.size,
+            profile.compute,
+            std::cmp::Reverse(profile.max),
+            profile.id,
+        )
+    });
+    smallest.map_or_else(Vec::new, |smallest| {
+        vec![smallest; advice::most_of(geometry, smallest) as usize]
+    })
+}
+
+/// The finding for `strategy: mig` without any profile.
+pub(super) fn nothing_asked(wanted: &Wanted) -> Diagnostic {
+    wanted.strategy.blame(
+        Diagnostic::error("`strategy: mig` needs `mig.profiles` or `request`")
+            .hint("such as `mig: {profiles: [3g.40gb, 2g.20gb, 1g.10gb]}`; `deploy catalog` lists what each model has"),
+    )
+}
+
+/// The finding for a name that the card does not list.
+pub(super) fn no_such_profile(name: &str, geometry: &Geometry, whose: &str) -> Diagnostic {
+    let names: Vec<&str> = geometry.profiles.iter().map(|p| p.name.as_str()).collect();
+    let listed = names.join(", ");
+    let hint = match nearest(bare(name), names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? It has {listed}"),
+        None => format!("it has {listed}"),
+    };
+    Diagnostic::error(format!("{whose} has no profile `{}`", bare(name))).hint(hint)
+}
+
+/// The finding for profiles of which each exists, but not all together.
+pub(super) fn does_not_fit(
+    geometry: &Geometry,
+    profiles: &[usize],
+    wanted: &MigWanted,
+    whose: &str,
+) -> Diagnostic {
+    let spelled = advice::spell(geometry, profiles);
+    let mut hints = Vec::new();
+    if let [only, rest @ ..] = profiles
+        && rest.iter().all(|other| other == only)
+    {
+        let name = &geometry.profiles[*only].name;
+        hints.push(format!(
+            "at most {} × {name}",
+            advice::most_of(geometry, *only)
+        ));
+    }
+    hints.extend(advice::nearest_layout(geometry, profiles));
+    let diagnostic = Diagnostic::error(format!("{spelled} cannot be placed on {whose}"));
+    let diagnostic = match hints.is_empty() {
+        true => diagnostic,
+        false => diagnostic.hint(format!("what fits: {}", hints.join("; "))),
+    };
+    match wanted.listed.first() {
+        Some(first) => first.blame(diagnostic),
+        None => diagnostic,
+    }
+}
+
+/// A finding if a profile cannot be split into that many equal compute instances.
+pub(super) fn check_parts(
+    geometry: &Geometry,
+    profiles: impl Iterator<Item = usize>,
+    parts: &Located<u32>,
+) -> Option<Diagnostic> {
+    let mut profiles: Vec<usize> = profiles.collect();
+    profiles.sort_unstable();
+    profiles.dedup();
+    let divides =
+        |parts: u32, index: &usize| geometry.profiles[*index].compute.is_multiple_of(parts);
+    let wrong = profiles.iter().find(|index| !divides(parts.value, index))?;
+    let profile = &geometry.profiles[*wrong];
+    let legal: Vec<String> = (1..=geometry.compute)
+        .filter(|parts| profiles.iter().all(|index| divides(*parts, index)))
+        .map(|parts| parts.to_string())
+        .collect();
+    Some(
+        parts.blame(
+            Diagnostic::error(format!(
+                "`compute_instance_count: {}` does not divide the {} compute slices of {}",
+                parts.value, profile.compute, profile.name
+            ))
+            .hint(format!(
+                "all of these profiles can be split into {}",
+                legal.join(" or ")
+            )),
+        ),
+    )
+}

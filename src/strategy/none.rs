@@ -1,0 +1,50 @@
+//! `strategy: none`: managed and unsliced. Takes away what other strategies made.
+
+use serde_json::Value as Json;
+
+use crate::catalog::{Model, Technology};
+use crate::desired::{Desired, Wanted};
+use crate::error::Problems;
+use crate::facts::{Gpu, Vendor};
+use crate::step::Step;
+
+use super::{Ask, Decision, Strategy, Target, mig, sriov, time_slicing};
+
+pub(super) struct NoSlices;
+
+impl Strategy for NoSlices {
+    fn technology(&self) -> Technology {
+        Technology::None
+    }
+
+    fn is_for(&self, _: Vendor) -> bool {
+        true
+    }
+
+    fn check(&self, _: &Wanted, _: &Desired, _: &[&Model], _: &mut Problems) {}
+
+    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
+        let decide = |ask: &Ask<'_>| ask.decision(Technology::None, Unsliced);
+        Ok(asks.iter().map(decide).collect())
+    }
+
+    fn library(&self) -> &'static str {
+        ""
+    }
+}
+
+#[derive(Debug)]
+struct Unsliced;
+
+impl Target for Unsliced {
+    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        let mut steps = mig::removal(gpu)?;
+        steps.extend(sriov::removal(gpu));
+        steps.extend(time_slicing::removal(gpu));
+        Ok(steps)
+    }
+
+    fn vars(&self, _: &Gpu) -> Json {
+        Json::Null
+    }
+}

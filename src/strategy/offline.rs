@@ -1,0 +1,291 @@
+//! What can be seen to be wrong before any host is connected to.
+//!
+//! The values above `gpus` may meet any model, those of an entry the models that
+//! its `match` names. Only what fails on all of them is refused here; the rest,
+//! the host tells.
+
+use crate::catalog::{Catalog, Model, Technology};
+use crate::desired::{ApplyStrategy, Choice, Desired, Located, Match, Wanted};
+use crate::error::{Diagnostic, Problems, nearest};
+
+use super::geometry::{Geometry, bare};
+use super::solver::place;
+use super::{mig, strategy_of};
+
+/// Everything that no host could carry out.
+#[must_use]
+pub fn check(desired: &Desired, catalog: &Catalog) -> Problems {
+    let mut problems = Problems::default();
+    let slicing = &desired.slicing;
+    if !slicing.enabled.value {
+        return problems;
+    }
+    let apply = &desired.state.apply_strategy;
+    if apply.value == ApplyStrategy::Force {
+        problems.push(apply.blame(
+            Diagnostic::error("`apply_strategy: force` is not available in this version").hint(
+                "use `auto`, which stops where a GPU is in use, and `drain_command` to free it",
+            ),
+        ));
+    }
+    let all: Vec<&Model> = catalog.models().iter().collect();
+    check_wanted(&slicing.default, desired, &all, &mut problems);
+    for entry in &slicing.gpus {
+        let models = matched(&entry.select, catalog, &mut problems);
+        if !models.is_empty() {
+            check_wanted(&entry.wanted, desired, &models, &mut problems);
+        }
+    }
+    // Values that entries take over from above are found once only.
+    let mut seen: Vec<Diagnostic> = Vec::new();
+    for problem in problems.0 {
+        let same =
+            |other: &Diagnostic| other.origin == problem.origin && other.message == problem.message;
+        if !seen.iter().any(same) {
+            seen.push(problem);
+        }
+    }
+    Problems(seen)
+}
+
+fn matched<'a>(select: &Match, catalog: &'a Catalog, problems: &mut Problems) -> Vec<&'a Model> {
+    let mut models: Vec<&Model> = match &select.model {
+        None => catalog.models().iter().collect(),
+        Some(name) => {
+            let found = catalog.by_name(&name.value);
+            if found.is_empty()
+                && let Err(diagnostic) = catalog.resolve(&name.value)
+            {
+                problems.push(name.blame(diagnostic));
+            }
+            found
+        }
+    };
+    if let Some(vendor) = &select.vendor {
+        models.retain(|model| model.vendor == vendor.value);
+        if models.is_empty()
+            && let Some(name) = &select.model
+            && !catalog.by_name(&name.value).is_empty()
+        {
+            let message = format!("`{}` is no model of {}", name.value, vendor.value);
+            problems.push(name.blame(Diagnostic::error(message)));
+        }
+    }
+    models
+}
+
+fn check_wanted(wanted: &Wanted, desired: &Desired, models: &[&Model], problems: &mut Problems) {
+    let technology = match wanted.strategy.value {
+        Choice::Use(technology) => technology,
+        Choice::Auto => {
+            // `auto` may pick MIG wherever profiles are given; they must exist at least.
+            check_mig_names(wanted, models, problems);
+            return;
+        }
+    };
+    let Some(strategy) = strategy_of(technology) else {
+        problems.push(not_available(technology, &wanted.strategy));
+        return;
+    };
+    let able: Vec<&Model> = models
+        .iter()
+        .copied()
+        .filter(|model| model.technologies.contains(&technology))
+        .collect();
+    if technology != Technology::None && able.is_empty() {
+        if let [first, ..] = models {
+            let names: Vec<&str> = models.iter().map(|model| model.key.as_str()).collect();
+            let message = match names.len() {
+                1 => format!("{} has no {technology}", first.key),
+                _ => format!("none of {} has {technology}", names.join(", ")),
+            };
+            let hint = format!("{} has {}", first.key, listed(&first.technologies));
+            let diagnostic = Diagnostic::error(message).hint(hint);
+            problems.push(wanted.strategy.blame(diagnostic));
+        }
+        return;
+    }
+    let met = if able.is_empty() { models } else { &able[..] };
+    strategy.check(wanted, desired, met, problems);
+}
+
+/// The finding for a strategy that this version does not carry out.
+pub(super) fn not_available(technology: Technology, at: &Located<Choice>) -> Diagnostic {
+    at.blame(
+        Diagnostic::error(format!(
+            "`strategy: {technology}` is not available in this version"
+        ))
+        .hint("there are mig, time-slicing, sriov, none and auto"),
+    )
+}
+
+/// `mig, time-slicing and none`.
+pub(super) fn listed(technologies: &[Technology]) -> String {
+    let names: Vec<&str> = technologies.iter().map(|t| t.name()).collect();
+    match &names[..] {
+        [] => "nothing".to_owned(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// The same without one of them.
+pub(super) fn able_without(technologies: &[Technology], without: Technology) -> String {
+    let rest: Vec<Technology> = technologies
+        .iter()
+        .copied()
+        .filter(|t| *t != without)
+        .collect();
+    listed(&rest)
+}
+
+/// Profiles that nobody has, layouts that fit nowhere, splits that do not divide.
+pub(super) fn check_mig(
+    wanted: &Wanted,
+    desired: &Desired,
+    models: &[&Model],
+    problems: &mut Problems,
+) {
+    let from_above = std::ptr::eq(wanted, &desired.slicing.default);
+    let request: &[_] = if from_above {
+        &desired.slicing.request
+    } else {
+        &[]
+    };
+    if wanted.mig.listed.is_empty() && request.is_empty() {
+        // Where entries match all cards, the values above are never used; but then they say
+        // nothing, and `strategy` above says it wrongly.
+        problems.push(mig::nothing_asked(wanted));
+        return;
+    }
+    let names: Vec<&Located<String>> = request.iter().map(|line| &line.profile).collect();
+    let known = names.iter().fold(true, |known, name| {
+        check_name(name, models, problems) && known
+    });
+    if !check_mig_names(wanted, models, problems) || !known {
+        return;
+    }
+    let geometries: Vec<Geometry> = models
+        .iter()
+        .filter_map(|m| Geometry::of_model(m))
+        .collect();
+    if geometries.len() < models.iter().filter(|model| model.mig.is_some()).count()
+        && models.len() == 1
+    {
+        return;
+    }
+    check_layout(wanted, &geometries, problems);
+}
+
+fn check_mig_names(wanted: &Wanted, models: &[&Model], problems: &mut Problems) -> bool {
+    let listed = wanted.mig.listed.iter();
+    listed.fold(true, |known, name| {
+        check_name(name, models, problems) && known
+    })
+}
+
+fn has_profile(model: &Model, name: &str) -> bool {
+    let name = bare(name);
+    model.mig.as_ref().is_some_and(|mig| {
+        mig.profiles.iter().any(|profile| {
+            profile.name.eq_ignore_ascii_case(name)
+                || profile.id.is_some_and(|id| name.parse() == Ok(id))
+        })
+    })
+}
+
+/// Whether one of the models has the profile; a finding if not.
+fn check_name(name: &Located<String>, models: &[&Model], problems: &mut Problems) -> bool {
+    if models.iter().any(|model| has_profile(model, &name.value)) {
+        return true;
+    }
+    let rows = models.iter().filter_map(|model| model.mig.as_ref());
+    let known: Vec<&str> = rows
+        .flat_map(|mig| mig.profiles.iter().map(|profile| profile.name.as_str()))
+        .collect();
+    let wanted = bare(&name.value);
+    let whose = match models {
+        [model] => format!("{} has", model.key),
+        _ => "no model has".to_owned(),
+    };
+    let message = match models {
+        [_] => format!("{whose} no profile `{wanted}`"),
+        _ => format!("{whose} a profile `{wanted}`"),
+    };
+    let near = similar(wanted, &known);
+    let hint = match (models, near) {
+        ([_], _) => format!("it has {}", known.join(", ")),
+        (_, near) if !near.is_empty() => format!("there is {}", owners(&near, models).join(", ")),
+        _ => "`deploy catalog` lists all profiles".to_owned(),
+    };
+    problems.push(name.blame(Diagnostic::error(message).hint(hint)));
+    false
+}
+
+/// Known names that may be meant: the nearest in spelling, and those of the same compute slices
+/// or of the same memory.
+fn similar<'a>(wanted: &str, known: &[&'a str]) -> Vec<&'a str> {
+    let (compute, memory) = wanted.split_once('.').unwrap_or((wanted, ""));
+    let mut found: Vec<&str> = nearest(wanted, known.iter().copied()).into_iter().collect();
+    for name in known {
+        let same = name
+            .split_once('.')
+            .is_some_and(|(c, m)| !memory.is_empty() && (m == memory || c == compute));
+        if same && !name.contains('+') && !found.contains(name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Each name with a model that has it, at most six.
+fn owners(names: &[&str], models: &[&Model]) -> Vec<String> {
+    let owned = names.iter().filter_map(|name| {
+        let model = models.iter().find(|model| has_profile(model, name))?;
+        Some(format!("{name} ({})", model.key))
+    });
+    owned.take(6).collect()
+}
+
+/// A finding if the layout fits on none of the models that have all its profiles, or if
+/// there is no such model.
+fn check_layout(wanted: &Wanted, geometries: &[Geometry], problems: &mut Problems) {
+    let mut failed: Option<Diagnostic> = None;
+    let mut owner_of_all = wanted.mig.listed.is_empty();
+    for geometry in geometries {
+        let found: Option<Vec<usize>> = wanted
+            .mig
+            .profiles()
+            .map(|name| geometry.find(&name.value))
+            .collect();
+        let Some(profiles) = found else { continue };
+        owner_of_all = true;
+        let parts = &wanted.mig.compute_instance_count;
+        let wrong = if place(geometry, &profiles, &[]).is_none() {
+            Some(mig::does_not_fit(
+                geometry,
+                &profiles,
+                &wanted.mig,
+                &geometry.model,
+            ))
+        } else {
+            mig::check_parts(geometry, profiles.into_iter(), parts)
+        };
+        match wrong {
+            None => return,
+            Some(wrong) => failed = failed.or(Some(wrong)),
+        }
+    }
+    if !owner_of_all && let [first, .., last] = &wanted.mig.listed[..] {
+        failed = Some(first.blame(
+            Diagnostic::error("no model has all of these profiles").hint(format!(
+                "`{}` and `{}` are of different models; give each its own entry in `gpus`",
+                bare(&first.value),
+                bare(&last.value)
+            )),
+        ));
+    }
+    if let Some(failed) = failed {
+        problems.push(failed);
+    }
+}

@@ -1,0 +1,268 @@
+//! `strategy: sriov`: virtual functions through the kernel's `sriov_numvfs`.
+//!
+//! Only drivers that answer that attribute: Intel's. AMD's host driver and
+//! NVIDIA's vGPU driver make their functions in ways of their own and are
+//! refused with what there is instead.
+
+use serde_json::{Value as Json, json};
+
+use crate::catalog::{Model, Technology};
+use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted};
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Fact, Gpu, Sriov, Vendor};
+use crate::shell::{Command, Script};
+use crate::step::{Change, Class, Step, StepId};
+
+use super::{Ask, Decision, Strategy, Target, usage};
+
+pub(super) struct BySysfs;
+
+/// Whether writing the card's `sriov_numvfs` does something.
+pub(super) fn is_set_by_sysfs(gpu: &Gpu) -> bool {
+    let total = gpu.sriov.known().map_or(0, |sriov| sriov.total_vfs);
+    gpu.vendor == Vendor::Intel && total > 0
+}
+
+impl Strategy for BySysfs {
+    fn technology(&self) -> Technology {
+        Technology::Sriov
+    }
+
+    // All vendors have SR-IOV in name; `decide` says what becomes of each.
+    fn is_for(&self, _: Vendor) -> bool {
+        true
+    }
+
+    fn check(&self, wanted: &Wanted, _: &Desired, models: &[&Model], problems: &mut Problems) {
+        let count = &wanted.sriov.vf_count;
+        let most = |model: &&&Model| model.max_vfs.unwrap_or(u32::MAX);
+        let able = models
+            .iter()
+            .filter(|model| model.technologies.contains(&Technology::Sriov));
+        let Some(largest) = able.max_by_key(most) else {
+            return;
+        };
+        if count.value > most(&largest) {
+            problems.push(
+                count.blame(
+                    Diagnostic::error(format!(
+                        "`vf_count` is {}, more than any of these cards has",
+                        count.value
+                    ))
+                    .hint(format!(
+                        "{} has at most {}",
+                        largest.key,
+                        most(&largest)
+                    )),
+                ),
+            );
+        }
+    }
+
+    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
+        let mut problems = Problems::default();
+        let mut decisions = Vec::new();
+        for (position, ask) in asks.iter().enumerate() {
+            let wanted = &ask.wanted.sriov;
+            let named = |device: &DeviceRef| device.names(ask.gpu, position);
+            if wanted
+                .pf_device
+                .as_ref()
+                .is_some_and(|pf| !named(&pf.value))
+            {
+                continue;
+            }
+            match functions(ask, wanted) {
+                Ok(target) => {
+                    let mut decision = ask.decision(Technology::Sriov, target);
+                    decision.notes.push(
+                        "virtual functions are isolated by the IOMMU; all of a card are made or unmade together"
+                            .to_owned(),
+                    );
+                    decisions.push(decision);
+                }
+                Err(diagnostic) => problems.push(diagnostic),
+            }
+        }
+        if decisions.is_empty()
+            && !problems.has_errors()
+            && let Some(pf) = asks
+                .first()
+                .and_then(|ask| ask.wanted.sriov.pf_device.as_ref())
+        {
+            let diagnostic = Diagnostic::error(format!("no card is `{}`", pf.value));
+            let cards: Vec<String> = asks.iter().map(|ask| ask.gpu.label()).collect();
+            problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
+        }
+        problems.or(decisions)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("sysfs.sh")
+    }
+}
+
+fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnostic> {
+    let gpu = ask.gpu;
+    let blame = |diagnostic| ask.wanted.strategy.blame(diagnostic);
+    let refuse = |why: &str, hint: &str| {
+        let message = format!("{}: {why}", gpu.label());
+        Err(blame(Diagnostic::error(message).hint(hint)))
+    };
+    match gpu.vendor {
+        Vendor::Nvidia => {
+            return refuse(
+                "NVIDIA's driver refuses `sriov_numvfs`; its virtual functions belong to vGPU",
+                "use `mig` or `time-slicing`; `vgpu` is not available in this version",
+            );
+        }
+        Vendor::Amd => {
+            return refuse(
+                "AMD's drivers do not answer `sriov_numvfs`; the host driver `gim` makes the functions when it is loaded",
+                "set the module option `vf_num` of `gim`",
+            );
+        }
+        Vendor::Intel => {}
+    }
+    let sriov = match &gpu.sriov {
+        Fact::Known(sriov) => sriov,
+        Fact::Absent => {
+            return refuse(
+                "the kernel shows no `sriov_totalvfs`",
+                "check SR-IOV in the firmware's setup, and the kernel driver",
+            );
+        }
+        Fact::Unknown(reason) => return refuse(reason, "the SR-IOV attributes could not be read"),
+    };
+    let count = wanted.vf_count.value;
+    if count > sriov.total_vfs {
+        let diagnostic = Diagnostic::error(format!(
+            "{} allows {} virtual functions, not {count}",
+            gpu.label(),
+            sriov.total_vfs
+        ));
+        return Err(wanted.vf_count.blame(diagnostic));
+    }
+    if let Some(model) = ask.model
+        && !model.vf_counts.is_empty()
+        && !model.vf_counts.contains(&count)
+    {
+        let counts: Vec<String> = model.vf_counts.iter().map(u32::to_string).collect();
+        let diagnostic =
+            Diagnostic::error(format!("{} has no {count} virtual functions", model.key));
+        let hint = format!("it has {}", counts.join(" or "));
+        return Err(wanted.vf_count.blame(diagnostic.hint(hint)));
+    }
+    let named = wanted
+        .vf_devices
+        .iter()
+        .map(|device| device.value.to_string());
+    Ok(Functions {
+        count,
+        autoprobe: wanted.drivers_autoprobe.as_ref().map(|probe| probe.value),
+        named: named.collect(),
+    })
+}
+
+#[derive(Debug)]
+struct Functions {
+    count: u32,
+    autoprobe: Option<bool>,
+    named: Vec<String>,
+}
+
+impl Target for Functions {
+    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        let Some(sriov) = gpu.sriov.known() else {
+            return Ok(Vec::new());
+        };
+        Ok(set(gpu, sriov, self.count, self.autoprobe, &self.named)
+            .into_iter()
+            .collect())
+    }
+
+    fn vars(&self, gpu: &Gpu) -> Json {
+        json!({
+            "pci": gpu.pci.to_string(),
+            "vf_count": self.count,
+            "drivers_autoprobe": probe_word(self.autoprobe),
+        })
+    }
+}
+
+/// `0`, `1`, or `-` for no matter, as the shell functions take it.
+fn probe_word(autoprobe: Option<bool>) -> &'static str {
+    match autoprobe {
+        Some(true) => "1",
+        Some(false) => "0",
+        None => "-",
+    }
+}
+
+/// The step that takes all virtual functions away, where there are any that sysfs can.
+pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
+    let sriov = gpu.sriov.known()?;
+    if !is_set_by_sysfs(gpu) {
+        return None;
+    }
+    set(gpu, sriov, 0, None, &[])
+}
+
+fn set(
+    gpu: &Gpu,
+    sriov: &Sriov,
+    count: u32,
+    probe: Option<bool>,
+    named: &[String],
+) -> Option<Step> {
+    let probe_now = sriov.drivers_autoprobe.known().copied();
+    let probe_differs = probe.is_some() && probe != probe_now;
+    if sriov.num_vfs == count && !probe_differs {
+        return None;
+    }
+    let pci = gpu.pci.to_string();
+    let call = |function: &str, count: u32, probe: Option<bool>| {
+        Command::new(function)
+            .arg(&pci)
+            .arg(count.to_string())
+            .arg(probe_word(probe))
+    };
+    let restored = if probe_differs { probe_now } else { None };
+    let mut check = Script::one(call("sriov_is", sriov.num_vfs, restored));
+    if sriov.num_vfs > 0 && sriov.num_vfs != count {
+        check = check.then(Command::new("sriov_unused").arg(&pci));
+    }
+    let mut verify = Script::one(call("sriov_is", count, probe));
+    if !named.is_empty() {
+        verify = verify.then(Command::new("sriov_has").arg(&pci).args(named));
+    }
+    let said = |count: u32, probe: Option<bool>| match probe {
+        Some(true) => format!("{count}, drivers bound"),
+        Some(false) => format!("{count}, no driver bound"),
+        None => count.to_string(),
+    };
+    Some(Step {
+        id: StepId(format!("sriov:{pci}")),
+        task: usage::TASK.to_owned(),
+        title: format!("give {} {count} virtual functions", gpu.label()),
+        // New functions touch nothing that runs; others have to go first.
+        class: if sriov.num_vfs == 0 {
+            Class::Safe
+        } else {
+            Class::Disruptive
+        },
+        change: Change::Setting {
+            subject: gpu.label(),
+            name: "virtual functions".to_owned(),
+            before: said(sriov.num_vfs, if probe_differs { probe_now } else { None }),
+            after: said(count, if probe_differs { probe } else { None }),
+        },
+        check,
+        snapshot: Script::default(),
+        apply: Script::one(call("sriov_set", count, probe)),
+        verify,
+        undo: Script::one(call("sriov_set", sriov.num_vfs, restored)),
+        payload: Vec::new(),
+        timeout_s: 120,
+    })
+}

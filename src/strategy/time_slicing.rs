@@ -1,0 +1,188 @@
+//! `strategy: time-slicing`: several containers take turns on a whole card.
+//!
+//! On the host only the driver's time slice can be set, in four levels; how
+//! many may share a card is a matter of the device plugin's configuration, which
+//! a template renders. No memory is isolated.
+
+use serde_json::{Value as Json, json};
+
+use crate::catalog::{Model, Technology};
+use crate::desired::{Desired, SharePolicy, SliceDuration, Wanted};
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Gpu, NvidiaGpu, Vendor};
+use crate::shell::{Command, Script};
+use crate::step::{Change, Class, Step, StepId};
+
+use super::{Ask, Decision, Strategy, Target, mig, usage};
+
+pub(super) struct TimeSlicing;
+
+/// The driver's levels, as `compute-policy -l` spells them and in the order of `--set-timeslice`.
+const LEVELS: [&str; 4] = ["Default", "Short", "Medium", "Long"];
+
+/// The level for a wanted duration. The vendor publishes no times for its levels, so the
+/// thresholds are ours: up to 2 ms short, up to 20 ms medium, above it long.
+fn level(duration: SliceDuration) -> &'static str {
+    match duration {
+        SliceDuration::Level(level) => LEVELS.get(usize::from(level)).copied().unwrap_or(LEVELS[0]),
+        SliceDuration::Micros(..=2_000) => "Short",
+        SliceDuration::Micros(..=20_000) => "Medium",
+        SliceDuration::Micros(_) => "Long",
+    }
+}
+
+impl Strategy for TimeSlicing {
+    fn technology(&self) -> Technology {
+        Technology::TimeSlicing
+    }
+
+    fn is_for(&self, vendor: Vendor) -> bool {
+        vendor == Vendor::Nvidia
+    }
+
+    fn check(&self, wanted: &Wanted, _: &Desired, _: &[&Model], problems: &mut Problems) {
+        let policy = &wanted.time_slicing.share_policy;
+        if policy.value == SharePolicy::Weighted {
+            let diagnostic =
+                Diagnostic::error("`share_policy: weighted` cannot be had by time-slicing")
+                    .hint("the driver gives every process the same turns; use `equal`");
+            problems.push(policy.blame(diagnostic));
+        }
+    }
+
+    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
+        let mut problems = Problems::default();
+        let replicas = |ask: &Ask<'_>| ask.wanted.time_slicing.max_instance_count.value;
+        if let Some(first) = asks.first()
+            && let Some(other) = asks.iter().find(|ask| replicas(ask) != replicas(first))
+        {
+            let count = &other.wanted.time_slicing.max_instance_count;
+            problems.push(
+                count.blame(
+                    Diagnostic::error(format!(
+                        "`max_instance_count` is {} for {} and {} for {}",
+                        replicas(first),
+                        first.gpu.label(),
+                        replicas(other),
+                        other.gpu.label()
+                    ))
+                    .hint("the device plugin has one number for all cards of a host"),
+                ),
+            );
+        }
+        let mut decisions = Vec::new();
+        for ask in asks {
+            if ask.gpu.nvidia.known().is_none() {
+                problems.push(mig::unseen(ask.gpu));
+                continue;
+            }
+            let wanted = &ask.wanted.time_slicing;
+            let level = level(wanted.slice_duration.value);
+            let mut decision = ask.decision(
+                Technology::TimeSlicing,
+                Shared {
+                    level,
+                    replicas: replicas(ask),
+                },
+            );
+            decision.notes.push(
+                "time-slicing isolates neither memory nor faults: one process can take all memory of the card, and its crash can end the others"
+                    .to_owned(),
+            );
+            if let SliceDuration::Micros(micros) = wanted.slice_duration.value {
+                decision.notes.push(format!(
+                    "the driver knows no time slice of {}, only short, medium and long; {} is set",
+                    spell(micros),
+                    level.to_lowercase()
+                ));
+            }
+            decisions.push(decision);
+        }
+        problems.or(decisions)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("time_slicing.sh")
+    }
+}
+
+fn spell(micros: u64) -> String {
+    if micros.is_multiple_of(1_000) {
+        format!("{} ms", micros / 1_000)
+    } else {
+        format!("{micros} µs")
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    level: &'static str,
+    replicas: u32,
+}
+
+impl Target for Shared {
+    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        let mut steps = mig::removal(gpu)?;
+        if let Some(nvidia) = gpu.nvidia.known() {
+            steps.extend(set(gpu, nvidia, self.level));
+        }
+        Ok(steps)
+    }
+
+    fn vars(&self, gpu: &Gpu) -> Json {
+        let Some(nvidia) = gpu.nvidia.known() else {
+            return Json::Null;
+        };
+        json!({
+            "uuid": nvidia.uuid.0,
+            "pci": gpu.pci.to_string(),
+            "name": nvidia.name,
+            "level": self.level,
+            "replicas": self.replicas,
+        })
+    }
+}
+
+/// The step back to the default time slice, where another is known to be set.
+pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
+    let nvidia = gpu.nvidia.known()?;
+    nvidia.timeslice.known()?;
+    set(gpu, nvidia, LEVELS[0])
+}
+
+fn set(gpu: &Gpu, nvidia: &NvidiaGpu, level: &'static str) -> Option<Step> {
+    let known = nvidia.timeslice.known();
+    let now = known
+        .and_then(|word| LEVELS.iter().find(|level| level.eq_ignore_ascii_case(word)))
+        .copied();
+    if now == Some(level) || (known.is_none() && level == LEVELS[0]) {
+        return None;
+    }
+    let uuid = &nvidia.uuid.0;
+    let call =
+        |function: &str, level: &str| Script::one(Command::new(function).arg(uuid).arg(level));
+    let before = now.unwrap_or(LEVELS[0]);
+    Some(Step {
+        id: StepId(format!("timeslice:{}", gpu.pci)),
+        task: usage::TASK.to_owned(),
+        title: format!(
+            "set the time slice of {} to {}",
+            gpu.label(),
+            level.to_lowercase()
+        ),
+        class: Class::Safe,
+        change: Change::Setting {
+            subject: gpu.label(),
+            name: "time slice".to_owned(),
+            before: known.map_or_else(|| "unknown".to_owned(), |word| word.to_lowercase()),
+            after: level.to_lowercase(),
+        },
+        check: call("timeslice_is", before),
+        snapshot: Script::default(),
+        apply: call("timeslice_set", level),
+        verify: call("timeslice_is", level),
+        undo: call("timeslice_set", before),
+        payload: Vec::new(),
+        timeout_s: 60,
+    })
+}

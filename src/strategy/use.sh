@@ -1,0 +1,63 @@
+# Who uses a card. Needs $R, the host's root prefix. Sourced; POSIX sh.
+
+# gpu_nodes PCI: the device nodes of a card or virtual function, one a line.
+gpu_nodes() (
+    device="$R/sys/bus/pci/devices/$1"
+    minor=$(sed -n 's/^Device Minor:[[:space:]]*//p' \
+        "$R/proc/driver/nvidia/gpus/$1/information" 2>/dev/null)
+    if [ -n "$minor" ]; then
+        echo "/dev/nvidia$minor"
+    fi
+    for entry in "$device"/drm/card* "$device"/drm/renderD*; do
+        if [ -e "$entry" ]; then
+            echo "/dev/dri/${entry##*/}"
+        fi
+    done
+    group=$(readlink "$device/iommu_group" 2>/dev/null) || group=
+    driver=$(readlink "$device/driver" 2>/dev/null) || driver=
+    if [ -n "$group" ] && [ "${driver##*/}" = vfio-pci ]; then
+        echo "/dev/vfio/${group##*/}"
+    fi
+    exit 0
+)
+
+# gpu_holders PCI: the processes that have one of its nodes open, one pid a line.
+# nvidia-persistenced holds every card and is no user of it.
+gpu_holders() (
+    nodes=$(gpu_nodes "$1")
+    [ -n "$nodes" ] || exit 0
+    cd "$R/proc" || exit 1
+    # One process for all file descriptors. /dev/null makes sure that ls names the folders.
+    # shellcheck disable=SC2012
+    pids=$(ls -l /dev/null [0-9]*/fd 2>/dev/null | awk -v nodes="$nodes" -v root="$R" '
+        BEGIN { count = split(nodes, list, "\n"); for (i = 1; i <= count; i++) wanted[list[i]] = 1 }
+        /^[0-9]+\/fd:$/ { pid = $0; sub(/\/.*/, "", pid); next }
+        {
+            at = index($0, " -> ")
+            if (!at) next
+            target = substr($0, at + 4)
+            if (root != "" && index(target, root "/") == 1) target = substr(target, length(root) + 1)
+            if (target in wanted && !(pid in seen)) { seen[pid] = 1; print pid }
+        }')
+    for pid in $pids; do
+        case $(cat "$pid/comm" 2>/dev/null) in
+        nvidia-persiste*) ;;
+        *) echo "$pid" ;;
+        esac
+    done
+    exit 0
+)
+
+# gpu_idle PCI: succeeds if nobody uses the card; names who does otherwise.
+gpu_idle() (
+    pids=$(gpu_holders "$1") || exit 1
+    [ -n "$pids" ] || exit 0
+    for pid in $pids; do
+        name=$(cat "$R/proc/$pid/comm" 2>/dev/null)
+        group=$(cat "$R/proc/$pid/cgroup" 2>/dev/null)
+        unit=$(printf '%s\n' "$group" | sed -n 's|.*/\([^/]*\.service\).*|\1|p' | tail -n 1)
+        container=$(printf '%s\n' "$group" | sed -n 's|.*[/-]\([0-9a-f]\{64\}\).*|\1|p' | tail -n 1)
+        printf '%s\n' "GPU $1 is in use by pid $pid (${name:-unknown}${unit:+, unit $unit}${container:+, container $container})" >&2
+    done
+    exit 1
+)
