@@ -1,4 +1,5 @@
 //! The tests that look at `deploy` from outside, in one binary: one file an area.
 
 mod catalog;
+mod discover;
 mod rooms;

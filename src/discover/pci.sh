@@ -1,0 +1,59 @@
+# Display controllers and processing accelerators on the PCI bus, with the attributes that
+# matter for slicing. One line a fact: `device ADDRESS` begins a card; then `NAME VALUE`.
+# The links come last, as `ls -l` prints them: one program for all of them.
+# $R is the root prefix, empty on a real host.
+R=${R:-}
+PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
+LC_ALL=C
+export PATH LC_ALL
+
+bus=$R/sys/bus/pci/devices
+[ -d "$bus" ] || {
+	echo nobus
+	exit 0
+}
+
+attr() {
+	v=
+	[ -e "$d/$1" ] || return 0
+	{ read -r v <"$d/$1"; } 2>/dev/null
+	if [ -n "$v" ]; then
+		printf '%s %s\n' "$1" "$v"
+	else
+		printf '%s ?\n' "$1"
+	fi
+}
+
+set --
+for d in "$bus"/*; do
+	class=
+	[ -r "$d/class" ] && { read -r class <"$d/class"; } 2>/dev/null
+	case $class in
+	0x03* | 0x12*) ;;
+	*) continue ;;
+	esac
+	printf 'device %s\nclass %s\n' "${d##*/}" "$class"
+	for a in vendor device subsystem_vendor subsystem_device numa_node \
+		sriov_totalvfs sriov_numvfs sriov_drivers_autoprobe; do
+		attr "$a"
+	done
+	[ -e "$d/reset" ] && echo 'reset yes'
+	for n in "$d"/drm/card* "$d"/drm/renderD* "$d"/vfio-dev/vfio*; do
+		[ -e "$n" ] && printf 'node %s\n' "${n##*/}"
+	done
+	for l in "$d/driver" "$d/iommu_group" "$d/physfn" "$d"/virtfn*; do
+		[ -L "$l" ] || continue
+		set -- "$@" "$l"
+		case $l in
+		*/virtfn*)
+			[ -L "$l/driver" ] && set -- "$@" "$l/driver"
+			[ -L "$l/iommu_group" ] && set -- "$@" "$l/iommu_group"
+			;;
+		esac
+	done
+done
+if [ $# -gt 0 ]; then
+	echo links
+	ls -ld -- "$@"
+fi
+exit 0
