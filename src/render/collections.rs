@@ -11,8 +11,6 @@ pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter("to_json", to_json);
     env.add_filter("tojson", to_json);
     env.add_filter("to_nice_json", to_nice_json);
-    env.add_filter("to_yaml", to_yaml);
-    env.add_filter("to_nice_yaml", to_nice_yaml);
     env.add_filter("from_json", from_json);
     env.add_filter("from_yaml", from_yaml);
     env.add_filter("combine", combine);
@@ -61,8 +59,10 @@ fn items(value: &Value) -> Result<Vec<Value>, Error> {
 fn sorted(value: Json) -> Json {
     match value {
         Json::Object(map) => {
-            let mut entries: Vec<(String, Json)> =
-                map.into_iter().map(|(key, item)| (key, sorted(item))).collect();
+            let mut entries: Vec<(String, Json)> = map
+                .into_iter()
+                .map(|(key, item)| (key, sorted(item)))
+                .collect();
             entries.sort_by(|a, b| a.0.cmp(&b.0));
             Json::Object(entries.into_iter().collect())
         }
@@ -98,9 +98,13 @@ fn dump(value: &Json, indent: Option<usize>, ascii: bool) -> Result<String, Erro
         Some(indent) => {
             let spaces = " ".repeat(indent.min(16));
             let form = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, form))
+            value.serialize(&mut serde_json::Serializer::with_formatter(
+                &mut bytes, form,
+            ))
         }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Python)),
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(
+            &mut bytes, Python,
+        )),
     };
     written.map_err(|error| wrong(format!("cannot be written as JSON: {error}")))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -129,7 +133,11 @@ impl serde_json::ser::Formatter for Python {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
     }
 
     fn begin_object_key<W: ?Sized + std::io::Write>(
@@ -137,7 +145,11 @@ impl serde_json::ser::Formatter for Python {
         writer: &mut W,
         first: bool,
     ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
     }
 
     fn begin_object_value<W: ?Sized + std::io::Write>(
@@ -148,28 +160,9 @@ impl serde_json::ser::Formatter for Python {
     }
 }
 
-fn to_yaml(value: Value, options: Kwargs) -> Result<String, Error> {
-    yaml(&value, 2, &options)
-}
-
-fn to_nice_yaml(value: Value, options: Kwargs) -> Result<String, Error> {
-    yaml(&value, 4, &options)
-}
-
-fn yaml(value: &Value, indent: usize, options: &Kwargs) -> Result<String, Error> {
-    let indent = options.get::<Option<usize>>("indent")?.unwrap_or(indent);
-    let sort = options.get::<Option<bool>>("sort_keys")?.unwrap_or(true);
-    // Lines are never folded here, so a width asks for nothing.
-    let _ = options.get::<Option<usize>>("width")?;
-    options.assert_all_used()?;
-    let value = json(value)?;
-    let value = if sort { sorted(value) } else { value };
-    Ok(crate::yaml::emit(&value, indent.min(16)))
-}
-
 fn from_json(text: String) -> Result<Value, Error> {
-    let value: Json = serde_json::from_str(&text)
-        .map_err(|error| wrong(format!("from_json: {error}")))?;
+    let value: Json =
+        serde_json::from_str(&text).map_err(|error| wrong(format!("from_json: {error}")))?;
     Ok(Value::from(Serde(value)))
 }
 

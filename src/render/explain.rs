@@ -96,8 +96,16 @@ fn fields(path: &str, scope: &Scope) -> Vec<String> {
 }
 
 fn list(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
-    let more = if names.len() > shown.len() { ", …" } else { "" };
+    let shown: Vec<String> = names
+        .iter()
+        .take(8)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = if names.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
     format!("{}{more}", shown.join(", "))
 }
 
@@ -139,7 +147,10 @@ pub(super) fn locate(origin: &Origin, text: &str, range: Range<usize>) -> Origin
     };
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let same: Vec<usize> = written.match_indices(line.trim()).map(|(at, _)| at).collect();
+    let same: Vec<usize> = written
+        .match_indices(line.trim())
+        .map(|(at, _)| at)
+        .collect();
     if let [at] = same[..]
         && !line.trim().is_empty()
         && let Some(offset) = written[at..].find(part)

@@ -397,7 +397,10 @@ impl Object for TaskResult {
             problem.origin = at;
             return Some(self.lookup.fail(Failure::Problem(problem)));
         }
-        self.known.get_item(key).ok().filter(|value| !value.is_undefined())
+        self.known
+            .get_item(key)
+            .ok()
+            .filter(|value| !value.is_undefined())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {

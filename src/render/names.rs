@@ -36,8 +36,9 @@ pub enum Form {
 /// Errors of syntax and filters that do not exist.
 pub fn uses(text: &str, origin: &Origin, form: Form) -> Rendered<Vec<Use>> {
     let env = env::shared();
-    let explained =
-        |error: &minijinja::Error, text: &str| explain::explain(error, text, origin, &Scope::default());
+    let explained = |error: &minijinja::Error, text: &str| {
+        explain::explain(error, text, origin, &Scope::default())
+    };
     let names: HashSet<String> = match form {
         Form::Template => env
             .template_from_str(text)
@@ -89,16 +90,20 @@ fn filters_exist(text: &str, origin: &Origin, form: Form) -> Result<(), Diagnost
     for found in filter.captures_iter(&code) {
         let Some(name) = found.get(1) else { continue };
         if !known_filter(name.as_str()) {
-            return Err(Diagnostic::error(format!("there is no filter `{}`", name.as_str()))
-                .at(&explain::locate(origin, text, name.range()))
-                .did_you_mean(name.as_str(), env::FILTERS.iter().copied()));
+            return Err(
+                Diagnostic::error(format!("there is no filter `{}`", name.as_str()))
+                    .at(&explain::locate(origin, text, name.range()))
+                    .did_you_mean(name.as_str(), env::FILTERS.iter().copied()),
+            );
         }
     }
     Ok(())
 }
 
 fn known_filter(name: &str) -> bool {
-    let more = ["attr", "chain", "e", "escape", "lines", "safe", "tojson", "wordwrap"];
+    let more = [
+        "attr", "chain", "e", "escape", "lines", "safe", "tojson", "wordwrap",
+    ];
     env::FILTERS.contains(&name) || more.contains(&name)
 }
 

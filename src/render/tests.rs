@@ -37,7 +37,10 @@ fn scope(vars: serde_json::Value) -> Scope {
     let Value::Map(map) = written(vars).value else {
         panic!("variables are a mapping");
     };
-    let vars: Vars = map.into_iter().map(|(key, entry)| (key, entry.node)).collect();
+    let vars: Vars = map
+        .into_iter()
+        .map(|(key, entry)| (key, entry.node))
+        .collect();
     Scope::default().with_vars(Layer::Host, &vars)
 }
 
@@ -67,7 +70,8 @@ use serde_json::json;
 
 #[test]
 fn files_come_out_as_ansible_writes_them() {
-    let text = "{% if on %}\nyes {{ flag }} {{ list }} {{ nothing }}|\n{% endif %}\n{# gone #}\nend\n";
+    let text =
+        "{% if on %}\nyes {{ flag }} {{ list }} {{ nothing }}|\n{% endif %}\n{# gone #}\nend\n";
     let vars = json!({"on": true, "flag": true, "list": [1, "a"], "nothing": null});
     assert_eq!(file(text, vars), "yes True [1, 'a'] |\nend\n");
     assert_eq!(file("a\r\nb\r\n", json!({})), "a\nb\n");
@@ -81,7 +85,10 @@ fn variables_use_one_another_and_keep_their_types() {
         "base": 2,
     });
     assert_eq!(value("{{ outer.n }}", vars.clone()), json!(3));
-    assert_eq!(value("{{ outer }}", vars.clone()), json!({"n": 3, "text": "n=3"}));
+    assert_eq!(
+        value("{{ outer }}", vars.clone()),
+        json!({"n": 3, "text": "n=3"})
+    );
     assert_eq!(value("{{ outer.n * 2 }}", vars), json!(6));
 }
 
@@ -93,14 +100,20 @@ fn a_mapping_may_use_another_key_of_itself() {
 
 #[test]
 fn two_expressions_in_a_row_are_a_text() {
-    assert_eq!(value("{{ a }}{{ b }}", json!({"a": 1, "b": 2})), json!("12"));
+    assert_eq!(
+        value("{{ a }}{{ b }}", json!({"a": 1, "b": 2})),
+        json!("12")
+    );
     assert_eq!(value("{{ '}}' }}", json!({})), json!("}}"));
 }
 
 #[test]
 fn a_circle_is_named_from_end_to_end() {
     let vars = json!({"loop1": "{{ loop2 }}", "loop2": "x{{ loop3 }}", "loop3": "{{ loop1 }}"});
-    let result = node(&written(json!("{{ loop1 | default('saved') }}")), &scope(vars));
+    let result = node(
+        &written(json!("{{ loop1 | default('saved') }}")),
+        &scope(vars),
+    );
     let message = problem(result);
     assert!(
         message.contains("`loop1` is made from itself: loop1 -> loop2 -> loop3 -> loop1"),
@@ -134,7 +147,11 @@ fn an_undefined_key_names_the_nearest_one_of_its_mapping() {
 #[test]
 fn facts_and_unsafe_texts_are_never_rendered() {
     let scope = Scope::default()
-        .with(Layer::Set, "fact", Binding::Known(json!({"x": "{{ 1 + 1 }}"})))
+        .with(
+            Layer::Set,
+            "fact",
+            Binding::Known(json!({"x": "{{ 1 + 1 }}"})),
+        )
         .with_vars(
             Layer::Host,
             &Vars::from_iter([(
@@ -162,7 +179,10 @@ fn a_vault_text_is_an_error_even_behind_default() {
         )]),
     );
     let message = problem(template(&source("{{ key | default('') }}"), &scope));
-    assert!(message.contains("Ansible Vault") && !message.contains("$ANSIBLE"), "{message}");
+    assert!(
+        message.contains("Ansible Vault") && !message.contains("$ANSIBLE"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -185,9 +205,15 @@ fn what_only_a_run_can_tell_names_the_task() {
             task: "Ask".into(),
         },
     );
-    assert_eq!(condition(&written(json!("out is changed")), &scope), Ok(true));
+    assert_eq!(
+        condition(&written(json!("out is changed")), &scope),
+        Ok(true)
+    );
     let message = problem(condition(&written(json!("out.rc == 0")), &scope));
-    assert!(message.contains("`out.rc` is known only after task `Ask` has run"), "{message}");
+    assert!(
+        message.contains("`out.rc` is known only after task `Ask` has run"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -195,10 +221,19 @@ fn conditions_are_booleans_lists_and_bare_names() {
     let scope = scope(json!({"on": true, "n": 3, "text": "yes"}));
     assert_eq!(condition(&written(json!("on")), &scope), Ok(true));
     assert_eq!(condition(&written(json!("{{ on }}")), &scope), Ok(true));
-    assert_eq!(condition(&written(json!(["on", "n > 2", true])), &scope), Ok(true));
-    assert_eq!(condition(&written(json!(["n > 3", "missing"])), &scope), Ok(false));
+    assert_eq!(
+        condition(&written(json!(["on", "n > 2", true])), &scope),
+        Ok(true)
+    );
+    assert_eq!(
+        condition(&written(json!(["n > 3", "missing"])), &scope),
+        Ok(false)
+    );
     assert_eq!(condition(&written(json!("text | bool")), &scope), Ok(true));
-    assert_eq!(condition(&written(json!("missing is defined and missing.x")), &scope), Ok(false));
+    assert_eq!(
+        condition(&written(json!("missing is defined and missing.x")), &scope),
+        Ok(false)
+    );
     let message = problem(condition(&written(json!("text")), &scope));
     assert!(message.contains("gives a string"), "{message}");
 }
@@ -206,40 +241,67 @@ fn conditions_are_booleans_lists_and_bare_names() {
 #[test]
 fn filters_do_what_ansibles_do() {
     let vars = || json!({"m": {"b": 1, "a": ["ü", true, null]}, "l": [1, [2, [3]], 2]});
-    assert_eq!(value("{{ m | to_json }}", vars()), json!(r#"{"b": 1, "a": ["\u00fc", true, null]}"#));
+    assert_eq!(
+        value("{{ m | to_json }}", vars()),
+        json!(r#"{"b": 1, "a": ["\u00fc", true, null]}"#)
+    );
     assert_eq!(
         value("{{ {'b': 1} | to_nice_json }}", vars()),
         json!("{\n    \"b\": 1\n}")
     );
     assert_eq!(value("{{ l | flatten }}", vars()), json!([1, 2, 3, 2]));
-    assert_eq!(value("{{ l | flatten(levels=1) }}", vars()), json!([1, 2, [3], 2]));
-    assert_eq!(value("{{ [1,2] | union([2,3]) }}", vars()), json!([1, 2, 3]));
+    assert_eq!(
+        value("{{ l | flatten(levels=1) }}", vars()),
+        json!([1, 2, [3], 2])
+    );
+    assert_eq!(
+        value("{{ [1,2] | union([2,3]) }}", vars()),
+        json!([1, 2, 3])
+    );
     assert_eq!(value("{{ [1,2] | difference([2]) }}", vars()), json!([1]));
     assert_eq!(
-        value("{{ {'a': {'x': 1}} | combine({'a': {'y': 2}}, recursive=true) }}", vars()),
+        value(
+            "{{ {'a': {'x': 1}} | combine({'a': {'y': 2}}, recursive=true) }}",
+            vars()
+        ),
         json!({"a": {"x": 1, "y": 2}})
     );
     assert_eq!(
         value("{{ {'k': 1} | dict2items }}", vars()),
         json!([{"key": "k", "value": 1}])
     );
-    assert_eq!(value("{{ 'GPU 12' | regex_search('[0-9]+') }}", vars()), json!("12"));
     assert_eq!(
-        value(r"{{ 'a=1' | regex_replace('(\\w)=(\\d)', '\\2-\\1-$1') }}", vars()),
+        value("{{ 'GPU 12' | regex_search('[0-9]+') }}", vars()),
+        json!("12")
+    );
+    assert_eq!(
+        value(
+            r"{{ 'a=1' | regex_replace('(\\w)=(\\d)', '\\2-\\1-$1') }}",
+            vars()
+        ),
         json!("1-a-$1")
     );
-    assert_eq!(value("{{ 'x' | b64encode | b64decode }}", vars()), json!("x"));
+    assert_eq!(
+        value("{{ 'x' | b64encode | b64decode }}", vars()),
+        json!("x")
+    );
     assert_eq!(
         value("{{ 'test' | hash('sha1') }}", vars()),
         json!("a94a8fe5ccb19ba61c4c0873d391e987982fbbd3")
     );
     assert_eq!(value("{{ '/a/b.txt' | basename }}", vars()), json!("b.txt"));
-    assert_eq!(value("{{ '/a/b.txt' | splitext }}", vars()), json!(["/a/b", ".txt"]));
+    assert_eq!(
+        value("{{ '/a/b.txt' | splitext }}", vars()),
+        json!(["/a/b", ".txt"])
+    );
     assert_eq!(value("{{ 'a b' | quote }}", vars()), json!("'a b'"));
     assert_eq!(value("{{ 'x' | int }} ", vars()), json!("0 "));
     assert_eq!(value("{{ '0x1f' | int(base=16) }}", vars()), json!(31));
     assert_eq!(value("{{ true | ternary('a', 'b') }}", vars()), json!("a"));
-    assert_eq!(value("{{ '590.48.01' is version('570', '>=') }}", vars()), json!(true));
+    assert_eq!(
+        value("{{ '590.48.01' is version('570', '>=') }}", vars()),
+        json!(true)
+    );
     assert_eq!(value("{{ 'nope' | default('a') }}", vars()), json!("nope"));
     assert_eq!(value("{{ m.zip | default('a') }}", vars()), json!("a"));
     assert_eq!(value("{{ 'mig' in ['mig', 'none'] }}", vars()), json!(true));
@@ -266,7 +328,10 @@ fn loops_without_end_end() {
     let mut vars = serde_json::Map::new();
     vars.insert("v0".into(), json!("xxxxxxxxxxxxxxxx"));
     for n in 1..50 {
-        vars.insert(format!("v{n}"), json!(format!("{{{{ v{0} }}}}{{{{ v{0} }}}}.", n - 1)));
+        vars.insert(
+            format!("v{n}"),
+            json!(format!("{{{{ v{0} }}}}{{{{ v{0} }}}}.", n - 1)),
+        );
     }
     let message = problem(template(&source("{{ v40 }}"), &scope(vars.into())));
     assert!(message.contains("makes more than"), "{message}");
@@ -281,7 +346,12 @@ fn names_are_found_without_rendering() {
     let found: Vec<(&str, bool)> = found.iter().map(|u| (u.name.as_str(), u.guarded)).collect();
     assert_eq!(
         found,
-        [("gpus", false), ("typo", false), ("maybe", true), ("other", true)]
+        [
+            ("gpus", false),
+            ("typo", false),
+            ("maybe", true),
+            ("other", true)
+        ]
     );
 }
 

@@ -39,8 +39,12 @@ pub(super) fn register(env: &mut Environment<'static>) {
     env.add_test("changed", |result: Value| flag(&result, "changed"));
     env.add_test("skipped", |result: Value| flag(&result, "skipped"));
     env.add_test("failed", |result: Value| flag(&result, "failed"));
-    env.add_test("succeeded", |result: Value| flag(&result, "failed").map(|failed| !failed));
-    env.add_test("success", |result: Value| flag(&result, "failed").map(|failed| !failed));
+    env.add_test("succeeded", |result: Value| {
+        flag(&result, "failed").map(|failed| !failed)
+    });
+    env.add_test("success", |result: Value| {
+        flag(&result, "failed").map(|failed| !failed)
+    });
 }
 
 fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -93,7 +97,9 @@ fn python_regex(pattern: &str, options: &Kwargs) -> Result<Regex, Error> {
         .map_err(|error| {
             let last = error.to_string();
             let reason = last.lines().last().unwrap_or_default().trim().to_owned();
-            wrong(format!("the regular expression is not understood: {reason}"))
+            wrong(format!(
+                "the regular expression is not understood: {reason}"
+            ))
         })
 }
 
@@ -247,7 +253,9 @@ fn boolean(value: Value) -> Result<Value, Error> {
         },
         _ => {}
     }
-    Err(wrong("bool: this is neither true nor false in any spelling"))
+    Err(wrong(
+        "bool: this is neither true nor false in any spelling",
+    ))
 }
 
 /// As Jinja2: what is no number gives the default, which is 0.
@@ -357,7 +365,9 @@ fn is_version(
 fn loose(version: &str) -> Vec<(u64, String)> {
     let mut parts = Vec::new();
     for piece in version.trim().split(['.', '-', '+', '_']) {
-        let digits = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+        let digits = piece
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(piece.len());
         let number = piece[..digits].parse().unwrap_or(0);
         parts.push((number, piece[digits..].to_owned()));
     }
