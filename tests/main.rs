@@ -1,5 +1,6 @@
 //! The tests that look at `deploy` from outside, in one binary: one file an area.
 
+mod apply;
 mod catalog;
 mod discover;
 mod rooms;

@@ -1,0 +1,41 @@
+# shellcheck shell=sh
+# Prints the runs of the state directory $1, or only run $2, newest first:
+# `run ID STATUS MANIFEST_BYTES JOURNAL_BYTES` and that many bytes of each, the
+# journal only where one run was asked for. Before them `lock held TEXT` or
+# `lock free`, and `current BYTES` with the record of what was last applied.
+# Changes nothing, not even a time stamp.
+
+LC_ALL=C
+export LC_ALL
+cd "$1" 2>/dev/null || exit 0
+size_of() {
+    size=0
+    if [ -f "$1" ]; then size=$(wc -c <"$1"); fi
+    # shellcheck disable=SC2086 # some `wc` pad with blanks
+    echo $size
+}
+held=
+if [ -e lock.d ]; then held=1; fi
+if [ -e lock ] && command -v flock >/dev/null && ! flock -n lock true; then held=1; fi
+if [ -n "$held" ]; then
+    text=$(head -n 1 lock)
+    echo "lock held $text"
+else
+    echo "lock free"
+fi
+# Read once: it may be replaced at any moment.
+current=$(cat current.json 2>/dev/null)
+printf 'current %s\n%s' "${#current}" "$current"
+# shellcheck disable=SC2012 # run ids are letters, digits and dashes
+ls -r runs | while read -r id; do
+    if [ -n "${2-}" ] && [ "$id" != "$2" ]; then continue; fi
+    if [ ! -f "runs/$id/manifest.json" ]; then continue; fi
+    status=unknown
+    if [ -f "runs/$id/status" ]; then read -r status <"runs/$id/status"; fi
+    manifest=$(size_of "runs/$id/manifest.json")
+    journal=0
+    if [ -n "${2-}" ]; then journal=$(size_of "runs/$id/journal"); fi
+    echo "run $id $status $manifest $journal"
+    head -c "$manifest" "runs/$id/manifest.json"
+    if [ "$journal" -gt 0 ]; then head -c "$journal" "runs/$id/journal"; fi
+done

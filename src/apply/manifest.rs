@@ -1,0 +1,175 @@
+//! What a run says of itself: who, when, which steps, and what each changes.
+//!
+//! Written once into the run directory as `manifest.json`, and read again to list
+//! runs and to show the diff of a rollback. It holds no content of files besides
+//! what the plan's diff shows; secrets are in `payload/` only.
+
+use serde::{Deserialize, Serialize};
+
+use super::RunContext;
+use super::journal::{Entry, What};
+use crate::plan::HostPlan;
+use crate::step::{Change, Class, StepId};
+
+/// The form of `manifest.json`; raised when a field changes its meaning.
+const VERSION: u32 = 1;
+
+/// A run on one host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Form of the file.
+    pub version: u32,
+    /// The run's id.
+    pub run: String,
+    /// The host's name in the inventory.
+    pub host: String,
+    /// Who started it.
+    pub who: String,
+    /// From where.
+    pub from: String,
+    /// When, by the controller's clock.
+    pub started: jiff::Timestamp,
+    /// Steps in the order in which they are made.
+    pub steps: Vec<ManifestStep>,
+    /// The plan's notes.
+    pub notes: Vec<String>,
+    /// Files of the user's project that replaced shipped ones.
+    pub overridden: Vec<String>,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestStep {
+    /// Its folder in `steps/`: `003-file-etc-motd`.
+    pub directory: String,
+    /// Its stable id.
+    pub id: StepId,
+    /// Name of the task that asked for it.
+    pub task: String,
+    /// What it does.
+    pub title: String,
+    /// How careful to be.
+    pub class: Class,
+    /// What differs.
+    pub change: Change,
+    /// Its limit in seconds.
+    pub timeout_s: u32,
+}
+
+impl Manifest {
+    pub(super) fn of(plan: &HostPlan, context: &RunContext) -> Self {
+        // Folders are walked in the order of their names.
+        let width = plan.steps.len().to_string().len().max(3);
+        let steps = plan
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(index, step)| ManifestStep {
+                directory: format!("{:0width$}-{}", index + 1, file_name(&step.id.0)),
+                id: step.id.clone(),
+                task: step.task.clone(),
+                title: step.title.clone(),
+                class: step.class,
+                change: step.change.clone(),
+                timeout_s: step.timeout_s,
+            });
+        Self {
+            version: VERSION,
+            run: context.run.to_string(),
+            host: context.host.to_string(),
+            who: context.who.clone(),
+            from: context.from.clone(),
+            started: context.started,
+            steps: steps.collect(),
+            notes: plan.notes.clone(),
+            overridden: plan.overridden.clone(),
+        }
+    }
+
+    /// The step whose folder has this name.
+    #[must_use]
+    pub fn step(&self, directory: &str) -> Option<&ManifestStep> {
+        self.steps.iter().find(|step| step.directory == directory)
+    }
+
+    pub(super) fn step_id(&self, directory: &str) -> Option<StepId> {
+        self.step(directory).map(|step| step.id.clone())
+    }
+
+    /// Whether a later step changes what the step at `index` changes, so that it
+    /// no longer stands when the run is over.
+    pub(super) fn superseded(&self, index: usize) -> bool {
+        let Some(subject) = self.steps.get(index).and_then(|step| subject(&step.change)) else {
+            return false;
+        };
+        self.steps[index + 1..]
+            .iter()
+            .any(|later| self::subject(&later.change) == Some(subject))
+    }
+
+    /// A journal entry as a sentence.
+    pub(super) fn sentence(&self, entry: &Entry) -> String {
+        let title = match self.step(&entry.step) {
+            Some(step) => format!("`{}`", step.title),
+            None => "the run".to_owned(),
+        };
+        let what = match entry.what {
+            What::CheckFailed => "is no longer as planned or not possible now",
+            What::SnapshotFailed => "could not be kept for the undo",
+            What::ApplyFailed => "failed",
+            What::VerifyFailed => "did not take effect",
+            What::UndoFailed => "could not be undone",
+            What::RecordFailed => "could not be recorded",
+            What::Apply => "begins",
+            What::Done => "was made and read back",
+            What::Undo => "is being undone",
+            What::Undone => "was undone",
+            What::Start => "starts",
+            What::End => "ended",
+            What::Other => "said something that is not known here",
+        };
+        if entry.detail.is_empty() {
+            format!("{title} {what}")
+        } else {
+            format!("{title} {what}: {}", entry.detail)
+        }
+    }
+}
+
+/// What a change is about, if two steps can be about the same.
+fn subject(change: &Change) -> Option<(&str, &str)> {
+    match change {
+        Change::Path { path, .. } => Some(("path", path)),
+        Change::MigMode { gpu, .. } => Some(("mode", gpu)),
+        Change::MigLayout { gpu, .. } => Some(("layout", gpu)),
+        Change::Setting { subject, name, .. } => Some((subject, name)),
+        Change::Action { .. } | Change::Check { .. } => None,
+    }
+}
+
+/// A step's id as part of a file name: what is no letter, digit, dot or dash
+/// becomes a dash; at most 60 bytes. The number before it keeps names apart.
+fn file_name(id: &str) -> String {
+    let mut name = String::new();
+    for c in id.chars().take(60) {
+        let plain = c.is_ascii_alphanumeric() || c == '.';
+        match (plain, name.ends_with('-')) {
+            (true, _) => name.push(c),
+            (false, false) => name.push('-'),
+            (false, true) => {}
+        }
+    }
+    name.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_named_after_its_step_and_safe() {
+        assert_eq!(file_name("file:/etc/a b/ü.conf"), "file-etc-a-b-.conf");
+        assert_eq!(file_name("../../x\n"), "..-..-x");
+        assert_eq!(file_name(&"y".repeat(300)).len(), 60);
+    }
+}

@@ -1,0 +1,205 @@
+//! The run directory as one stream of bytes, and the request that carries it.
+//!
+//! `host/receive.sh` describes the form. Pure: the same plan and context give
+//! the same bytes.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::manifest::Manifest;
+use super::{RunContext, STATE_DIR, patience};
+use crate::plan::HostPlan;
+use crate::shell::{Command, Script};
+use crate::step::Step;
+use crate::transport::Exec;
+
+const RECEIVE: &str = include_str!("host/receive.sh");
+pub(super) const FOLLOW: &str = include_str!("host/follow.sh");
+const LIBRARY: &str = include_str!("host/lib.sh");
+const RUNNER: &str = include_str!("host/runner.sh");
+
+/// Above this many bytes a text goes as data: the shell reads lines byte by byte.
+/// One that is not ASCII does too: not every shell's `read` keeps every byte.
+const TEXT_LIMIT: usize = 2048;
+
+/// Most bytes of journal that are listened to; it is read again by `runs` if need be.
+pub(super) const JOURNAL_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// The request that puts the run on the host, starts it and follows it.
+pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Exec {
+    let bytes = bundle(plan, manifest, context);
+    Exec {
+        command: Command::new("sh")
+            .arg("-c")
+            .arg(format!("{RECEIVE}{FOLLOW}"))
+            .arg("deploy")
+            .path(STATE_DIR)
+            .arg(context.run.as_str())
+            .arg(bytes.len().to_string()),
+        stdin: bytes,
+        timeout: patience(plan.steps.iter().map(|step| step.timeout_s)),
+        limit: JOURNAL_LIMIT,
+    }
+}
+
+/// Heads and small texts, and after them the data in the order of their heads.
+#[derive(Default)]
+struct Bundle {
+    head: Vec<Entry>,
+    data: Vec<u8>,
+}
+
+enum Entry {
+    Directory(String),
+    Text {
+        path: String,
+        text: String,
+    },
+    Data {
+        path: String,
+        start: usize,
+        size: usize,
+    },
+}
+
+impl Bundle {
+    fn directory(&mut self, path: impl Into<String>) {
+        self.head.push(Entry::Directory(path.into()));
+    }
+
+    /// A script or another text of ours; a newline is added where the last is missing.
+    fn text(&mut self, path: impl Into<String>, text: impl Into<String>) {
+        let mut text = text.into();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if text.len() > TEXT_LIMIT || !text.is_ascii() {
+            return self.data(path, text.as_bytes());
+        }
+        self.head.push(Entry::Text {
+            path: path.into(),
+            text,
+        });
+    }
+
+    fn data(&mut self, path: impl Into<String>, bytes: &[u8]) {
+        self.head.push(Entry::Data {
+            path: path.into(),
+            start: self.data.len(),
+            size: bytes.len(),
+        });
+        self.data.extend_from_slice(bytes);
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        let mut head = String::new();
+        for entry in &self.head {
+            // Writing to a String cannot fail.
+            let _ = match entry {
+                Entry::Directory(path) => writeln!(head, "dir {path}"),
+                Entry::Text { path, text } => {
+                    write!(head, "text {} {path}\n{text}", text.matches('\n').count())
+                }
+                Entry::Data { path, start, size } => {
+                    writeln!(head, "data {} {size} {path}", self.data.len() - start)
+                }
+            };
+        }
+        head.push_str("end\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(&self.data);
+        bytes
+    }
+}
+
+fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8> {
+    let mut bundle = Bundle::default();
+    for directory in ["steps", "payload", "snapshot"] {
+        bundle.directory(directory);
+    }
+    bundle.text("owner", owner(context));
+    bundle.text("runner.sh", RUNNER);
+    bundle.text("lib.sh", format!("{LIBRARY}\n{}", context.host_library));
+    bundle.text("manifest.json", json(manifest));
+    bundle.text("current.json", json(&current(plan, context)));
+    bundle.data("remembered", &context.remembered);
+    for (index, (step, entry)) in plan.steps.iter().zip(&manifest.steps).enumerate() {
+        let directory = format!("steps/{}", entry.directory);
+        bundle.directory(&directory);
+        for (name, script) in scripts(step) {
+            if !script.is_empty() {
+                bundle.text(
+                    format!("{directory}/{name}"),
+                    script_text(script, name, step),
+                );
+            }
+        }
+        bundle.text(format!("{directory}/limit"), step.timeout_s.to_string());
+        if manifest.superseded(index) {
+            bundle.text(format!("{directory}/superseded"), "");
+        }
+    }
+    let mut folders = BTreeSet::new();
+    for payload in plan.steps.iter().flat_map(|step| &step.payload) {
+        // A name may have folders: each is made once, outermost first.
+        for (at, _) in payload.name.match_indices('/') {
+            if folders.insert(&payload.name[..at]) {
+                bundle.directory(format!("payload/{}", &payload.name[..at]));
+            }
+        }
+        bundle.data(format!("payload/{}", payload.name), &payload.content);
+    }
+    bundle.into_bytes()
+}
+
+fn scripts(step: &Step) -> [(&'static str, &Script); 5] {
+    [
+        ("check", &step.check),
+        ("snapshot", &step.snapshot),
+        ("apply", &step.apply),
+        ("verify", &step.verify),
+        ("undo", &step.undo),
+    ]
+}
+
+/// A script that also works when a person calls it by its path.
+fn script_text(script: &Script, name: &str, step: &Step) -> String {
+    format!(
+        "# {name}: {}\nRUN=${{RUN:-${{0%/steps/*}}}}\n. \"$RUN/lib.sh\"\n{}",
+        one_line(&step.title),
+        script.to_sh()
+    )
+}
+
+/// Who runs it, for those who find the lock taken.
+fn owner(context: &RunContext) -> String {
+    one_line(&format!(
+        "run {} by {} from {} since {}",
+        context.run, context.who, context.from, context.started
+    ))
+}
+
+/// Control characters out, so that it stays one line of a file or of the journal.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(500)
+        .collect()
+}
+
+/// What is recorded as last applied.
+fn current(plan: &HostPlan, context: &RunContext) -> serde_json::Value {
+    serde_json::json!({
+        "version": 1,
+        "run": context.run.as_str(),
+        "who": context.who,
+        "from": context.from,
+        "started": context.started,
+        "desired": plan.desired,
+    })
+}
+
+/// Our own types have text keys only, so that writing them cannot fail.
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

@@ -1,0 +1,214 @@
+//! Undoing a run on request, and what hosts tell of their runs.
+
+use std::fs;
+
+use deploy::apply::rollback::{self, Moved};
+use deploy::apply::runs::{self, HostRuns, Status};
+use deploy::apply::{HostResult, RunId};
+use deploy::event::{HostProblem, Outcome};
+use deploy::value::HostName;
+
+use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
+
+async fn read(host: &Host, run: Option<&RunId>) -> HostRuns {
+    runs::read(&mut host.session(), run)
+        .await
+        .expect("the list is in form")
+}
+
+async fn undo(host: &Host, run: Option<&RunId>, moved: Moved) -> HostResult {
+    let runs = read(host, run).await;
+    let record = rollback::pick(&runs, run).expect("there is one to undo");
+    let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
+    let name = HostName::from("h1");
+    rollback::undo(
+        &mut host.session(),
+        record,
+        "bob from desk",
+        moved,
+        &name,
+        &sender,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_rollback_brings_everything_back() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let before = host.look();
+        let wanted = plan(&host, &odd_wants());
+        let context = host.context();
+        host.apply_as(&wanted, &context).await;
+        assert_ne!(host.look(), before);
+        let result = undo(&host, None, Moved::Refuse).await;
+        assert_eq!(
+            result.outcome,
+            Outcome::Changed,
+            "{shell}: {:?}",
+            result.problem
+        );
+        assert_eq!(host.look(), before, "{shell}");
+        assert_eq!(host.status(&context.run), "rolled-back");
+        assert!(!host.state().join("current.json").exists());
+        assert!(!host.state().join("remembered").exists());
+
+        let runs = read(&host, None).await;
+        assert_eq!(runs.runs[0].status, Status::RolledBack);
+        let refusal = rollback::pick(&runs, None).expect_err("nothing is applied now");
+        assert!(refusal.message.contains("no run is applied"));
+        let refusal = rollback::pick(&runs, Some(&context.run)).expect_err("it was undone");
+        assert!(refusal.message.contains("rolled back"));
+    }
+}
+
+#[tokio::test]
+async fn the_last_applied_run_is_undone_first_and_the_record_follows() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let one = plan(&host, &[("/etc/x", Want::File(b"1".to_vec(), 0o644))]);
+        let first = host.context();
+        host.apply_as(&one, &first).await;
+        let after_first = host.look();
+        let record = fs::read(host.state().join("current.json")).expect("recorded");
+        let two = plan(&host, &[("/etc/x", Want::File(b"2".to_vec(), 0o600))]);
+        let second = host.context();
+        host.apply_as(&two, &second).await;
+        assert_eq!(read(&host, None).await.current, Some(second.run.clone()));
+
+        // The older one would take back more than itself: it is no longer as it was left.
+        let refused = undo(&host, Some(&first.run), Moved::Refuse).await;
+        assert_eq!(refused.outcome, Outcome::Failed, "{shell}");
+        let Some(HostProblem::Failed { chain, .. }) = &refused.problem else {
+            panic!("a reason is told");
+        };
+        assert!(chain[1].contains("/etc/x"), "{shell}: {chain:?}");
+        assert_eq!(host.status(&first.run), "done");
+
+        let result = undo(&host, None, Moved::Refuse).await;
+        assert_eq!(
+            result.outcome,
+            Outcome::Changed,
+            "{shell}: {:?}",
+            result.problem
+        );
+        assert_eq!(host.look(), after_first, "{shell}");
+        assert_eq!(
+            fs::read(host.state().join("current.json")).expect("back"),
+            record
+        );
+        assert_eq!(read(&host, None).await.current, Some(first.run.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_moved_host_is_undone_only_when_told_so() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let before = host.look();
+        let wanted = plan(&host, &odd_wants());
+        host.apply(&wanted).await;
+        host.write("/etc/plain.conf", b"edited by hand", 0o644);
+        let moved = host.look();
+        let refused = undo(&host, None, Moved::Refuse).await;
+        assert_eq!(refused.outcome, Outcome::Failed, "{shell}");
+        assert_eq!(host.look(), moved, "{shell}");
+        let result = undo(&host, None, Moved::UndoAnyway).await;
+        assert_eq!(
+            result.outcome,
+            Outcome::Changed,
+            "{shell}: {:?}",
+            result.problem
+        );
+        assert_eq!(host.look(), before, "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_run_is_undone_as_far_as_it_had_come() {
+    for shell in SHELLS {
+        let count = odd_wants().len();
+        for reached in 0..=count {
+            let mut host = odd_host(shell);
+            let before = host.look();
+            let wanted = plan(&host, &odd_wants());
+            let context = host.context();
+            host.apply_as(&wanted, &context).await;
+            // As if the runner had been killed after so many steps: the later ones
+            // are put back by hand, and their lines are taken out of the journal.
+            let run = host.at(&context.run.directory());
+            let result = undo(&host, None, Moved::Refuse).await;
+            assert_eq!(result.outcome, Outcome::Changed, "{shell}");
+            let journal = fs::read_to_string(run.join("journal")).expect("a journal");
+            let mut kept = Vec::new();
+            let mut begun = 0;
+            for line in journal.lines() {
+                begun += usize::from(line.contains(" apply "));
+                if begun > reached {
+                    break;
+                }
+                kept.push(line);
+            }
+            fs::write(run.join("journal"), kept.join("\n") + "\n").expect("ours");
+            fs::write(run.join("status"), "running\n").expect("ours");
+            for step in wanted.steps.iter().take(reached) {
+                let redo = format!("RUN={:?}; . \"$RUN/lib.sh\"; {}", run, step.apply.to_sh());
+                let done = std::process::Command::new(host.bin().join("sh"))
+                    .arg("-c")
+                    .arg(redo)
+                    .status()
+                    .expect("a shell");
+                assert!(done.success());
+            }
+            let runs = read(&host, None).await;
+            assert_eq!(runs.runs[0].status, Status::Interrupted);
+            // Twice: what is undone already is left as it is.
+            for _ in 0..2 {
+                fs::write(run.join("status"), "running\n").expect("ours");
+                let result = undo(&host, None, Moved::Refuse).await;
+                assert_eq!(
+                    result.outcome,
+                    Outcome::Changed,
+                    "{shell} {reached}: {:?}",
+                    result.problem
+                );
+                assert_eq!(host.look(), before, "{shell}, {reached} steps");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn runs_are_listed_newest_first_and_reading_changes_nothing() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        assert_eq!(read(&host, None).await.runs, []);
+        let mut ids = Vec::new();
+        for n in 0..3 {
+            let wanted = plan(&host, &[("/etc/x", Want::File(vec![n], 0o644))]);
+            let context = host.context();
+            host.apply_as(&wanted, &context).await;
+            ids.insert(0, context.run);
+        }
+        let before = host.look_at_all();
+        let list = read(&host, None).await;
+        let found: Vec<RunId> = list.runs.iter().filter_map(runs::RunRecord::id).collect();
+        assert_eq!(found, ids, "{shell}");
+        assert_eq!(list.lock, None);
+        assert!(
+            list.runs
+                .iter()
+                .all(|run| run.status == Status::Done && run.journal.is_empty())
+        );
+        let one = read(&host, Some(&ids[1])).await;
+        assert_eq!(one.runs.len(), 1);
+        let words: Vec<_> = one.runs[0].journal.iter().map(|entry| entry.what).collect();
+        use deploy::apply::journal::What;
+        assert_eq!(
+            words,
+            [What::Start, What::Apply, What::Done, What::End],
+            "{shell}"
+        );
+        assert_eq!(host.look_at_all(), before, "{shell}");
+    }
+}
