@@ -20,14 +20,29 @@ struct Host(tempfile::TempDir);
 impl Host {
     fn new() -> Self {
         let host = Self(tempfile::tempdir().expect("a temporary folder"));
-        for folder in ["sys/bus/pci/devices", "proc", "etc", "bin", "run/systemd/system"] {
+        for folder in [
+            "sys/bus/pci/devices",
+            "proc",
+            "etc",
+            "bin",
+            "run/systemd/system",
+        ] {
             fs::create_dir_all(host.0.path().join(folder)).expect("a folder");
         }
         host.file("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
-        host.file("proc/sys/kernel/random/boot_id", "c528388b-46e9-4d2a-b0d5-4400fdc4450b\n");
+        host.file(
+            "proc/sys/kernel/random/boot_id",
+            "c528388b-46e9-4d2a-b0d5-4400fdc4450b\n",
+        );
         host.file("proc/cmdline", "quiet intel_iommu=on\n");
-        host.file("proc/modules", "nvidia_drm 1 0 - Live 0x0\nnvidia 1 1 nvidia_drm, Live 0x0\next4 1 1 - Live 0x0\n");
-        host.file("etc/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n");
+        host.file(
+            "proc/modules",
+            "nvidia_drm 1 0 - Live 0x0\nnvidia 1 1 nvidia_drm, Live 0x0\next4 1 1 - Live 0x0\n",
+        );
+        host.file(
+            "etc/os-release",
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n",
+        );
         host
     }
 
@@ -49,13 +64,22 @@ impl Host {
         self.file(&format!("{folder}/vendor"), &format!("{vendor}\n"));
         self.file(&format!("{folder}/device"), &format!("{device}\n"));
         self.file(&format!("{folder}/class"), &format!("{class}\n"));
-        self.file(&format!("{folder}/subsystem_vendor"), &format!("{vendor}\n"));
+        self.file(
+            &format!("{folder}/subsystem_vendor"),
+            &format!("{vendor}\n"),
+        );
         self.file(&format!("{folder}/subsystem_device"), "0x16c1\n");
         self.file(&format!("{folder}/numa_node"), "1\n");
         self.file(&format!("{folder}/reset"), "");
-        self.link(&format!("{folder}/iommu_group"), "../../../../kernel/iommu_groups/38");
+        self.link(
+            &format!("{folder}/iommu_group"),
+            "../../../../kernel/iommu_groups/38",
+        );
         if let Some(driver) = driver {
-            self.link(&format!("{folder}/driver"), &format!("../../../../bus/pci/drivers/{driver}"));
+            self.link(
+                &format!("{folder}/driver"),
+                &format!("../../../../bus/pci/drivers/{driver}"),
+            );
         }
     }
 
@@ -143,9 +167,21 @@ fn auto() -> Discovery {
 /// passed through; a BMC's display; a Flex with virtual functions.
 fn mixed_host() -> Host {
     let host = Host::new();
-    host.pci("0000:0b:00.0", "0x10de", "0x20b7", "0x030200", Some("nvidia"));
+    host.pci(
+        "0000:0b:00.0",
+        "0x10de",
+        "0x20b7",
+        "0x030200",
+        Some("nvidia"),
+    );
     host.file("sys/bus/pci/devices/0000:0b:00.0/drm/card1/dev", "226:1\n");
-    host.pci("0000:04:00.0", "0x10de", "0x1b38", "0x030200", Some("vfio-pci"));
+    host.pci(
+        "0000:04:00.0",
+        "0x10de",
+        "0x1b38",
+        "0x030200",
+        Some("vfio-pci"),
+    );
     host.pci("0000:02:00.0", "0x1a03", "0x2000", "0x030000", Some("ast"));
     host.pci("0000:03:00.0", "0x8086", "0x56c0", "0x038000", Some("i915"));
     host.pci("0000:03:00.1", "0x8086", "0x56c0", "0x038000", None);
@@ -155,7 +191,13 @@ fn mixed_host() -> Host {
     host.file(&format!("{pf}/sriov_drivers_autoprobe"), "0\n");
     host.link(&format!("{pf}/virtfn0"), "../0000:03:00.1");
     host.link("sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0");
-    host.pci("0000:81:00.0", "0x1002", "0x74a1", "0x120000", Some("amdgpu"));
+    host.pci(
+        "0000:81:00.0",
+        "0x1002",
+        "0x74a1",
+        "0x120000",
+        Some("amdgpu"),
+    );
     // The driver's minor number is not nvidia-smi's index here.
     host.file(
         "proc/driver/nvidia/gpus/0000:0b:00.0/information",
@@ -168,7 +210,12 @@ fn mixed_host() -> Host {
         "0::/system.slice/nvidia-persistenced.service",
         &["/dev/null", "/dev/nvidia3", "/dev/nvidiactl"],
     );
-    host.process(900, "qemu-system-x86", "0::/machine.slice/vm.scope", &["/dev/vfio/38"]);
+    host.process(
+        900,
+        "qemu-system-x86",
+        "0::/machine.slice/vm.scope",
+        &["/dev/vfio/38"],
+    );
     let lgi = "\
 +-------------------------------------------------------+
 | GPU instances:                                        |
@@ -215,7 +262,10 @@ fn a_mixed_host_is_known_in_every_shell() {
     assert_eq!(first.notes, Vec::<String>::new());
     assert_eq!(first.kernel, Fact::Known("6.1.0-18-amd64".to_owned()));
     assert_eq!(first.init, Init::Systemd);
-    assert_eq!(first.cmdline, Fact::Known("quiet intel_iommu=on".to_owned()));
+    assert_eq!(
+        first.cmdline,
+        Fact::Known("quiet intel_iommu=on".to_owned())
+    );
     assert_eq!(first.nvidia_driver, Fact::Known("535.183.01".to_owned()));
     assert_eq!(
         first.modules.known().expect("a list"),
@@ -250,7 +300,10 @@ fn an_a30s_layout_is_known_with_places_and_uuids() {
     let nvidia = gpu.nvidia.known().expect("nvidia-smi answered");
     assert_eq!(nvidia.timeslice, Fact::Known("Default".to_owned()));
     let mig = nvidia.mig.known().expect("it has MIG");
-    assert_eq!((mig.current, mig.pending), (MigMode::Enabled, MigMode::Enabled));
+    assert_eq!(
+        (mig.current, mig.pending),
+        (MigMode::Enabled, MigMode::Enabled)
+    );
     let profiles = mig.profiles.known().expect("they are listed");
     assert_eq!(profiles.len(), 5);
     assert_eq!(profiles[2].placements.known().map(Vec::len), Some(2));
@@ -260,12 +313,22 @@ fn an_a30s_layout_is_known_with_places_and_uuids() {
         .map(|gi| {
             let compute = gi.compute.known().expect("they are listed");
             let uuid = compute[0].uuid.known().expect("it is listed");
-            format!("{} {}@{} {}", gi.gi_id, gi.profile, gi.placement.start, &uuid[..8])
+            format!(
+                "{} {}@{} {}",
+                gi.gi_id,
+                gi.profile,
+                gi.placement.start,
+                &uuid[..8]
+            )
         })
         .collect();
     assert_eq!(
         shown,
-        ["2 2g.12gb@2 MIG-1b85", "3 1g.6gb@0 MIG-41b9", "4 1g.6gb@1 MIG-55dc"]
+        [
+            "2 2g.12gb@2 MIG-1b85",
+            "3 1g.6gb@0 MIG-41b9",
+            "4 1g.6gb@1 MIG-55dc"
+        ]
     );
 }
 
@@ -325,7 +388,11 @@ fn a_driver_that_is_not_loaded_is_named_with_what_to_do() {
     let a30 = facts.gpus.iter().find(|gpu| gpu.device_id == 0x20b7);
     let why = a30.expect("the A30").nvidia.unknown().expect("unknown");
     assert_eq!(why, "nvidia-smi: the NVIDIA driver is not loaded");
-    assert!(facts.notes[0].contains("modprobe nvidia"), "{:?}", facts.notes);
+    assert!(
+        facts.notes[0].contains("modprobe nvidia"),
+        "{:?}",
+        facts.notes
+    );
 }
 
 #[test]
@@ -406,8 +473,14 @@ fn manual_discovery_keeps_only_what_was_named() {
 #[test]
 fn vendor_detection_is_the_word_of_that_tool_alone() {
     let host = mixed_host();
-    host.program("rocm-smi", "--showbus) echo 'GPU[0]\t\t: PCI Bus: 0000:81:00.0' ;;");
-    host.program("intel_gpu_top", "-L) echo 'card0  Intel Dg2  pci:vendor=8086,device=56C0,card=0' ;;");
+    host.program(
+        "rocm-smi",
+        "--showbus) echo 'GPU[0]\t\t: PCI Bus: 0000:81:00.0' ;;",
+    );
+    host.program(
+        "intel_gpu_top",
+        "-L) echo 'card0  Intel Dg2  pci:vendor=8086,device=56C0,card=0' ;;",
+    );
     let found = |vendor_detection| -> Vec<Vendor> {
         let discovery = Discovery {
             vendor_detection,
@@ -428,7 +501,10 @@ fn vendor_detection_is_the_word_of_that_tool_alone() {
     };
     let facts = host.discover(&["sh"], &discovery);
     assert!(facts.gpus.is_empty());
-    assert_eq!(facts.notes, ["vendor_detection is rocm-smi, which is not installed"]);
+    assert_eq!(
+        facts.notes,
+        ["vendor_detection is rocm-smi, which is not installed"]
+    );
 }
 
 #[test]

@@ -4,3 +4,4 @@ mod apply;
 mod catalog;
 mod discover;
 mod rooms;
+mod strategy_shell;

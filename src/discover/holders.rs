@@ -184,7 +184,11 @@ open /dev/dri/card0
     #[test]
     fn nobody_is_not_said_without_having_looked() {
         let scan = parse("unreadable 1\nunreadable 2\nscanned\n");
-        assert!(scan.holders_of(&["/dev/nvidia0".to_owned()]).unknown().is_some());
+        assert!(
+            scan.holders_of(&["/dev/nvidia0".to_owned()])
+                .unknown()
+                .is_some()
+        );
         assert!(parse("noproc\n").holders_of(&[]).unknown().is_some());
     }
 

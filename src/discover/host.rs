@@ -51,9 +51,8 @@ pub fn parse(text: &str) -> Machine {
             .filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '))
             .map(|value| value.trim().to_owned())
     };
-    let value = |name: &'static str| {
-        Fact::from_option(values(name).find(|value| !value.is_empty()))
-    };
+    let value =
+        |name: &'static str| Fact::from_option(values(name).find(|value| !value.is_empty()));
     let os = |key: &str| {
         values("os").find_map(|line| Some(unquote(line.strip_prefix(key)?.strip_prefix('=')?)))
     };
@@ -88,9 +87,8 @@ pub fn parse(text: &str) -> Machine {
 
 /// `590.48.01` of `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01 …`.
 fn driver_version(line: &str) -> Option<String> {
-    let version = |word: &&str| {
-        word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.')
-    };
+    let version =
+        |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
     line.split_whitespace().find(version).map(str::to_owned)
 }
 

@@ -101,7 +101,12 @@ pub fn reads(discovery: &Discovery) -> Vec<Read> {
 /// What the answers say. `reads` and `replies` may hold others' reads as well; what is missing
 /// among them is unknown.
 #[must_use]
-pub fn facts(reads: &[Read], replies: &[Reply], catalog: &Catalog, discovery: &Discovery) -> HostFacts {
+pub fn facts(
+    reads: &[Read],
+    replies: &[Reply],
+    catalog: &Catalog,
+    discovery: &Discovery,
+) -> HostFacts {
     let answer = |wanted: &Read| -> Result<&Output, String> {
         let at = reads.iter().position(|read| read == wanted);
         match at.and_then(|at| replies.get(at)) {
@@ -133,7 +138,13 @@ pub fn facts(reads: &[Read], replies: &[Reply], catalog: &Catalog, discovery: &D
     let rows = answers.rows();
     let mut gpus = gpus(cards, &rows, &answers, &scan, catalog);
     let detected = detection_read(discovery.vendor_detection).map(|read| answer(&read));
-    select::detected(&mut gpus, discovery.vendor_detection, detected, &answers, &mut notes);
+    select::detected(
+        &mut gpus,
+        discovery.vendor_detection,
+        detected,
+        &answers,
+        &mut notes,
+    );
     select::named(&mut gpus, discovery, &mut notes);
     remarks(&gpus, &answers, &machine, &mut notes);
     let driver = rows.iter().find_map(|row| row.driver.clone());
@@ -228,7 +239,11 @@ fn gpu(
         .nodes
         .iter()
         .map(|node| {
-            let folder = if node.starts_with("vfio") { "vfio/devices" } else { "dri" };
+            let folder = if node.starts_with("vfio") {
+                "vfio/devices"
+            } else {
+                "dri"
+            };
             format!("/dev/{folder}/{node}")
         })
         .collect();
@@ -283,7 +298,11 @@ fn off_bus(row: &Row, answers: &Answers, scan: &Scan, catalog: &Catalog) -> Gpu 
 }
 
 fn model(catalog: &Catalog, vendor: Vendor, device: u16) -> Fact<String> {
-    Fact::from_option(catalog.by_pci(vendor, device).map(|model| model.key.clone()))
+    Fact::from_option(
+        catalog
+            .by_pci(vendor, device)
+            .map(|model| model.key.clone()),
+    )
 }
 
 /// Who has the card's device nodes open. `/dev/nvidiactl` and `/dev/nvidia-uvm` belong to no

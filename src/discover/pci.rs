@@ -82,7 +82,8 @@ fn card(block: &[(&str, &str)], links: &BTreeMap<&str, &str>) -> Option<PciCard>
     let value = |name: &str| block.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     let id = |name: &str| value(name).and_then(hex16);
     let link = |name: &str| links.get(format!("{address}/{name}").as_str()).copied();
-    let number = |name: &str| Fact::from_option(value(name)).and_then_read(name, |v| v.parse().ok());
+    let number =
+        |name: &str| Fact::from_option(value(name)).and_then_read(name, |v| v.parse().ok());
 
     let mut vfs = Vec::new();
     let mut vf_groups = Vec::new();
@@ -204,7 +205,10 @@ lrwxrwxrwx 1 root root 0 Nov 22 10:00 /sys/bus/pci/devices/0000:08:00.4/physfn -
         let cards = parse(A2).expect("there is a bus");
         assert_eq!(cards.len(), 2);
         let pf = &cards[0];
-        assert_eq!((pf.vendor, pf.device, pf.class), (0x10de, 0x25b6, 0x03_0200));
+        assert_eq!(
+            (pf.vendor, pf.device, pf.class),
+            (0x10de, 0x25b6, 0x03_0200)
+        );
         assert_eq!(pf.subsystem, Fact::Known((0x10de, 0x157e)));
         assert_eq!(pf.driver, Fact::Known("nvidia".to_owned()));
         assert_eq!(pf.iommu_group, Fact::Known(38));

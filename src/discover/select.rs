@@ -19,7 +19,9 @@ pub(super) fn detected(
             gpus.retain(|gpu| gpu.nvidia.known().is_some());
             if gpus.is_empty() && !answers.no_card() {
                 let why = answers.why_no_row();
-                notes.push(format!("vendor_detection is nvidia-smi, but no card was found: {why}"));
+                notes.push(format!(
+                    "vendor_detection is nvidia-smi, but no card was found: {why}"
+                ));
             }
             return;
         }
@@ -34,7 +36,9 @@ pub(super) fn detected(
         }
         Ok(_) => {
             gpus.clear();
-            notes.push(format!("vendor_detection is {name}, which is not installed"));
+            notes.push(format!(
+                "vendor_detection is {name}, which is not installed"
+            ));
         }
         Err(why) => {
             gpus.clear();

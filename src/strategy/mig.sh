@@ -5,13 +5,21 @@
 # instances in it, each `full` or `1c`, `2c`, …, joined by commas. Nothing is
 # believed by exit status alone: what was done is read back.
 
+# mig_none TEXT: whether a listing says that there is nothing. Without permission it begins
+# with the same words.
+mig_none() {
+    case $1 in
+    *'Insufficient Permissions'*) return 1 ;;
+    *'No GPU instances found'* | *'No compute instances found'* | *'No MIG-enabled devices found'*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
 # mig_gis GPU: the GPU instances that exist, as ID@PROFILE:START:SIZE, one a line.
 mig_gis() (
     status=0
     out=$(nvidia-smi mig -i "$1" -lgi 2>&1 </dev/null) || status=$?
-    case $out in
-    *'No GPU instances found'* | *'No MIG-enabled devices found'*) exit 0 ;;
-    esac
+    mig_none "$out" && exit 0
     rows=$(printf '%s\n' "$out" | awk '
         /^\|/ && /MIG / {
             gsub(/\|/, " ")
@@ -29,9 +37,7 @@ mig_gis() (
 mig_cis() (
     status=0
     out=$(nvidia-smi mig -i "$1" -lci 2>&1 </dev/null) || status=$?
-    case $out in
-    *'No compute instances found'* | *'No GPU instances found'* | *'No MIG-enabled devices found'*) exit 0 ;;
-    esac
+    mig_none "$out" && exit 0
     rows=$(printf '%s\n' "$out" | awk '
         /^\|/ {
             gsub(/\|/, " ")

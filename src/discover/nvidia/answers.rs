@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::{
-    ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, NvidiaGpu,
-};
+use crate::facts::{ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, NvidiaGpu};
 
 use super::fault::NvidiaFault;
 use super::list::{self, Listed, MigUuid};
@@ -232,7 +230,11 @@ impl Answers {
 
     /// The rows of a section. No rows are an answer only where the tool says so: with status 0,
     /// or by saying that there are none; anything else is the reason why nothing is known.
-    fn rows_of<T>(&self, name: &'static str, parse: impl Fn(&str) -> Vec<T>) -> Result<Vec<T>, String> {
+    fn rows_of<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Vec<T>,
+    ) -> Result<Vec<T>, String> {
         let Some(answer) = self.sections.get(name) else {
             return Err(self.why_missing(name));
         };
@@ -261,7 +263,12 @@ impl Answers {
 /// The UUID of the compute instance at `position` of `all` on its card. `-L` numbers MIG devices
 /// in the order of GPU instance and compute instance; where the two lists do not agree in length
 /// and names, nothing is guessed.
-fn uuid_of(card: &Listed, position: usize, all: usize, row: &mig::ComputeInstanceRow) -> Fact<String> {
+fn uuid_of(
+    card: &Listed,
+    position: usize,
+    all: usize,
+    row: &mig::ComputeInstanceRow,
+) -> Fact<String> {
     let by_path = card.devices.iter().find(|device| {
         matches!(device.uuid, MigUuid::Path { gi_id, ci_id, .. }
             if (gi_id, ci_id) == (row.gi_id, row.ci_id))

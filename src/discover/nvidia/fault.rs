@@ -51,19 +51,37 @@ const MESSAGES: &[(&str, NvidiaFault)] = &[
     ("pending enable state", NvidiaFault::PendingEnable),
     ("pending disable state", NvidiaFault::PendingDisable),
     ("no mig-enabled devices found", NvidiaFault::NoMigEnabled),
-    ("no mig-supported devices found", NvidiaFault::NoMigSupported),
-    ("driver/library version mismatch", NvidiaFault::VersionMismatch),
-    ("couldn't communicate with the nvidia driver", NvidiaFault::DriverNotLoaded),
+    (
+        "no mig-supported devices found",
+        NvidiaFault::NoMigSupported,
+    ),
+    (
+        "driver/library version mismatch",
+        NvidiaFault::VersionMismatch,
+    ),
+    (
+        "couldn't communicate with the nvidia driver",
+        NvidiaFault::DriverNotLoaded,
+    ),
     ("driver not loaded", NvidiaFault::DriverNotLoaded),
     ("fallen off the bus", NvidiaFault::Lost),
     ("gpu is lost", NvidiaFault::Lost),
     ("not a valid field", NvidiaFault::UnknownField),
-    ("invalid combination of input arguments", NvidiaFault::UnknownOption),
+    (
+        "invalid combination of input arguments",
+        NvidiaFault::UnknownOption,
+    ),
     ("is not recognized", NvidiaFault::UnknownOption),
-    ("insufficient permission", NvidiaFault::InsufficientPermissions),
+    (
+        "insufficient permission",
+        NvidiaFault::InsufficientPermissions,
+    ),
     ("insufficient resources", NvidiaFault::InsufficientResources),
     ("in use by another", NvidiaFault::InUse),
-    ("currently being used by one or more other processes", NvidiaFault::InUse),
+    (
+        "currently being used by one or more other processes",
+        NvidiaFault::InUse,
+    ),
     ("not supported", NvidiaFault::NotSupported),
     ("invalid argument", NvidiaFault::InvalidArgument),
     ("no devices were found", NvidiaFault::NoDevices),
@@ -112,8 +130,12 @@ impl NvidiaFault {
                 "instances that exist take the room, or the order of creation wasted it"
             }
             Self::InsufficientPermissions => "become root (`ansible_become: true`, or -b)",
-            Self::InvalidArgument => "the card does not offer this profile; `nvidia-smi mig -lgip` lists what it does",
-            Self::NoDevices => "the driver sees no card: bound to another driver, or failed to start",
+            Self::InvalidArgument => {
+                "the card does not offer this profile; `nvidia-smi mig -lgip` lists what it does"
+            }
+            Self::NoDevices => {
+                "the driver sees no card: bound to another driver, or failed to start"
+            }
             Self::NoMigEnabled => "MIG mode is off on all cards",
             Self::NoMigSupported => "no card of this host has MIG in its present state",
             Self::NotFound => "there is no such instance",

@@ -22,11 +22,9 @@ pub fn parse(text: &str) -> BTreeMap<u32, String> {
         if let Some(index) = index(&words) {
             card = Some(index);
         }
-        let value = words.iter().find_map(|word| {
-            WORDS
-                .iter()
-                .find(|known| known.eq_ignore_ascii_case(word))
-        });
+        let value = words
+            .iter()
+            .find_map(|word| WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)));
         // A heading such as "GPU  Compute Policy  Value" names no value.
         if let (Some(card), Some(value)) = (card, value) {
             found.entry(card).or_insert_with(|| (*value).to_owned());
@@ -50,7 +48,8 @@ mod tests {
 
     #[test]
     fn the_value_is_found_in_any_likely_form() {
-        let lines = "GPU 0: NVIDIA A10 (UUID: GPU-1)\n  Timeslice : Short\nGPU 1:\n  Timeslice: Default\n";
+        let lines =
+            "GPU 0: NVIDIA A10 (UUID: GPU-1)\n  Timeslice : Short\nGPU 1:\n  Timeslice: Default\n";
         assert_eq!(
             parse(lines).into_iter().collect::<Vec<_>>(),
             [(0, "Short".to_owned()), (1, "Default".to_owned())]
@@ -62,6 +61,9 @@ mod tests {
     #[test]
     fn a_refusal_is_no_value() {
         assert!(parse("No devices were found\n").is_empty());
-        assert!(parse("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n").is_empty());
+        assert!(
+            parse("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n")
+                .is_empty()
+        );
     }
 }

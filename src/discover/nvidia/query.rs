@@ -100,7 +100,9 @@ pub fn row(cells: &BTreeMap<&str, &str>) -> Option<Row> {
         uuid: GpuUuid(uuid.to_owned()),
         name: cell("name")?.to_owned(),
         pci: cell("pci.bus_id")?.parse().ok()?,
-        device_id: cell("pci.device_id").and_then(pair).map(|(device, _)| device),
+        device_id: cell("pci.device_id")
+            .and_then(pair)
+            .map(|(device, _)| device),
         subsystem: cell("pci.sub_device_id")
             .and_then(pair)
             .map(|(device, vendor)| (vendor, device)),
@@ -133,15 +135,15 @@ pub fn modes(current: &str, pending: &str) -> Fact<(MigMode, MigMode)> {
 }
 
 fn mode_of(on: bool) -> MigMode {
-    if on { MigMode::Enabled } else { MigMode::Disabled }
+    if on {
+        MigMode::Enabled
+    } else {
+        MigMode::Disabled
+    }
 }
 
 /// A cell's fact; unknown if the field was not asked for, as of drivers that lack it.
-fn asked<T>(
-    cells: &BTreeMap<&str, &str>,
-    name: &str,
-    read: impl Fn(&str) -> Option<T>,
-) -> Fact<T> {
+fn asked<T>(cells: &BTreeMap<&str, &str>, name: &str, read: impl Fn(&str) -> Option<T>) -> Fact<T> {
     match cells.get(name) {
         Some(text) => fact(text, read),
         None => Fact::Unknown(format!("this driver cannot be asked for {name}")),

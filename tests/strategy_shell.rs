@@ -1,0 +1,584 @@
+//! The shell functions that slice a host, on every shell that a host may have.
+//!
+//! A stand-in for `nvidia-smi` (`fixtures/strategy/nvidia-smi`) keeps the state of one
+//! card; parsers are held against the captures of real drivers.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// `tests/run` installs them.
+const SHELLS: [&[&str]; 4] = [
+    &["dash"],
+    &["bash", "--posix"],
+    &["busybox", "sh"],
+    &["mksh"],
+];
+
+/// A card and a root folder for one shell.
+struct Host {
+    folder: tempfile::TempDir,
+    shell: &'static [&'static str],
+}
+
+impl Host {
+    fn new(shell: &'static [&'static str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let host = Self { folder, shell };
+        fs::create_dir_all(host.path("bin")).expect("bin");
+        fs::create_dir_all(host.path("fake")).expect("fake");
+        fs::create_dir_all(host.path("root/proc")).expect("proc");
+        let tool = host.path("bin/nvidia-smi");
+        fs::copy("tests/fixtures/strategy/nvidia-smi", &tool).expect("the stand-in");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("executable");
+        for (name, text) in [
+            ("mode", "Enabled Enabled\n"),
+            ("gis", ""),
+            ("cis", ""),
+            ("timeslice", "Default\n"),
+        ] {
+            host.set(name, text);
+        }
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn set(&self, name: &str, text: &str) {
+        fs::write(self.path("fake").join(name), text).expect("a file of the stand-in");
+    }
+
+    fn get(&self, name: &str) -> String {
+        fs::read_to_string(self.path("fake").join(name)).unwrap_or_default()
+    }
+
+    fn unset(&self, name: &str) {
+        fs::remove_file(self.path("fake").join(name)).expect("a knob that was set");
+    }
+
+    /// Runs calls of the library's functions.
+    fn run(&self, calls: &str) -> Output {
+        let text = format!("{}\n{calls}\n", deploy::strategy::host_library());
+        let script = self.path("script");
+        fs::write(&script, text).expect("the script");
+        self.command(&script)
+            .output()
+            .expect("the shell starts; tests/run installs all of them")
+    }
+
+    fn command(&self, script: &Path) -> Command {
+        let path = std::env::var("PATH").expect("a PATH");
+        let mut command = Command::new(self.shell[0]);
+        command
+            .args(&self.shell[1..])
+            .arg(script)
+            .env("PATH", format!("{}:{path}", self.path("bin").display()))
+            .env("FAKE", self.path("fake"))
+            .env("R", self.path("root"))
+            .env("DEPLOY_ROOT", self.path("root"))
+            .current_dir(self.folder.path());
+        command
+    }
+
+    fn ok(&self, calls: &str) -> String {
+        let output = self.run(calls);
+        assert!(
+            output.status.success(),
+            "{:?} {calls}: {}",
+            self.shell,
+            said(&output)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn fails(&self, calls: &str) -> String {
+        let output = self.run(calls);
+        assert!(
+            !output.status.success(),
+            "{:?} {calls} succeeded: {}",
+            self.shell,
+            said(&output)
+        );
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn on_every_shell(test: impl Fn(&Host)) {
+    for shell in SHELLS {
+        test(&Host::new(shell));
+    }
+}
+
+const BALANCED: &str = "9:4:4/full 14:2:2/full 19:1:1/full 19:0:1/full";
+
+#[test]
+fn a_layout_is_made_kept_and_made_again_with_the_same_ids() {
+    on_every_shell(|host| {
+        host.ok(&format!("mig_ensure GPU-1 {BALANCED}"));
+        host.ok(&format!("mig_is GPU-1 {BALANCED}"));
+        let first = host.get("gis");
+        assert_eq!(first.lines().count(), 4, "{first}");
+        // Nothing is called that changes anything the second time.
+        host.set("log", "");
+        host.ok(&format!("mig_ensure GPU-1 {BALANCED}"));
+        let log = host.get("log");
+        assert!(
+            !log.contains("-cgi") && !log.contains("-d") && !log.contains("-cci"),
+            "{log}"
+        );
+        // After a reboot the instances are gone; the same words bring the same ids.
+        host.set("gis", "");
+        host.set("cis", "");
+        host.ok(&format!("mig_ensure GPU-1 {BALANCED}"));
+        assert_eq!(host.get("gis"), first);
+    });
+}
+
+#[test]
+fn instances_that_stay_are_not_destroyed() {
+    on_every_shell(|host| {
+        host.ok(&format!("mig_ensure GPU-1 {BALANCED}"));
+        host.set("log", "");
+        host.ok("mig_ensure GPU-1 9:4:4/full 9:0:4/full");
+        let log = host.get("log");
+        let destroyed: Vec<&str> = log.lines().filter(|line| line.ends_with("-dgi")).collect();
+        assert_eq!(destroyed.len(), 3, "{log}");
+        assert!(log.contains("-cgi 9:0 -C"), "{log}");
+        assert!(
+            host.get("gis").starts_with("2 9 4 4"),
+            "the first 3g stays as it was"
+        );
+        host.ok("mig_ensure GPU-1");
+        assert_eq!(host.get("gis") + &host.get("cis"), "");
+    });
+}
+
+#[test]
+fn gpu_instances_are_split_into_compute_instances_and_joined_again() {
+    on_every_shell(|host| {
+        host.ok("mig_ensure GPU-1 9:4:4/1c,1c,1c 9:0:4/1c,1c,1c");
+        assert_eq!(host.get("cis").lines().count(), 6);
+        assert!(
+            host.get("cis")
+                .lines()
+                .all(|line| line.ends_with("0 1c.3g.40gb"))
+        );
+        let gis = host.get("gis");
+        host.ok("mig_ensure GPU-1 9:4:4/full 9:0:4/1c,1c,1c");
+        assert_eq!(host.get("gis"), gis, "GPU instances stay");
+        assert_eq!(host.get("cis").lines().count(), 4);
+        let said = host.fails("mig_ensure GPU-1 9:4:4/5c 9:0:4/full");
+        assert!(said.contains("offers no compute instances 5c"), "{said}");
+    });
+}
+
+#[test]
+fn a_saved_layout_is_restored_from_wherever_a_change_stopped() {
+    on_every_shell(|host| {
+        host.ok("mig_ensure GPU-1 9:4:4/full 19:1:1/full 14:2:2/1c,1c; mig_save GPU-1 saved");
+        let before = host.ok("mig_layout GPU-1");
+        assert_eq!(before, "14:2:2/1c,1c\n19:1:1/full\n9:4:4/full\n");
+        // Two of four can be created, then the driver refuses.
+        host.set("fail-create", "3");
+        let said = host
+            .fails("mig_ensure GPU-1 9:4:4/full 19:3:1/full 19:2:1/full 19:1:1/full 19:0:1/full");
+        assert!(said.contains("Insufficient Resources"), "{said}");
+        assert_ne!(host.ok("mig_layout GPU-1"), before);
+        host.unset("fail-create");
+        host.ok("mig_restore GPU-1 saved && mig_restore GPU-1 saved");
+        assert_eq!(host.ok("mig_layout GPU-1"), before);
+        let said = host.fails("mig_restore GPU-1 nowhere");
+        assert!(said.contains("no saved layout"), "{said}");
+    });
+}
+
+#[test]
+fn success_without_effect_is_a_failure() {
+    on_every_shell(|host| {
+        host.set("no-effect", "");
+        let said = host.fails("mig_ensure GPU-1 9:4:4/full");
+        assert!(
+            said.contains("the MIG layout is [], expected [9:4:4/full]"),
+            "{said}"
+        );
+        host.set("mode", "Disabled Disabled\n");
+        let said = host.fails("mig_mode GPU-1 1");
+        assert!(
+            said.contains("MIG mode is Disabled") && said.contains("Not Supported"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn a_driver_that_refuses_is_passed_on_in_its_own_words() {
+    on_every_shell(|host| {
+        host.ok("mig_ensure GPU-1 9:4:4/full");
+        host.set("in-use", "");
+        let said = host.fails("mig_ensure GPU-1");
+        assert!(said.contains("In use by another client"), "{said}");
+    });
+}
+
+#[test]
+fn modes_change_at_once_by_reset_or_not_at_all() {
+    on_every_shell(|host| {
+        host.set("mode", "Disabled Disabled\n");
+        host.ok("mig_mode GPU-1 1");
+        host.ok("mig_mode_is GPU-1 Enabled Enabled");
+        host.set("log", "");
+        host.ok("mig_mode GPU-1 1 reset");
+        assert!(!host.get("log").contains("-mig") && !host.get("log").contains("reset"));
+
+        // Ampere with a client: pending, then put in force by a reset.
+        host.set("mode", "Disabled Disabled\n");
+        host.set("in-use", "");
+        let said = host.fails("mig_mode GPU-1 1");
+        assert!(
+            said.contains("MIG mode is Disabled (after a reset Enabled), expected Enabled"),
+            "{said}"
+        );
+        host.ok("mig_mode GPU-1 1 reset");
+        assert_eq!(host.get("mode"), "Enabled Enabled\n");
+
+        // A reset that is refused is told; the pending mode can be taken back.
+        host.set("mode", "Disabled Disabled\n");
+        host.set("in-use-reset", "");
+        let said = host.fails("mig_mode GPU-1 1 reset");
+        assert!(said.contains("could not be reset"), "{said}");
+        assert_eq!(host.get("mode"), "Disabled Enabled\n");
+        host.unset("in-use");
+        host.ok("mig_mode GPU-1 0");
+        assert_eq!(host.get("mode"), "Disabled Disabled\n");
+        // With the mode off there is nothing, which is not an error.
+        host.ok("mig_is GPU-1 && mig_ensure GPU-1");
+    });
+}
+
+#[test]
+fn time_slices_are_set_and_read_back() {
+    on_every_shell(|host| {
+        host.ok(
+            "timeslice_is GPU-1 Default && timeslice_set GPU-1 Long && timeslice_is GPU-1 Long",
+        );
+        assert_eq!(host.get("timeslice"), "Long\n");
+        let said = host.fails("timeslice_is GPU-1 Short");
+        assert!(
+            said.contains("the time slice is Long, expected Short"),
+            "{said}"
+        );
+    });
+}
+
+/// A process with an open file descriptor, as /proc shows it.
+fn process(host: &Host, pid: u32, name: &str, open: &str, cgroup: &str) {
+    let folder = host.path("root/proc").join(pid.to_string());
+    fs::create_dir_all(folder.join("fd")).expect("a process");
+    fs::write(folder.join("comm"), format!("{name}\n")).expect("its name");
+    fs::write(folder.join("cgroup"), cgroup).expect("its control group");
+    symlink("/dev/null", folder.join("fd/0")).expect("standard input");
+    symlink(open, folder.join("fd/7")).expect("an open file");
+}
+
+#[test]
+fn who_uses_a_card_is_named_and_others_are_not() {
+    on_every_shell(|host| {
+        let card = host.path("root/proc/driver/nvidia/gpus/0000:17:00.0");
+        fs::create_dir_all(&card).expect("the driver's folder");
+        fs::write(
+            card.join("information"),
+            "Model: \t\t NVIDIA H100\nDevice Minor: \t 3\n",
+        )
+        .expect("information");
+        host.ok("gpu_idle 0000:17:00.0");
+        process(
+            host,
+            41,
+            "nvidia-persiste",
+            "/dev/nvidia3",
+            "0::/system.slice/nvidia-persistenced.service\n",
+        );
+        process(host, 42, "python3", "/dev/nvidia30", "0::/user.slice\n");
+        host.ok("gpu_idle 0000:17:00.0");
+        let id = "a".repeat(64);
+        process(
+            host,
+            43,
+            "train me",
+            "/dev/nvidia3",
+            &format!("0::/system.slice/docker-{id}.scope\n"),
+        );
+        process(
+            host,
+            44,
+            "dcgm",
+            "/dev/nvidia3",
+            "0::/system.slice/nvidia-dcgm.service\n",
+        );
+        let said = host.fails("gpu_idle 0000:17:00.0");
+        assert!(
+            said.contains(&format!("pid 43 (train me, container {id})")),
+            "{said}"
+        );
+        assert!(
+            said.contains("pid 44 (dcgm, unit nvidia-dcgm.service)"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("pid 41") && !said.contains("pid 42"),
+            "{said}"
+        );
+        // One single process: then ls names no folder by itself.
+        for pid in ["41", "42", "43"] {
+            fs::remove_dir_all(host.path("root/proc").join(pid)).expect("it ends");
+        }
+        assert_eq!(host.ok("gpu_holders 0000:17:00.0"), "44\n");
+    });
+}
+
+/// A physical function with a `tee` that behaves as the kernel does.
+fn physical_function(host: &Host, count: u32) {
+    let device = host.path("root/sys/bus/pci/devices/0000:03:00.0");
+    fs::create_dir_all(&device).expect("a device");
+    for (name, text) in [
+        ("sriov_numvfs", count),
+        ("sriov_totalvfs", 7),
+        ("sriov_drivers_autoprobe", 1),
+    ] {
+        fs::write(device.join(name), format!("{text}\n")).expect("an attribute");
+    }
+    for n in 0..count {
+        symlink(
+            format!("../0000:03:00.{}", n + 1),
+            device.join(format!("virtfn{n}")),
+        )
+        .expect("a function");
+    }
+    let tee = host.path("bin/tee");
+    let text = "#!/bin/sh\n\
+        value=$(cat)\n\
+        case $1 in\n\
+        */sriov_numvfs)\n\
+            dir=${1%/*}; old=$(cat \"$1\")\n\
+            [ \"$value\" != \"$old\" ] || exit 0\n\
+            if [ \"$value\" -gt 7 ]; then echo 'tee: Numerical result out of range' >&2; exit 1; fi\n\
+            if [ \"$value\" != 0 ] && [ \"$old\" != 0 ]; then echo 'tee: Device or resource busy' >&2; exit 1; fi\n\
+            rm -f \"$dir\"/virtfn*\n\
+            n=0; while [ $n -lt \"$value\" ]; do ln -s ../0000:03:00.$((n + 1)) \"$dir/virtfn$n\"; n=$((n + 1)); done ;;\n\
+        esac\n\
+        echo \"$value\" >\"$1\"; echo \"${1##*/}=$value\" >>\"$FAKE/writes\"\n";
+    fs::write(&tee, text).expect("tee");
+    fs::set_permissions(&tee, fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
+#[test]
+fn virtual_functions_change_in_the_order_that_the_kernel_takes() {
+    on_every_shell(|host| {
+        physical_function(host, 2);
+        host.ok("sriov_is 0000:03:00.0 2 - && sriov_set 0000:03:00.0 4 0");
+        assert_eq!(
+            host.get("writes"),
+            "sriov_numvfs=0\nsriov_drivers_autoprobe=0\nsriov_numvfs=4\n"
+        );
+        host.ok("sriov_is 0000:03:00.0 4 0 && sriov_has 0000:03:00.0 0000:03:00.4 0000:03:00.1");
+        let said = host.fails("sriov_has 0000:03:00.0 0000:03:00.7");
+        assert!(said.contains("is none of its virtual functions"), "{said}");
+        host.set("writes", "");
+        host.ok("sriov_set 0000:03:00.0 4 0");
+        assert_eq!(host.get("writes"), "", "what is so is not written");
+        let said = host.fails("sriov_set 0000:03:00.0 9 -");
+        assert!(said.contains("out of range"), "{said}");
+        host.ok("sriov_set 0000:03:00.0 2 1 && sriov_is 0000:03:00.0 2 1");
+    });
+}
+
+#[test]
+fn virtual_functions_in_use_stay() {
+    on_every_shell(|host| {
+        physical_function(host, 2);
+        let vf = host.path("root/sys/bus/pci/devices/0000:03:00.2");
+        fs::create_dir_all(&vf).expect("a function");
+        symlink("../../../../kernel/iommu_groups/31", vf.join("iommu_group")).expect("its group");
+        symlink("../../../../bus/pci/drivers/vfio-pci", vf.join("driver")).expect("its driver");
+        host.ok("sriov_unused 0000:03:00.0");
+        process(
+            host,
+            77,
+            "qemu-system-x86",
+            "/dev/vfio/31",
+            "0::/machine.slice\n",
+        );
+        let said = host.fails("sriov_set 0000:03:00.0 4 -");
+        assert!(
+            said.contains("GPU 0000:03:00.2 is in use by pid 77"),
+            "{said}"
+        );
+        assert_eq!(host.get("writes"), "");
+    });
+}
+
+/// The outputs in a capture of the commands that have `words`, by the prompt lines between them.
+fn blocks(text: &str, words: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        let command = line.starts_with("$ ") || line.starts_with("sudo ");
+        if command {
+            inside = line.contains(words);
+            if inside {
+                found.push(String::new());
+            }
+        } else if inside && let Some(block) = found.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    found
+}
+
+fn replay(host: &Host, output: &str, status: i32) {
+    host.set("replay", output);
+    let tool = host.path("bin/nvidia-smi");
+    let text = format!("#!/bin/sh\ncat \"$FAKE/replay\"\nexit {status}\n");
+    fs::write(&tool, text).expect("the replay");
+}
+
+fn capture(name: &str) -> String {
+    fs::read_to_string(format!("tests/fixtures/captures/nvidia/{name}")).expect("a capture")
+}
+
+#[test]
+fn listings_of_all_driver_widths_are_read() {
+    let expected: [(&str, &[&str]); 5] = [
+        (
+            "a100-40gb-sxm4_mig-guide_cgi-geometries.txt",
+            &[
+                "1@9:4:4 2@9:0:4",
+                "7@19:0:1 8@19:1:1 4@14:2:2 2@9:4:4",
+                "7@19:0:1 8@19:1:1 9@19:2:1 10@19:3:1 13@19:6:1 5@14:4:2",
+            ],
+        ),
+        (
+            "a100-80gb-pcie_515.86.01_mig-session.txt",
+            &["1@9:4:4 2@9:0:4"],
+        ),
+        (
+            "a30-24gb_535.183.01_mig-session-create.txt",
+            &["", "3@14:0:1", "3@14:0:1 4@14:1:1 2@5:2:2"],
+        ),
+        (
+            "rtx-pro-6000-blackwell-se_mig-cgi-mixed_lgi.txt",
+            &["5@14:6:3 6@14:9:3 1@5:0:6"],
+        ),
+        (
+            "rtx-pro-6000-blackwell-se_mig-session.txt",
+            &["3@14:0:3 4@14:3:3 5@14:6:3 6@14:9:3"],
+        ),
+    ];
+    on_every_shell(|host| {
+        for (name, layouts) in expected {
+            let blocks = blocks(&capture(name), "-lgi");
+            assert_eq!(blocks.len(), layouts.len(), "{name}");
+            for (block, layout) in blocks.iter().zip(layouts) {
+                replay(host, block, 0);
+                let words: Vec<String> = host
+                    .ok("mig_gis GPU-1")
+                    .split_whitespace()
+                    .map(str::to_owned)
+                    .collect();
+                assert_eq!(words.join(" "), *layout, "{name}");
+            }
+        }
+        for (name, words) in [
+            (
+                "rtx-pro-6000-blackwell-se_mig-session.txt",
+                "3:0:full 4:0:full 5:0:full 6:0:full",
+            ),
+            ("a100-80gb-pcie_515.86.01_mig-session.txt", "1:0:1c 1:1:1c"),
+            (
+                "a100-40gb-sxm4_mig-guide_cci-lci-dci.txt",
+                "1:0:1c 1:1:1c 1:2:1c",
+            ),
+        ] {
+            let text = capture(name);
+            replay(host, &blocks_of_lci(&text), 0);
+            let found = host.ok("mig_cis GPU-1");
+            assert_eq!(
+                found.split_whitespace().collect::<Vec<_>>().join(" "),
+                words,
+                "{name}"
+            );
+        }
+    });
+}
+
+/// The only listing of compute instances in a capture (`-lcip` begins with the same letters).
+fn blocks_of_lci(text: &str) -> String {
+    let text: String = text
+        .lines()
+        .map(|line| {
+            if line.contains("-lcip") {
+                "$ other\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    let found = blocks(&text, "-lci");
+    assert_eq!(found.len(), 1);
+    found.concat()
+}
+
+#[test]
+fn a_listing_that_failed_is_not_an_empty_one() {
+    on_every_shell(|host| {
+        for name in [
+            "err_insufficient-permissions_lgi.txt",
+            "err_insufficient-permissions_lci.txt",
+        ] {
+            let text = capture(name);
+            let text = text
+                .lines()
+                .filter(|line| !line.starts_with("$ "))
+                .collect::<Vec<_>>()
+                .join("\n");
+            for status in [0, 4] {
+                replay(host, &text, status);
+                let said = host.fails("mig_gis GPU-1");
+                assert!(said.contains("Insufficient Permissions"), "{name}: {said}");
+                host.fails("mig_cis GPU-1");
+                host.fails("mig_is GPU-1");
+                host.fails("mig_ensure GPU-1");
+            }
+        }
+        replay(host, "No GPU instances found: Not Found\n", 6);
+        host.ok("mig_is GPU-1");
+        replay(host, "[N/A], [N/A]\n", 0);
+        let said = host.fails("mig_mode_of GPU-1");
+        assert!(said.contains("the MIG mode cannot be read"), "{said}");
+    });
+}
+
+#[test]
+fn the_shell_files_are_clean() {
+    let library = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(library.path(), deploy::strategy::host_library()).expect("the library");
+    let output = Command::new("shellcheck")
+        .args(["-s", "sh"])
+        .arg(library.path())
+        .arg("tests/fixtures/strategy/nvidia-smi")
+        .output()
+        .expect("shellcheck starts; tests/run installs it");
+    assert!(output.status.success(), "{}", said(&output));
+}
