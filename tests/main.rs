@@ -5,3 +5,4 @@ mod catalog;
 mod discover;
 mod rooms;
 mod strategy_shell;
+mod sim;

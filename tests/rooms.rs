@@ -77,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "report",
         &["event", "diff", "step", "plan", "facts", "apply"],
     ),
-    ("sim", &["catalog", "content", "facts", "yaml"]),
+    ("sim", &["facts"]),
     // The top: may use everything.
     ("cli", &["*"]),
 ];

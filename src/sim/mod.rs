@@ -1,1 +1,24 @@
-//! The simulated fleet: hosts that need no hardware.
+//! A fleet without hardware: hosts that live in folders behind an SSH server
+//! in this process, with vendor tools that keep real state.
+//!
+//! `spec` reads the `sim:` variable, `host` makes a machine's folder from it,
+//! `server` speaks SSH, `shell` confines what runs, `tools` are the stand-ins
+//! for `nvidia-smi` and its like (this binary under another name), `fault`
+//! breaks things on purpose. The stand-ins reproduce what real tools were seen
+//! to print and do; they know nothing of how the rest of `deploy` reads them.
+
+mod confine;
+mod cut;
+mod fault;
+mod fleet;
+mod host;
+mod machine;
+mod product;
+mod server;
+mod spec;
+pub mod tools;
+
+pub use confine::{Confinement, SHELL_NAME, confinement};
+pub use fault::{Fault, break_host, mend, reset};
+pub use fleet::{Endpoint, Fleet, Options, default_state_dir};
+pub use spec::is_simulated;

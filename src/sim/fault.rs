@@ -1,0 +1,230 @@
+//! What goes wrong on purpose on a simulated host.
+//!
+//! Faults stand in a file of the host, so that a running server sees what
+//! another process breaks.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::host;
+use super::machine::{Host, replace};
+use super::spec::{FIRST_PID, HolderSpec, Reset};
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Somebody has an NVIDIA card open.
+    InUse {
+        /// Index of the card.
+        gpu: u32,
+        /// Process name.
+        command: String,
+        /// systemd unit.
+        unit: Option<String>,
+    },
+    /// Resets of all NVIDIA cards are refused.
+    ResetRefused,
+    /// Resets are not supported, as in a virtual machine; MIG mode of Ampere cards stays pending.
+    ResetUnsupported,
+    /// MIG mode of an Ampere card is to change with the next reset or reboot.
+    Pending {
+        /// Index of the card.
+        gpu: u32,
+    },
+    /// The connection ends after so many bytes to the client, counted from its log-in.
+    CutAfter(u64),
+    /// No file can grow beyond so many bytes: what a full disk comes nearest to
+    /// without privileges. The error is `File too large`.
+    DiskFull(u64),
+    /// Every command and every piece of output comes later.
+    Slow(Duration),
+    /// Commands are accepted and never answered.
+    Hang,
+    /// The host reboots at once, and every connection to it ends.
+    Reboot,
+}
+
+/// Faults that the server and the shell look up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Faults {
+    /// Bytes after which a connection is cut.
+    pub(super) cut_after: Option<u64>,
+    /// Most bytes of a file.
+    pub(super) disk_full: Option<u64>,
+    /// Delay in milliseconds.
+    pub(super) slow_ms: Option<u64>,
+    /// Whether commands hang.
+    pub(super) hang: bool,
+}
+
+/// The faults of a host; none if there is no file or it cannot be read.
+pub(super) fn faults(host: &Host) -> Faults {
+    let text = fs::read(host.private("faults.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+fn set(host: &Host, change: impl FnOnce(&mut Faults)) -> io::Result<()> {
+    let _lock = host.lock()?;
+    let mut faults = faults(host);
+    change(&mut faults);
+    replace(&host.private("faults.json"), &serde_json::to_vec(&faults)?)
+}
+
+/// The limit of a full disk.
+pub(super) fn file_size_limit(root: &Path) -> Option<u64> {
+    faults(&Host::new(root)).disk_full
+}
+
+/// Limits the size of files for this process and what it starts. Only the soft
+/// limit, so that the tools can keep the machine's own state all the same.
+pub(super) fn limit_file_size(limit: u64) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Fsize);
+    setrlimit(
+        Resource::Fsize,
+        Rlimit {
+            current: Some(limit),
+            maximum: before.maximum,
+        },
+    )?;
+    Ok(())
+}
+
+/// Lifts the limit for a tool that writes the machine's state.
+pub(super) fn lift_file_size_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Fsize);
+    if before.current != before.maximum {
+        setrlimit(
+            Resource::Fsize,
+            Rlimit {
+                current: before.maximum,
+                maximum: before.maximum,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Breaks the host in `root`, which must have been made.
+///
+/// # Errors
+/// If the host's folder cannot be read or written, or has no such card.
+pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
+    let host = Host::new(root);
+    match fault {
+        Fault::InUse { gpu, command, unit } => host.update(|machine| {
+            check_card(machine.gpus.len(), *gpu)?;
+            let pid = machine
+                .holders
+                .iter()
+                .map(|holder| holder.pid + 1)
+                .max()
+                .unwrap_or(FIRST_PID);
+            let holder = HolderSpec {
+                gpu: *gpu,
+                pid,
+                command: command.clone(),
+                unit: unit.clone(),
+                compute: true,
+            };
+            machine.holders.push(holder);
+            host::write_holders(&host, machine)
+        }),
+        Fault::ResetRefused | Fault::ResetUnsupported => host.update(|machine| {
+            for gpu in &mut machine.gpus {
+                gpu.reset = if *fault == Fault::ResetRefused {
+                    Reset::Refused
+                } else {
+                    Reset::Unsupported
+                };
+            }
+            Ok(())
+        }),
+        Fault::Pending { gpu } => host.update(|machine| {
+            check_card(machine.gpus.len(), *gpu)?;
+            let card = &machine.gpus[*gpu as usize];
+            if !machine
+                .product(card)
+                .is_some_and(|product| product.has_mig() && product.mode_is_sticky())
+            {
+                return Err(io::Error::other(
+                    "only MIG mode of Ampere cards can be pending",
+                ));
+            }
+            let card = &mut machine.gpus[*gpu as usize];
+            card.mig_pending = !card.mig;
+            Ok(())
+        }),
+        Fault::CutAfter(bytes) => set(&host, |faults| faults.cut_after = Some(*bytes)),
+        Fault::DiskFull(bytes) => set(&host, |faults| faults.disk_full = Some(*bytes)),
+        Fault::Slow(delay) => {
+            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            set(&host, |faults| faults.slow_ms = Some(millis))
+        }
+        Fault::Hang => set(&host, |faults| faults.hang = true),
+        Fault::Reboot => reboot(&host),
+    }
+}
+
+/// Reboots by the host's own tool, so that its units run confined.
+fn reboot(host: &Host) -> io::Result<()> {
+    let binary = fs::read_link(host.path("/usr/bin/reboot"))?;
+    let mut shell = std::process::Command::new(binary);
+    std::os::unix::process::CommandExt::arg0(&mut shell, super::confine::SHELL_NAME);
+    let output = shell.arg(host.root()).arg("reboot").output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
+fn check_card(cards: usize, gpu: u32) -> io::Result<()> {
+    if (gpu as usize) < cards {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the host has {cards} NVIDIA cards, so there is no {gpu}"
+    )))
+}
+
+/// Mends what was broken; state that was changed meanwhile stays.
+///
+/// # Errors
+/// If the host's folder cannot be written.
+pub fn mend(root: &Path) -> io::Result<()> {
+    let host = Host::new(root);
+    set(&host, |faults| *faults = Faults::default())?;
+    host.update(|machine| {
+        machine.holders.clone_from(&machine.spec.in_use);
+        for gpu in &mut machine.gpus {
+            let card = machine
+                .spec
+                .gpus
+                .iter()
+                .find(|card| card.product == gpu.product);
+            gpu.reset = card.map_or(Reset::Works, |card| card.reset);
+        }
+        host::write_holders(&host, machine)
+    })
+}
+
+/// Takes the host in `root` back to a fresh one: it is made again at its next use.
+///
+/// # Errors
+/// If the host's folder cannot be removed.
+pub fn reset(root: &Path) -> io::Result<()> {
+    let host = Host::new(root);
+    if !root.exists() {
+        return Ok(());
+    }
+    let _lock = host.lock()?;
+    host::wipe(&host)
+}

@@ -1,0 +1,669 @@
+//! Makes a machine's folder: what a fresh Linux server with these cards shows
+//! in `/etc`, `/proc`, `/sys`, `/dev` and `/usr/bin`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use super::machine::{Function, Gpu, Host, Machine, uuid};
+use super::product::{BARE_CARDS, PRODUCTS};
+use super::spec::{CardSpec, FIRST_PID, MachineSpec, SYSTEMS};
+use super::tools;
+
+/// Buses of the eight sockets of an HGX board, as such servers have them.
+const HGX_BUSES: [u8; 8] = [0x1b, 0x43, 0x52, 0x61, 0x9d, 0xc3, 0xd1, 0xdf];
+/// Buses of slots in other servers.
+const SLOT_BUSES: [u8; 8] = [0x17, 0x31, 0x4b, 0x65, 0x98, 0xb1, 0xca, 0xe3];
+
+/// Makes the machine unless it is there already and plays the same role.
+/// `binary` is what the tools link to.
+pub(super) fn ensure(host: &Host, name: &str, spec: &MachineSpec, binary: &Path) -> io::Result<()> {
+    let lock = host.lock()?;
+    match host.load() {
+        Ok(machine) if machine.spec == *spec => return link_tools(host, binary),
+        Ok(_) => wipe(host)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => wipe(host)?,
+        Err(error) => return Err(error),
+    }
+    let machine = make(host, name, spec)?;
+    link_tools(host, binary)?;
+    host.save(&machine, &lock)
+}
+
+/// Removes everything but what holds the lock.
+pub(super) fn wipe(host: &Host) -> io::Result<()> {
+    for entry in fs::read_dir(host.root())? {
+        let entry = entry?;
+        if entry.file_name() == ".sim" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for name in ["state.json", "faults.json"] {
+        match fs::remove_file(host.private(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn link_tools(host: &Host, binary: &Path) -> io::Result<()> {
+    let first = host.path("/usr/bin/nvidia-smi");
+    if fs::read_link(&first).is_ok_and(|target| target == binary) {
+        return Ok(());
+    }
+    fs::create_dir_all(host.path("/usr/bin"))?;
+    for name in tools::names() {
+        let link = host.path(format!("/usr/bin/{name}"));
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => symlink(binary, &link)?,
+        }
+    }
+    Ok(())
+}
+
+fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
+    for directory in [
+        "etc/systemd/system",
+        "root",
+        "tmp",
+        "var/lib",
+        "var/log",
+        "run",
+        "dev",
+        "usr/local/bin",
+        "usr/sbin",
+    ] {
+        fs::create_dir_all(host.root().join(directory))?;
+    }
+    let mut machine = Machine {
+        name: name.to_owned(),
+        spec: spec.clone(),
+        boots: 1,
+        gpus: Vec::new(),
+        products: std::collections::BTreeMap::new(),
+        functions: std::collections::BTreeMap::new(),
+        holders: spec.in_use.clone(),
+        active_units: Vec::new(),
+        failed_units: Vec::new(),
+    };
+    system_files(host, name, spec)?;
+    let mut cards = Vec::new();
+    for card in &spec.gpus {
+        cards.extend((0..card.count as usize).map(|number| (card, card.pci.get(number))));
+    }
+    let buses = buses(cards.len());
+    for (index, (card, address)) in cards.into_iter().enumerate() {
+        let address = address
+            .cloned()
+            .unwrap_or_else(|| format!("0000:{:02x}:00.0", buses[index]));
+        if card.is_nvidia() {
+            nvidia_card(host, &mut machine, card, &address, index)?;
+        } else {
+            bare_card(host, &mut machine, card, &address, index)?;
+        }
+    }
+    machine.gpus.sort_by(|one, other| one.pci.cmp(&other.pci));
+    ordinary_devices(host)?;
+    nvidia_files(host, &machine)?;
+    modules(host, &machine)?;
+    boot_files(host, &machine)?;
+    units(host, &mut machine)?;
+    write_holders(host, &machine)?;
+    write_capabilities(host, &machine)?;
+    Ok(machine)
+}
+
+fn buses(count: usize) -> Vec<u8> {
+    let mut buses: Vec<u8> = if count == 8 {
+        HGX_BUSES.to_vec()
+    } else {
+        SLOT_BUSES
+            .iter()
+            .chain(&HGX_BUSES)
+            .copied()
+            .take(count.min(16))
+            .collect()
+    };
+    // Beyond what any server has: any other bus will do.
+    buses.extend((0x20..=0xff).filter(|bus| !SLOT_BUSES.contains(bus) && !HGX_BUSES.contains(bus)));
+    buses.truncate(count.max(1));
+    buses.sort_unstable();
+    buses
+}
+
+fn system_files(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<()> {
+    let system = SYSTEMS
+        .iter()
+        .find(|system| system.0 == spec.os)
+        .unwrap_or(&SYSTEMS[0]);
+    host.write(
+        "/etc/os-release",
+        format!(
+            "PRETTY_NAME=\"{}\"\nNAME=\"{}\"\nVERSION_ID=\"{}\"\nID={}\n",
+            system.3, system.3, system.2, system.1
+        ),
+    )?;
+    host.write("/etc/hostname", format!("{name}\n"))?;
+    host.write(
+        "/etc/machine-id",
+        format!("{}\n", uuid(name).replace('-', "")),
+    )?;
+    host.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
+    host.write("/etc/group", "root:x:0:\n")?;
+    host.write("/proc/cmdline", format!("{}\n", spec.cmdline))?;
+    host.write(
+        "/proc/version",
+        format!("Linux version {} (simulated) #1 SMP\n", spec.kernel),
+    )?;
+    host.write("/proc/sys/kernel/osrelease", format!("{}\n", spec.kernel))?;
+    host.write("/proc/sys/kernel/ostype", "Linux\n")?;
+    host.write("/proc/sys/kernel/hostname", format!("{name}\n"))?;
+    host.write(
+        "/proc/1/comm",
+        if spec.systemd { "systemd\n" } else { "init\n" },
+    )?;
+    if spec.systemd {
+        fs::create_dir_all(host.path("/run/systemd/system"))?;
+    }
+    Ok(())
+}
+
+/// What changes with every boot.
+pub(super) fn boot_files(host: &Host, machine: &Machine) -> io::Result<()> {
+    let id = uuid(&format!("{} boot {}", machine.name, machine.boots));
+    host.write("/proc/sys/kernel/random/boot_id", format!("{id}\n"))?;
+    host.write("/proc/uptime", "120.50 940.12\n")
+}
+
+/// A PCI function as sysfs shows it.
+pub(super) struct Device<'a> {
+    pub(super) address: &'a str,
+    pub(super) ids: (u16, u16),
+    pub(super) subsystem: (u16, u16),
+    pub(super) class: u32,
+    pub(super) driver: Option<&'a str>,
+    pub(super) numa_node: i32,
+    pub(super) iommu_group: u32,
+    pub(super) reset: bool,
+}
+
+/// The directory of a PCI function; its link in `/sys/bus/pci/devices` is what
+/// everybody uses.
+pub(super) fn device_directory(address: &str) -> String {
+    format!("/sys/devices/pci{}/{address}", &address[..7])
+}
+
+/// Makes the directory of a PCI function with what every function has.
+pub(super) fn add_device(host: &Host, device: &Device<'_>) -> io::Result<()> {
+    let directory = device_directory(device.address);
+    fs::create_dir_all(host.path(&directory))?;
+    let file = |name: &str, content: String| host.write(&format!("{directory}/{name}"), content);
+    file("vendor", format!("0x{:04x}\n", device.ids.0))?;
+    file("device", format!("0x{:04x}\n", device.ids.1))?;
+    file(
+        "subsystem_vendor",
+        format!("0x{:04x}\n", device.subsystem.0),
+    )?;
+    file(
+        "subsystem_device",
+        format!("0x{:04x}\n", device.subsystem.1),
+    )?;
+    file("class", format!("0x{:06x}\n", device.class))?;
+    file("revision", "0xa1\n".to_owned())?;
+    file("numa_node", format!("{}\n", device.numa_node))?;
+    file("driver_override", "(null)\n".to_owned())?;
+    if device.reset {
+        file("reset", String::new())?;
+    }
+    link(
+        host,
+        &format!("{directory}/iommu_group"),
+        &format!("../../../kernel/iommu_groups/{}", device.iommu_group),
+    )?;
+    link(
+        host,
+        &format!(
+            "/sys/kernel/iommu_groups/{}/devices/{}",
+            device.iommu_group, device.address
+        ),
+        &format!(
+            "../../../../devices/pci{}/{}",
+            &device.address[..7],
+            device.address
+        ),
+    )?;
+    link(
+        host,
+        &format!("/sys/bus/pci/devices/{}", device.address),
+        &format!(
+            "../../../devices/pci{}/{}",
+            &device.address[..7],
+            device.address
+        ),
+    )?;
+    if let Some(driver) = device.driver {
+        bind(host, device.address, driver)?;
+    }
+    Ok(())
+}
+
+/// Binds a driver to a function.
+pub(super) fn bind(host: &Host, address: &str, driver: &str) -> io::Result<()> {
+    let bus = &address[..7];
+    link(
+        host,
+        &format!("/sys/devices/pci{bus}/{address}/driver"),
+        &format!("../../../bus/pci/drivers/{driver}"),
+    )?;
+    link(
+        host,
+        &format!("/sys/bus/pci/drivers/{driver}/{address}"),
+        &format!("../../../../devices/pci{bus}/{address}"),
+    )?;
+    for name in ["bind", "unbind", "new_id"] {
+        let path = format!("/sys/bus/pci/drivers/{driver}/{name}");
+        if !host.path(&path).exists() {
+            host.write(&path, "")?;
+        }
+    }
+    Ok(())
+}
+
+fn link(host: &Host, path: &str, target: &str) -> io::Result<()> {
+    let path = host.path(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match symlink(target, &path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn hex16(text: &str) -> u16 {
+    u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(0)
+}
+
+fn nvidia_card(
+    host: &Host,
+    machine: &mut Machine,
+    card: &CardSpec,
+    address: &str,
+    index: usize,
+) -> io::Result<()> {
+    let Some(product) = PRODUCTS.get(&card.product) else {
+        return Err(io::Error::other(format!(
+            "unknown product {}",
+            card.product
+        )));
+    };
+    let subsystem = product.subsystem.trim_start_matches("0x");
+    let device = hex16(product.device_ids.first().map_or("0", String::as_str));
+    let class = if product.vga { 0x03_00_00 } else { 0x03_02_00 };
+    let driver = machine.spec.driver.as_ref().map(|_| "nvidia");
+    add_device(
+        host,
+        &Device {
+            address,
+            ids: (0x10de, device),
+            subsystem: (
+                hex16(subsystem.get(4..).unwrap_or("10DE")),
+                hex16(subsystem.get(..4).unwrap_or("0")),
+            ),
+            class,
+            driver,
+            numa_node: numa_node(address),
+            iommu_group: 40 + u32::try_from(index).unwrap_or(0),
+            reset: card.reset != super::spec::Reset::Unsupported,
+        },
+    )?;
+    if product.total_vfs > 0 {
+        add_function(
+            host,
+            machine,
+            address,
+            Function {
+                total_vfs: product.total_vfs,
+                offset: 4,
+                vendor: 0x10de,
+                vf_device: device,
+                class,
+                driver: "nvidia".to_owned(),
+                configurable: false,
+                busy: false,
+            },
+        )?;
+    }
+    let seed = uuid(&format!("{} card {index}", machine.name));
+    machine.gpus.push(Gpu {
+        product: card.product.clone(),
+        name: card.name.clone(),
+        pci: address.to_owned(),
+        uuid: format!("GPU-{seed}"),
+        serial: format!("16{:011}", u64::from_str_radix(&seed[..8], 16).unwrap_or(0)),
+        mig: card.mig && product.has_mig(),
+        mig_pending: card.mig && product.has_mig(),
+        persistence: card.persistence,
+        compute_mode: 0,
+        timeslice: 0,
+        reset: card.reset,
+        instances: Vec::new(),
+    });
+    machine
+        .products
+        .entry(card.product.clone())
+        .or_insert_with(|| product.clone());
+    Ok(())
+}
+
+/// Buses of the second half belong to the second socket.
+fn numa_node(address: &str) -> i32 {
+    i32::from(u8::from_str_radix(&address[5..7], 16).unwrap_or(0) >= 0x80)
+}
+
+fn bare_card(
+    host: &Host,
+    machine: &mut Machine,
+    card: &CardSpec,
+    address: &str,
+    index: usize,
+) -> io::Result<()> {
+    let Some(kind) = BARE_CARDS.iter().find(|kind| kind.key == card.product) else {
+        return Err(io::Error::other(format!("unknown card {}", card.product)));
+    };
+    add_device(
+        host,
+        &Device {
+            address,
+            ids: (kind.vendor, kind.device),
+            subsystem: (kind.vendor, 0x4905),
+            class: kind.class,
+            driver: Some(kind.driver),
+            numa_node: numa_node(address),
+            iommu_group: 40 + u32::try_from(index).unwrap_or(0),
+            reset: true,
+        },
+    )?;
+    if kind.total_vfs == 0 {
+        return Ok(());
+    }
+    let function = Function {
+        total_vfs: kind.total_vfs,
+        offset: 1,
+        vendor: kind.vendor,
+        vf_device: kind.vf_device,
+        class: kind.class,
+        driver: kind.driver.to_owned(),
+        configurable: kind.configurable,
+        busy: false,
+    };
+    add_function(host, machine, address, function)
+}
+
+fn add_function(
+    host: &Host,
+    machine: &mut Machine,
+    address: &str,
+    function: Function,
+) -> io::Result<()> {
+    let directory = device_directory(address);
+    let file = |name: &str, content: String| host.write(&format!("{directory}/{name}"), content);
+    file("sriov_totalvfs", format!("{}\n", function.total_vfs))?;
+    file("sriov_numvfs", "0\n".to_owned())?;
+    file("sriov_offset", format!("{}\n", function.offset))?;
+    file("sriov_stride", "1\n".to_owned())?;
+    file("sriov_vf_device", format!("{:x}\n", function.vf_device))?;
+    file("sriov_drivers_autoprobe", "1\n".to_owned())?;
+    machine.functions.insert(address.to_owned(), function);
+    Ok(())
+}
+
+/// What else sits in a server: the display of its management controller (a VGA
+/// card that is nobody's GPU), a disk and a network card.
+fn ordinary_devices(host: &Host) -> io::Result<()> {
+    let devices = [
+        (
+            "0000:03:00.0",
+            (0x1a03, 0x2000),
+            (0x15d9, 0x1b95),
+            0x03_00_00,
+            Some("ast"),
+            10,
+        ),
+        (
+            "0000:05:00.0",
+            (0x144d, 0xa80a),
+            (0x144d, 0xa801),
+            0x01_08_02,
+            Some("nvme"),
+            11,
+        ),
+        (
+            "0000:09:00.0",
+            (0x15b3, 0x1021),
+            (0x15b3, 0x0023),
+            0x02_00_00,
+            Some("mlx5_core"),
+            12,
+        ),
+    ];
+    for (address, ids, subsystem, class, driver, iommu_group) in devices {
+        add_device(
+            host,
+            &Device {
+                address,
+                ids,
+                subsystem,
+                class,
+                driver,
+                numa_node: 0,
+                iommu_group,
+                reset: true,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn nvidia_files(host: &Host, machine: &Machine) -> io::Result<()> {
+    let Some(driver) = machine
+        .spec
+        .driver
+        .as_ref()
+        .filter(|_| !machine.gpus.is_empty())
+    else {
+        return Ok(());
+    };
+    host.write(
+        "/proc/driver/nvidia/version",
+        format!(
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Release Build  (dvs-builder@U22)\n\
+             GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n"
+        ),
+    )?;
+    for (minor, gpu) in machine.gpus.iter().enumerate() {
+        let product = machine.product(gpu);
+        let name = gpu
+            .name
+            .as_deref()
+            .or(product.map(|product| product.name.as_str()))
+            .unwrap_or_default();
+        let vbios = product.map_or("", |product| product.vbios.as_str());
+        host.write(
+            &format!("/proc/driver/nvidia/gpus/{}/information", gpu.pci),
+            format!(
+                "Model: \t\t {name}\nIRQ:   \t\t {}\nGPU UUID: \t {}\nVideo BIOS: \t {vbios}\nBus Type: \t PCIe\n\
+                 DMA Size: \t 52 bits\nDMA Mask: \t 0xfffffffffffff\nBus Location: \t {}\nDevice Minor: \t {minor}\n\
+                 GPU Firmware: \t {driver}\nGPU Excluded:\t No\n",
+                130 + minor,
+                gpu.uuid,
+                gpu.pci
+            ),
+        )?;
+        host.write(&format!("/dev/nvidia{minor}"), "")?;
+    }
+    for node in [
+        "nvidiactl",
+        "nvidia-uvm",
+        "nvidia-uvm-tools",
+        "nvidia-modeset",
+    ] {
+        host.write(&format!("/dev/{node}"), "")?;
+    }
+    Ok(())
+}
+
+/// Loads the modules that the machine's cards bring with them.
+pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
+    let mut loaded = vec!["ast", "nvme", "mlx5_core", "vfio", "vfio_iommu_type1"];
+    if machine.spec.driver.is_some() && !machine.gpus.is_empty() {
+        loaded.extend(["nvidia", "nvidia_uvm", "nvidia_modeset"]);
+    }
+    for function in machine.functions.values() {
+        if function.vendor != 0x10de && !loaded.contains(&function.driver.as_str()) {
+            loaded.push(&function.driver);
+        }
+    }
+    tools::write_modules(host, &loaded)?;
+    if let Some(driver) = machine
+        .spec
+        .driver
+        .as_ref()
+        .filter(|_| !machine.gpus.is_empty())
+    {
+        host.write("/sys/module/nvidia/version", format!("{driver}\n"))?;
+    }
+    Ok(())
+}
+
+fn units(host: &Host, machine: &mut Machine) -> io::Result<()> {
+    if !machine.spec.systemd {
+        return Ok(());
+    }
+    let mut unit = |name: &str, text: &str| {
+        machine.active_units.push(name.to_owned());
+        host.write(&format!("/usr/lib/systemd/system/{name}"), text)
+    };
+    unit(
+        "ssh.service",
+        "[Unit]\nDescription=OpenBSD Secure Shell server\n\n[Service]\nType=notify\nExecStart=/usr/sbin/sshd -D\n\n[Install]\nWantedBy=multi-user.target\n",
+    )?;
+    unit(
+        "multi-user.target",
+        "[Unit]\nDescription=Multi-User System\n",
+    )?;
+    if machine.spec.driver.is_some() && !machine.gpus.is_empty() {
+        unit(
+            "nvidia-persistenced.service",
+            "[Unit]\nDescription=NVIDIA Persistence Daemon\n\n[Service]\nType=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --verbose\n\n[Install]\nWantedBy=multi-user.target\n",
+        )?;
+    }
+    for holder in &machine.spec.in_use {
+        if let Some(name) = &holder.unit {
+            let text = format!(
+                "[Unit]\nDescription={name}\n\n[Service]\nExecStart=/usr/bin/{}\n",
+                holder.command
+            );
+            machine.active_units.push(name.clone());
+            host.write(&format!("/usr/lib/systemd/system/{name}"), text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the processes that have cards open into `/proc`.
+pub(super) fn write_holders(host: &Host, machine: &Machine) -> io::Result<()> {
+    for entry in fs::read_dir(host.path("/proc"))? {
+        let entry = entry?;
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok());
+        if pid.is_some_and(|pid| pid >= FIRST_PID) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    for holder in &machine.holders {
+        let directory = format!("/proc/{}", holder.pid);
+        let file =
+            |name: &str, content: String| host.write(&format!("{directory}/{name}"), content);
+        file("comm", format!("{:.15}\n", holder.command))?;
+        file("cmdline", format!("{}\0", holder.command))?;
+        let group = match &holder.unit {
+            Some(unit) => format!("0::/system.slice/{unit}\n"),
+            None => "0::/user.slice/user-1000.slice/session-3.scope\n".to_owned(),
+        };
+        file("cgroup", group)?;
+        file(
+            "status",
+            format!(
+                "Name:\t{:.15}\nPid:\t{}\nPPid:\t1\nUid:\t0\t0\t0\t0\n",
+                holder.command, holder.pid
+            ),
+        )?;
+        fs::create_dir_all(host.path(format!("{directory}/fd")))?;
+        symlink("/dev/null", host.path(format!("{directory}/fd/0")))?;
+        symlink("/dev/nvidiactl", host.path(format!("{directory}/fd/3")))?;
+        symlink(
+            format!("/dev/nvidia{}", holder.gpu),
+            host.path(format!("{directory}/fd/4")),
+        )?;
+    }
+    Ok(())
+}
+
+/// Brings `/proc/driver/nvidia/capabilities` and `/dev/nvidia-caps` to what the
+/// instances are.
+pub(super) fn write_capabilities(host: &Host, machine: &Machine) -> io::Result<()> {
+    if !machine
+        .products
+        .values()
+        .any(super::product::Product::has_mig)
+        || machine.spec.driver.is_none()
+    {
+        return Ok(());
+    }
+    let base = "/proc/driver/nvidia/capabilities";
+    if host.path(base).exists() {
+        fs::remove_dir_all(host.path(base))?;
+    }
+    let access = |path: &str, minor: u32, mode: u32| -> io::Result<()> {
+        let text =
+            format!("DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\nDeviceFileModify: 1\n");
+        host.write(&format!("{base}/{path}"), text)?;
+        let permissions = fs::Permissions::from_mode(if mode == 256 { 0o400 } else { 0o444 });
+        fs::set_permissions(host.path(format!("{base}/{path}")), permissions)?;
+        let node = format!("/dev/nvidia-caps/nvidia-cap{minor}");
+        if host.path(&node).exists() {
+            Ok(())
+        } else {
+            host.write(&node, "")
+        }
+    };
+    access("mig/config", 1, 256)?;
+    access("mig/monitor", 2, 292)?;
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let card = u32::try_from(index).unwrap_or(0) * 135;
+        for instance in &gpu.instances {
+            let minor = card + 3 + instance.id * 9;
+            access(
+                &format!("gpu{index}/mig/gi{}/access", instance.id),
+                minor,
+                292,
+            )?;
+            for compute in &instance.compute {
+                let path = format!("gpu{index}/mig/gi{}/ci{}/access", instance.id, compute.id);
+                access(&path, minor + 1 + compute.id, 292)?;
+            }
+        }
+    }
+    Ok(())
+}

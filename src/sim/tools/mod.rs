@@ -1,0 +1,148 @@
+//! Stand-ins for the programs of a simulated machine.
+//!
+//! A machine's `usr/bin` holds links to this binary under the tools' names;
+//! `dispatch` looks at the name it was called by. Every stand-in works on the
+//! machine's folder alone and gives back text and an exit status.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::confine;
+use super::machine::Host;
+
+mod lspci;
+mod modules;
+mod nvidia;
+mod ownership;
+mod power;
+mod small;
+mod stat;
+mod sysfs;
+mod systemctl;
+mod tee;
+
+pub(super) use modules::write_modules;
+
+/// Environment variable that holds the folder of the machine a tool runs on.
+pub(super) const ROOT_VARIABLE: &str = "DEPLOY_SIM_ROOT";
+
+/// What a tool printed and how it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    pub(super) status: i32,
+}
+
+impl Outcome {
+    /// Standard output and status.
+    pub(super) fn out(text: impl Into<Vec<u8>>, status: i32) -> Self {
+        Self {
+            stdout: text.into(),
+            stderr: Vec::new(),
+            status,
+        }
+    }
+
+    /// Standard error and status.
+    pub(super) fn err(text: impl Into<Vec<u8>>, status: i32) -> Self {
+        Self {
+            stdout: Vec::new(),
+            stderr: text.into(),
+            status,
+        }
+    }
+
+    /// Nothing to say, all well.
+    pub(super) fn silent() -> Self {
+        Self::default()
+    }
+}
+
+/// One call of a tool.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// The machine.
+    pub(super) host: &'a Host,
+    /// The name it was called by.
+    pub(super) name: &'a str,
+    /// Arguments.
+    pub(super) args: &'a [String],
+}
+
+impl Call<'_> {
+    /// Whether one of the arguments is `word`.
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.args.iter().any(|arg| arg == word)
+    }
+}
+
+type Tool = fn(&Call<'_>) -> io::Result<Outcome>;
+
+/// Tools by name. Those of NVIDIA come with its driver.
+const TOOLS: &[(&str, Tool)] = &[
+    ("nvidia-smi", nvidia::run),
+    ("lspci", lspci::run),
+    ("systemctl", systemctl::run),
+    ("modprobe", modules::modprobe),
+    ("rmmod", modules::rmmod),
+    ("lsmod", modules::lsmod),
+    ("tee", tee::run),
+    ("stat", stat::run),
+    ("chown", ownership::chown),
+    ("chgrp", ownership::chgrp),
+    ("id", small::id),
+    ("whoami", small::whoami),
+    ("uname", small::uname),
+    ("hostname", small::hostname),
+    ("sudo", small::sudo),
+    ("reboot", power::reboot),
+    ("shutdown", power::reboot),
+    ("poweroff", small::refuse),
+    ("halt", small::refuse),
+    ("mount", small::refuse),
+    ("umount", small::refuse),
+    ("insmod", small::refuse),
+    ("sysctl", small::sysctl),
+];
+
+/// The names under which a machine's `usr/bin` links to this binary. All
+/// machines have all of them: one that is not installed says so itself, since
+/// otherwise the control machine's own would be found further down the path.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|tool| tool.0)
+}
+
+/// Runs as a tool of a simulated machine if the name we were called by is one
+/// of them, and gives back the exit status.
+#[must_use]
+pub fn dispatch(argv: &[OsString]) -> Option<i32> {
+    let called = Path::new(argv.first()?).file_name()?.to_str()?;
+    if called == confine::SHELL_NAME {
+        return Some(confine::run(&argv[1..]));
+    }
+    let tool = TOOLS.iter().find(|tool| tool.0 == called)?;
+    let root = PathBuf::from(std::env::var_os(ROOT_VARIABLE)?);
+    let host = Host::new(root);
+    if called != "tee" {
+        // A full disk is the host's, not that of what plays the host.
+        let _ = super::fault::lift_file_size_limit();
+    }
+    let args: Vec<String> = argv[1..]
+        .iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let call = Call {
+        host: &host,
+        name: called,
+        args: &args,
+    };
+    let outcome =
+        tool.1(&call).unwrap_or_else(|error| Outcome::err(format!("{called}: {error}\n"), 1));
+    // A reader that went away is no failure of the tool's.
+    let _ = io::stdout().write_all(&outcome.stdout);
+    let _ = io::stdout().flush();
+    let _ = io::stderr().write_all(&outcome.stderr);
+    Some(outcome.status)
+}

@@ -1,0 +1,111 @@
+//! `reboot`, and what a boot makes of a machine.
+
+use std::fs;
+use std::io;
+
+use crate::sim::host;
+use crate::sim::machine::{Host, Machine};
+
+use super::{Call, Outcome, sysfs, systemctl};
+
+/// Reboots the machine at once: what the hardware forgets is gone, then the
+/// enabled units run.
+pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
+    if call.name == "shutdown" && !call.has("-r") && !call.has("--reboot") {
+        return Ok(Outcome::err(
+            "shutdown: a simulated machine can only be rebooted (-r)\n",
+            1,
+        ));
+    }
+    boot(call.host)?;
+    Ok(Outcome::silent())
+}
+
+/// MIG instances, virtual functions and modes that only the driver kept are gone;
+/// what stands in the InfoROM takes effect.
+pub(super) fn unload_driver(machine: &mut Machine) {
+    let sticky: Vec<bool> = machine
+        .gpus
+        .iter()
+        .map(|gpu| {
+            machine
+                .product(gpu)
+                .is_some_and(|product| product.has_mig() && product.mode_is_sticky())
+        })
+        .collect();
+    for (gpu, sticky) in machine.gpus.iter_mut().zip(sticky) {
+        gpu.instances.clear();
+        if sticky {
+            gpu.mig = gpu.mig_pending;
+        } else {
+            gpu.mig = false;
+            gpu.mig_pending = false;
+        }
+        gpu.compute_mode = 0;
+        gpu.timeslice = 0;
+    }
+}
+
+/// Boots the machine anew.
+pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
+    let lock = host.lock()?;
+    let mut machine = host.load()?;
+    machine.boots += 1;
+    unload_driver(&mut machine);
+    // Whoever had a card open is gone, but for units that start by themselves.
+    machine.holders = machine
+        .spec
+        .in_use
+        .iter()
+        .filter(|holder| holder.unit.is_some())
+        .cloned()
+        .collect();
+    for gpu in &mut machine.gpus {
+        let card = machine
+            .spec
+            .gpus
+            .iter()
+            .find(|card| card.product == gpu.product);
+        gpu.persistence = card.is_none_or(|card| card.persistence);
+    }
+    let functions: Vec<String> = machine.functions.keys().cloned().collect();
+    for address in functions {
+        if let Some(function) = machine.functions.get_mut(&address) {
+            function.busy = false;
+        }
+        // Refused where the driver cannot be told: then there are none either.
+        let _ = sysfs::set_num_vfs(host, &mut machine, &address, 0);
+        host.write(
+            &format!(
+                "{}/sriov_drivers_autoprobe",
+                host::device_directory(&address)
+            ),
+            "1\n",
+        )?;
+    }
+    for directory in ["/run", "/tmp"] {
+        empty(host, directory)?;
+    }
+    if machine.spec.systemd {
+        fs::create_dir_all(host.path("/run/systemd/system"))?;
+    }
+    machine
+        .active_units
+        .retain(|unit| systemctl::starts_by_itself(host, unit));
+    machine.failed_units.clear();
+    host::modules(host, &machine)?;
+    host::boot_files(host, &machine)?;
+    host::write_holders(host, &machine)?;
+    host::write_capabilities(host, &machine)?;
+    host.save(&machine, &lock)?;
+    drop(lock);
+    systemctl::start_enabled(host)
+}
+
+fn empty(host: &Host, directory: &str) -> io::Result<()> {
+    let path = host.path(directory);
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir_all(path),
+    }
+}
