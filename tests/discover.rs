@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use deploy::catalog::Catalog;
@@ -29,6 +29,11 @@ impl Host {
         ] {
             fs::create_dir_all(host.0.path().join(folder)).expect("a folder");
         }
+        // Only these may be found: a real nvidia-smi of this machine must not be.
+        for program in ["cat", "ls", "sed", "touch", "uname"] {
+            symlink(which(program), host.0.path().join("bin").join(program)).expect("a link");
+        }
+        host.file("proc/sys/kernel/arch", "x86_64\n");
         host.file("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
         host.file(
             "proc/sys/kernel/random/boot_id",
@@ -102,6 +107,35 @@ impl Host {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
+    /// The device tree that umockdev recorded, as `/sys` would show it.
+    fn umockdev(&self, record: &str) {
+        let mut device = "";
+        for line in record.lines() {
+            let Some((kind, value)) = line.split_once(": ") else {
+                continue;
+            };
+            match kind {
+                "P" => {
+                    device = value;
+                    let address = device.rsplit('/').next().expect("a name");
+                    self.link(
+                        &format!("sys/bus/pci/devices/{address}"),
+                        &format!("../../..{device}"),
+                    );
+                }
+                "A" => {
+                    let (name, text) = value.split_once('=').expect("an attribute");
+                    self.file(&format!("sys{device}/{name}"), &text.replace("\\n", "\n"));
+                }
+                "L" => {
+                    let (name, target) = value.split_once('=').expect("a link");
+                    self.link(&format!("sys{device}/{name}"), target);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn discover(&self, shell: &[&str], discovery: &Discovery) -> HostFacts {
         let reads = discover::reads(discovery);
         let replies: Vec<Reply> = reads.iter().map(|read| self.answer(shell, read)).collect();
@@ -129,10 +163,13 @@ impl Host {
         }
         program.extend(words);
         let bin = self.0.path().join("bin");
-        let output = Command::new(which(program[0], &bin))
+        let own = bin.join(program[0]);
+        let shell = shell.contains(&program[0]) || program[0] == "sh";
+        let output = Command::new(if shell { which(program[0]) } else { own })
             .args(&program[1..])
             .env("R", self.0.path())
-            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env("PATH", &bin)
+            .env("LC_ALL", "C")
             .output();
         Reply::Command(match output {
             Ok(output) => Output {
@@ -150,9 +187,13 @@ impl Host {
     }
 }
 
-fn which(program: &str, bin: &Path) -> std::path::PathBuf {
-    let own = bin.join(program);
-    if own.exists() { own } else { program.into() }
+/// Where this machine has a program.
+fn which(program: &str) -> PathBuf {
+    ["/usr/bin", "/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("these tests need `{program}`"))
 }
 
 fn capture(name: &str) -> String {
@@ -518,4 +559,38 @@ fn the_scripts_fit_into_the_first_request() {
         .sum();
     // The request that starts the session is kept below 32 KiB, and others add to it.
     assert!(size < 12 * 1024, "{size} bytes");
+}
+
+#[test]
+fn a_recorded_host_with_sixteen_virtual_functions_is_one_card() {
+    let host = Host::new();
+    let record = fs::read_to_string("tests/fixtures/captures/vgpu/a2-vgpu-host-pf-vfs-mdevs.umockdev");
+    host.umockdev(&record.expect("the capture"));
+    let facts = host.discover(&["sh"], &auto());
+    assert_eq!(facts.gpus.len(), 1, "virtual functions are no cards of their own");
+    let gpu = &facts.gpus[0];
+    assert_eq!(gpu.pci.to_string(), "0000:08:00.0");
+    assert_eq!(gpu.model, Fact::Known("A2".to_owned()));
+    assert_eq!(gpu.subsystem, Fact::Known((0x10de, 0x157e)));
+    assert_eq!(gpu.driver, Fact::Known("nvidia".to_owned()));
+    assert_eq!(gpu.iommu_group, Fact::Known(38));
+    assert_eq!(gpu.numa_node, Fact::Known(0));
+    let sriov = gpu.sriov.known().expect("it has SR-IOV");
+    assert_eq!((sriov.total_vfs, sriov.num_vfs), (16, 16));
+    assert_eq!(sriov.drivers_autoprobe, Fact::Known(true));
+    assert_eq!(sriov.vfs.len(), 16);
+    assert_eq!(sriov.vfs[0].0.to_string(), "0000:08:00.4");
+    assert_eq!(sriov.vfs[0].1, Fact::Known("nvidia".to_owned()));
+}
+
+#[test]
+fn facts_are_a_table_with_layouts_and_reasons() {
+    let host = mixed_host();
+    let facts = host.discover(&["sh"], &auto());
+    let empty = Host::new().discover(&["sh"], &auto());
+    fs::remove_file(host.0.path().join("bin/nvidia-smi")).expect("it was there");
+    let without = host.discover(&["sh"], &auto());
+    let catalog = Catalog::load(&Content::shipped()).expect("the shipped files are right");
+    let hosts = [("gpu01", &facts), ("gpu02", &empty), ("gpu03", &without)];
+    insta::assert_snapshot!(deploy::cli::discover::table(&hosts, &catalog, 100));
 }

@@ -4,6 +4,8 @@
 //! `job` the way of one host from its address to its end; then one file a verb.
 
 pub mod args;
+pub mod catalog;
+pub mod discover;
 pub mod prompt;
 
 use clap::{CommandFactory, Parser};

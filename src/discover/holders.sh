@@ -2,9 +2,6 @@
 # /proc/PID/fd, then name and control group of each such process, then which node is
 # which card. $R is the root prefix, empty on a real host.
 R=${R:-}
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
-LC_ALL=C
-export PATH LC_ALL
 
 cd "$R/proc" 2>/dev/null || {
 	echo noproc

@@ -1,9 +1,6 @@
 # What a host is: one line a fact, `name value`. Runs in any POSIX sh; starts at most
 # two programs. $R is the root prefix, empty on a real host.
 R=${R:-}
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
-LC_ALL=C
-export PATH LC_ALL
 
 # first NAME FILE: the first line of a file.
 first() {

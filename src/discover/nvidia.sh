@@ -3,9 +3,6 @@
 # the persistence daemon each call initialises all cards anew.
 # $R is the root prefix, empty on a real host.
 R=${R:-}
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
-LC_ALL=C
-export PATH LC_ALL
 
 bus=$R/sys/bus/pci/devices
 if [ -d "$bus" ]; then

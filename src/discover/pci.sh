@@ -3,9 +3,6 @@
 # The links come last, as `ls -l` prints them: one program for all of them.
 # $R is the root prefix, empty on a real host.
 R=${R:-}
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
-LC_ALL=C
-export PATH LC_ALL
 
 bus=$R/sys/bus/pci/devices
 [ -d "$bus" ] || {
