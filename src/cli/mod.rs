@@ -7,6 +7,7 @@ pub mod args;
 pub mod catalog;
 pub mod discover;
 pub mod prompt;
+pub mod sim;
 
 use clap::{CommandFactory, Parser};
 

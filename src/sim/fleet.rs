@@ -16,6 +16,8 @@ use crate::error::{Diagnostic, Problems};
 use crate::value::{HostName, Vars};
 
 use super::confine::{Confinement, confinement};
+use super::host;
+use super::machine::Host;
 use super::server::{Server, SimulatedHost};
 use super::spec;
 
@@ -65,6 +67,7 @@ pub struct Fleet {
     addr: SocketAddr,
     private_key: PathBuf,
     host_public_key: PublicKey,
+    state_dir: PathBuf,
     roots: BTreeMap<String, PathBuf>,
     confinement: Confinement,
     task: tokio::task::JoinHandle<()>,
@@ -83,7 +86,7 @@ impl Fleet {
         for (name, vars) in hosts.iter().filter(|(_, vars)| spec::is_simulated(vars)) {
             let (spec, found) = spec::read(vars);
             problems.extend(found);
-            let root = root_of(&options.state_dir, name.as_str());
+            let root = root_of(&options.state_dir, name);
             let host = SimulatedHost::new(name.as_str(), spec, root);
             simulated.insert(name.as_str().to_owned(), Arc::new(host));
         }
@@ -136,6 +139,7 @@ impl Fleet {
             addr,
             private_key,
             host_public_key,
+            state_dir: options.state_dir.clone(),
             roots,
             confinement: confinement(),
             task: tokio::spawn(server.run(listener)),
@@ -154,6 +158,18 @@ impl Fleet {
         })
     }
 
+    /// Where the server listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits until the server ends, which it does not by itself.
+    pub async fn wait(mut self) {
+        // An error is a panic or an abort of the server's: then there is nothing to wait for.
+        let _ = (&mut self.task).await;
+    }
+
     /// Whether what runs on the hosts can write nowhere else.
     #[must_use]
     pub fn confinement(&self) -> &Confinement {
@@ -165,7 +181,8 @@ impl Fleet {
     ///
     /// # Errors
     /// If the files cannot be written.
-    pub fn write_ssh_config(&self, state_dir: &Path) -> io::Result<PathBuf> {
+    pub fn write_ssh_config(&self) -> io::Result<PathBuf> {
+        let state_dir = &self.state_dir;
         let known_hosts = state_dir.join("known_hosts");
         let public = self
             .host_public_key
@@ -199,10 +216,10 @@ impl Drop for Fleet {
 
 /// A host's folder. Names that are no plain file names are written in hexadecimal.
 #[must_use]
-pub(crate) fn root_of(state_dir: &Path, name: &str) -> PathBuf {
+pub fn root_of(state_dir: &Path, name: &HostName) -> PathBuf {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let mut file = String::new();
-    for byte in name.bytes() {
+    for byte in name.as_str().bytes() {
         if plain(byte) && !(file.is_empty() && byte == b'.') {
             file.push(char::from(byte));
         } else {
@@ -212,10 +229,24 @@ pub(crate) fn root_of(state_dir: &Path, name: &str) -> PathBuf {
     state_dir.join("hosts").join(file)
 }
 
+/// Makes the folder of one simulated host, if it is not there, and gives it back.
+///
+/// # Errors
+/// What is wrong in the `sim:` variable, or that the folder cannot be made.
+pub fn make(name: &HostName, vars: &Vars, options: &Options) -> Result<PathBuf, Problems> {
+    let (spec, problems) = spec::read(vars);
+    let spec = problems.or(spec)?;
+    let root = root_of(&options.state_dir, name);
+    let made = private_dir(&options.state_dir)
+        .and_then(|()| host::ensure(&Host::new(&root), name.as_str(), &spec, &options.binary));
+    made.map_err(|error| Diagnostic::error(format!("simulated host {name}: {error}")))?;
+    Ok(root)
+}
+
 /// Where the state of an inventory's simulated fleet is kept: `DEPLOY_SIM_STATE`,
 /// or a folder of the inventory's own in the user's state folder.
 #[must_use]
-pub fn default_state_dir(inventory: &Path) -> PathBuf {
+pub fn default_state_dir(inventory: &[PathBuf]) -> PathBuf {
     if let Some(path) = std::env::var_os("DEPLOY_SIM_STATE").filter(|path| !path.is_empty()) {
         return PathBuf::from(path);
     }
@@ -224,9 +255,13 @@ pub fn default_state_dir(inventory: &Path) -> PathBuf {
         .map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let base = base.or_else(home).unwrap_or_else(std::env::temp_dir);
-    let real = fs::canonicalize(inventory).unwrap_or_else(|_| inventory.to_owned());
-    let hash = Sha256::digest(real.as_os_str().as_encoded_bytes());
-    let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hash = Sha256::new();
+    for source in inventory {
+        let real = fs::canonicalize(source).unwrap_or_else(|_| source.clone());
+        hash.update(real.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+    }
+    let hex: String = hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
     base.join("deploy/sim").join(hex)
 }
 

@@ -20,5 +20,5 @@ pub mod tools;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
 pub use fault::{Fault, break_host, mend, reset};
-pub use fleet::{Endpoint, Fleet, Options, default_state_dir};
+pub use fleet::{Endpoint, Fleet, Options, default_state_dir, make, root_of};
 pub use spec::is_simulated;

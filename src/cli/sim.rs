@@ -1,0 +1,242 @@
+//! `deploy sim`: keeps a simulated fleet running, breaks it, mends it, resets it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Diagnostic;
+use crate::inventory;
+use crate::sim::{self, Confinement, Fault, Fleet, Options};
+use crate::value::{HostName, Vars};
+
+use super::Failure;
+use super::args::HostArgs;
+
+/// `deploy sim`.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: SimVerb,
+}
+
+/// Where the fleet's state is.
+#[derive(Debug, Args)]
+pub struct FleetArgs {
+    /// Which hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// Folder of the simulated hosts; else one of the inventory's own in the user's state folder
+    #[arg(long, value_name = "DIR", env = "DEPLOY_SIM_STATE")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What `deploy sim` does.
+#[derive(Debug, Subcommand)]
+pub enum SimVerb {
+    /// Serve the hosts over SSH until interrupted, for plain ssh and other tools
+    Serve {
+        /// Which fleet.
+        #[command(flatten)]
+        fleet: FleetArgs,
+        /// Port on the loopback address; 0 takes any that is free
+        #[arg(long, default_value_t = 2200)]
+        port: u16,
+    },
+    /// Make hosts as new: all that was changed on them is gone
+    Reset {
+        /// Which fleet.
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+    /// Break something on a host, to see what happens then
+    Break {
+        /// The host
+        host: String,
+        /// What goes wrong.
+        #[command(subcommand)]
+        fault: FaultArgs,
+        /// Which fleet.
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+    /// Take back what was broken; what was changed on the hosts stays
+    Mend {
+        /// Which fleet.
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FaultArgs {
+    /// A process has an NVIDIA GPU open
+    InUse {
+        /// Index of the GPU
+        #[arg(long, default_value_t = 0)]
+        gpu: u32,
+        /// Name of the process
+        #[arg(long, default_value = "python3")]
+        command: String,
+        /// systemd unit that it belongs to
+        #[arg(long)]
+        unit: Option<String>,
+    },
+    /// GPU resets are refused as if the cards were in use
+    ResetRefused,
+    /// GPU resets are not supported, as in a virtual machine
+    ResetUnsupported,
+    /// MIG mode of an Ampere GPU waits for a reset
+    Pending {
+        /// Index of the GPU
+        #[arg(long, default_value_t = 0)]
+        gpu: u32,
+    },
+    /// Every connection ends after so many bytes from the host
+    CutAfter {
+        /// Bytes
+        bytes: u64,
+    },
+    /// No file can grow beyond so many bytes
+    DiskFull {
+        /// Bytes
+        #[arg(default_value_t = 0)]
+        bytes: u64,
+    },
+    /// Everything takes longer
+    Slow {
+        /// Milliseconds
+        ms: u64,
+    },
+    /// Commands are accepted and never answered
+    Hang,
+    /// The host reboots now
+    Reboot,
+}
+
+impl FaultArgs {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::InUse { gpu, command, unit } => Fault::InUse {
+                gpu: *gpu,
+                command: command.clone(),
+                unit: unit.clone(),
+            },
+            Self::ResetRefused => Fault::ResetRefused,
+            Self::ResetUnsupported => Fault::ResetUnsupported,
+            Self::Pending { gpu } => Fault::Pending { gpu: *gpu },
+            Self::CutAfter { bytes } => Fault::CutAfter(*bytes),
+            Self::DiskFull { bytes } => Fault::DiskFull(*bytes),
+            Self::Slow { ms } => Fault::Slow(Duration::from_millis(*ms)),
+            Self::Hang => Fault::Hang,
+            Self::Reboot => Fault::Reboot,
+        }
+    }
+}
+
+/// Runs the verb. `say` is given what is to be told, before the end where the
+/// verb goes on.
+///
+/// # Errors
+/// What is wrong in the inventory, or why a host's folder cannot be used.
+pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Failure> {
+    match &args.verb {
+        SimVerb::Serve { fleet, port } => serve(fleet, *port, say).await,
+        SimVerb::Reset { fleet } => {
+            let (hosts, options) = simulated(fleet)?;
+            for (name, _) in &hosts {
+                sim::reset(&sim::root_of(&options.state_dir, name)).map_err(|error| on(name, &error))?;
+            }
+            say(&format!("{} as new\n", count(hosts.len())));
+            Ok(())
+        }
+        SimVerb::Break { host, fault, fleet } => {
+            let (hosts, options) = simulated(fleet)?;
+            let name = HostName::from(host);
+            let Some((_, vars)) = hosts.iter().find(|(other, _)| *other == name) else {
+                let known = hosts.iter().map(|(name, _)| name.as_str());
+                let unknown = Diagnostic::error(format!("there is no simulated host `{host}`"));
+                return Err(unknown.did_you_mean(host, known).into());
+            };
+            let root = sim::make(&name, vars, &options)?;
+            sim::break_host(&root, &fault.fault()).map_err(|error| on(&name, &error))?;
+            say(&format!("{name} is broken; `deploy sim mend` mends it\n"));
+            Ok(())
+        }
+        SimVerb::Mend { fleet } => {
+            let (hosts, options) = simulated(fleet)?;
+            for (name, _) in &hosts {
+                let root = sim::root_of(&options.state_dir, name);
+                if root.exists() {
+                    sim::mend(&root).map_err(|error| on(name, &error))?;
+                }
+            }
+            say(&format!("{} mended\n", count(hosts.len())));
+            Ok(())
+        }
+    }
+}
+
+fn count(hosts: usize) -> String {
+    if hosts == 1 { "1 host".to_owned() } else { format!("{hosts} hosts") }
+}
+
+fn on(host: &HostName, error: &std::io::Error) -> Failure {
+    Diagnostic::error(format!("simulated host {host}: {error}")).into()
+}
+
+type Hosts = Vec<(HostName, Vars)>;
+
+/// The simulated hosts that are meant, and where their fleet lives.
+fn simulated(args: &FleetArgs) -> Result<(Hosts, Options), Failure> {
+    let (inventory, problems) = inventory::load(&args.hosts.inventory, None, &args.hosts.extra_vars);
+    if problems.has_errors() {
+        return Err(problems.into());
+    }
+    let selected = inventory.select("all", args.hosts.limit.as_deref())?;
+    let hosts: Hosts = selected
+        .into_iter()
+        .map(|host| {
+            let vars = inventory.vars_of(&host);
+            (host, vars)
+        })
+        .filter(|(_, vars)| sim::is_simulated(vars))
+        .collect();
+    if hosts.is_empty() {
+        let none = Diagnostic::error("none of these hosts is simulated");
+        return Err(none.hint("`ansible_connection: sim` makes a host a simulated one").into());
+    }
+    let state_dir = match &args.state_dir {
+        Some(folder) => folder.clone(),
+        None => sim::default_state_dir(&args.hosts.inventory),
+    };
+    let options = Options::new(state_dir).map_err(anyhow::Error::from)?;
+    Ok((hosts, options))
+}
+
+async fn serve(args: &FleetArgs, port: u16, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Failure> {
+    let (hosts, mut options) = simulated(args)?;
+    options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let fleet = Fleet::start(&hosts, &options).await?;
+    let config = fleet.write_ssh_config().map_err(anyhow::Error::from)?;
+    let mut text = String::new();
+    if let Confinement::Unavailable(reason) = fleet.confinement() {
+        text.push_str(&format!(
+            "warning: what runs on these hosts could write outside their folders: {reason}\n"
+        ));
+    }
+    text.push_str(&format!(
+        "{} on {}; end with Ctrl-C\n",
+        count(hosts.len()),
+        fleet.addr()
+    ));
+    for (host, _) in &hosts {
+        text.push_str(&format!("  ssh -F {} {host}\n", crate::shell::quote(&config.display().to_string())));
+    }
+    say(&text);
+    fleet.wait().await;
+    Ok(())
+}
