@@ -9,5 +9,5 @@ fn main() -> ExitCode {
     if let Some(status) = deploy::sim::tools::dispatch(&argv) {
         return ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX));
     }
-    ExitCode::SUCCESS
+    ExitCode::from(deploy::cli::main())
 }

@@ -50,7 +50,7 @@ pub enum Verb {
     /// Show GPU models, their MIG profiles and placements
     Catalog(CatalogArgs),
     /// The simulated fleet: hosts that need no hardware
-    Sim,
+    Sim(super::sim::SimArgs),
     /// The shipped playbooks, templates and model files
     Content(ContentArgs),
     /// Print a completion script for a shell

@@ -119,6 +119,10 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
             report::data(&String::from_utf8_lossy(&page));
             Ok(Exit::Done)
         }
+        Verb::Sim(args) => {
+            sim::run(&args, &mut report::data).await?;
+            Ok(Exit::Done)
+        }
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
 }

@@ -148,7 +148,8 @@ pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
         SimVerb::Reset { fleet } => {
             let (hosts, options) = simulated(fleet)?;
             for (name, _) in &hosts {
-                sim::reset(&sim::root_of(&options.state_dir, name)).map_err(|error| on(name, &error))?;
+                sim::reset(&sim::root_of(&options.state_dir, name))
+                    .map_err(|error| on(name, &error))?;
             }
             say(&format!("{} as new\n", count(hosts.len())));
             Ok(())
@@ -181,7 +182,11 @@ pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
 }
 
 fn count(hosts: usize) -> String {
-    if hosts == 1 { "1 host".to_owned() } else { format!("{hosts} hosts") }
+    if hosts == 1 {
+        "1 host".to_owned()
+    } else {
+        format!("{hosts} hosts")
+    }
 }
 
 fn on(host: &HostName, error: &std::io::Error) -> Failure {
@@ -192,7 +197,8 @@ type Hosts = Vec<(HostName, Vars)>;
 
 /// The simulated hosts that are meant, and where their fleet lives.
 fn simulated(args: &FleetArgs) -> Result<(Hosts, Options), Failure> {
-    let (inventory, problems) = inventory::load(&args.hosts.inventory, None, &args.hosts.extra_vars);
+    let (inventory, problems) =
+        inventory::load(&args.hosts.inventory, None, &args.hosts.extra_vars);
     if problems.has_errors() {
         return Err(problems.into());
     }
@@ -207,7 +213,9 @@ fn simulated(args: &FleetArgs) -> Result<(Hosts, Options), Failure> {
         .collect();
     if hosts.is_empty() {
         let none = Diagnostic::error("none of these hosts is simulated");
-        return Err(none.hint("`ansible_connection: sim` makes a host a simulated one").into());
+        return Err(none
+            .hint("`ansible_connection: sim` makes a host a simulated one")
+            .into());
     }
     let state_dir = match &args.state_dir {
         Some(folder) => folder.clone(),
@@ -217,7 +225,11 @@ fn simulated(args: &FleetArgs) -> Result<(Hosts, Options), Failure> {
     Ok((hosts, options))
 }
 
-async fn serve(args: &FleetArgs, port: u16, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Failure> {
+async fn serve(
+    args: &FleetArgs,
+    port: u16,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), Failure> {
     let (hosts, mut options) = simulated(args)?;
     options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let fleet = Fleet::start(&hosts, &options).await?;
@@ -234,7 +246,10 @@ async fn serve(args: &FleetArgs, port: u16, say: &mut (dyn FnMut(&str) + Send)) 
         fleet.addr()
     ));
     for (host, _) in &hosts {
-        text.push_str(&format!("  ssh -F {} {host}\n", crate::shell::quote(&config.display().to_string())));
+        text.push_str(&format!(
+            "  ssh -F {} {host}\n",
+            crate::shell::quote(&config.display().to_string())
+        ));
     }
     say(&text);
     fleet.wait().await;

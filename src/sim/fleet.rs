@@ -261,7 +261,10 @@ pub fn default_state_dir(inventory: &[PathBuf]) -> PathBuf {
         hash.update(real.as_os_str().as_encoded_bytes());
         hash.update([0]);
     }
-    let hex: String = hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hash.finalize()[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     base.join("deploy/sim").join(hex)
 }
 
