@@ -5,8 +5,10 @@
 
 pub mod args;
 pub mod catalog;
+pub mod content;
 pub mod discover;
 pub mod prompt;
+pub mod settings;
 pub mod sim;
 
 use clap::{CommandFactory, Parser};
@@ -123,6 +125,8 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
             sim::run(&args, &mut report::data).await?;
             Ok(Exit::Done)
         }
+        Verb::Catalog(args) => catalog::run(&args),
+        Verb::Content(args) => content::run(&args.verb),
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
 }

@@ -1,0 +1,198 @@
+//! Whole commands against the simulated fleet: real SSH on loopback, a real `sh`,
+//! simulated vendor tools.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Scratch, differing, tree, tree_without_times};
+
+const DEMO: &str = "inventories/demo";
+
+/// The folders of the simulated hosts of a test.
+fn fleet(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("state/deploy/sim")
+}
+
+#[test]
+fn the_demo_is_applied_once_and_then_left_alone() {
+    let scratch = Scratch::new();
+    scratch
+        .deploy(&["gpu", "--inventory", DEMO, "--yes"])
+        .expect(0)
+        .says("│3g.40gb")
+        .says("failed=0 unreachable=0");
+
+    let before = tree(&fleet(&scratch));
+    assert!(before.len() > 100, "the fleet's folders were not found");
+    scratch
+        .deploy(&["gpu", "--inventory", DEMO, "--yes"])
+        .expect(0)
+        .says("changed=0 failed=0 unreachable=0");
+    let after = tree(&fleet(&scratch));
+    assert_eq!(differing(&before, &after), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn check_mode_finds_changes_and_makes_none() {
+    let scratch = Scratch::new();
+    // The hosts come into being when they are first reached.
+    scratch.deploy(&["discover", "--inventory", DEMO]).expect(0);
+    let before = tree(&fleet(&scratch));
+    scratch
+        .deploy(&["gpu", "--inventory", DEMO, "--check", "--diff"])
+        .expect(2)
+        .says("would be changed");
+    let after = tree(&fleet(&scratch));
+    assert_eq!(differing(&before, &after), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn off_a_terminal_nothing_is_changed_without_yes() {
+    let scratch = Scratch::new();
+    scratch.deploy(&["discover", "--inventory", DEMO]).expect(0);
+    let before = tree(&fleet(&scratch));
+    scratch
+        .deploy(&["gpu", "--inventory", DEMO])
+        .expect(1)
+        .says("--yes");
+    assert_eq!(differing(&before, &tree(&fleet(&scratch))), Vec::<PathBuf>::new());
+}
+
+/// One H100 host; `slicing` stands below `containers_gpu_slicing`.
+fn one_h100(scratch: &Scratch, slicing: &str) -> String {
+    let text = format!(
+        "all:\n  hosts:\n    node1:\n  vars:\n    ansible_connection: sim\n    sim:\n      \
+         gpus: [{{product: H100-80GB, count: 1}}]\n    containers_gpu_slicing:\n      {}\n",
+        slicing.replace('\n', "\n      ")
+    );
+    scratch.write("inv/hosts.yml", &text).display().to_string()
+}
+
+fn mig(profiles: &str) -> String {
+    format!("enabled: true\nstrategy: mig\nmig: {{enabled: true, profiles: [{profiles}]}}")
+}
+
+#[test]
+fn rollback_brings_layout_and_files_back() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
+    scratch.deploy(&["gpu", "-i", &inventory, "--yes"]).expect(0);
+    let etc = |scratch: &Scratch| {
+        let root = find(&fleet(scratch), "etc").expect("the host has an etc");
+        tree_without_times(&root)
+    };
+    let files = etc(&scratch);
+    let facts = scratch.deploy(&["discover", "-i", &inventory, "--output", "json"]).expect(0).out;
+
+    one_h100(&scratch, &mig("1g.10gb, 1g.10gb, 4g.40gb"));
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0)
+        .says("changed=1");
+    assert_ne!(differing(&files, &etc(&scratch)), Vec::<PathBuf>::new());
+
+    scratch
+        .deploy(&["rollback", "-i", &inventory, "--yes"])
+        .expect(0)
+        .says("3g.40gb");
+    assert_eq!(differing(&files, &etc(&scratch)), Vec::<PathBuf>::new());
+    let back = scratch.deploy(&["discover", "-i", &inventory, "--output", "json"]).expect(0).out;
+    assert_eq!(gpus(&facts), gpus(&back));
+}
+
+/// The GPUs of the first host in `discover`'s JSON.
+fn gpus(json: &str) -> serde_json::Value {
+    json.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find(|object| object["type"] == "host_facts")
+        .expect("a line of facts")["facts"]["gpus"]
+        .clone()
+}
+
+/// The first folder or file of this name below a folder.
+fn find(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<PathBuf> = fs::read_dir(&folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        entries.sort();
+        for entry in entries {
+            if entry.file_name().is_some_and(|n| n == name) {
+                return Some(entry);
+            }
+            if entry.is_dir() && !entry.is_symlink() {
+                folders.push(entry);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_layout_that_cannot_exist_is_refused_before_any_connection() {
+    let scratch = Scratch::new();
+    for (profiles, word) in [
+        ("4g.40gb, 4g.40gb", "4g.40gb"),
+        ("4g.80gb", "4g.80gb"),
+        ("1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb", "1g.10gb"),
+    ] {
+        let inventory = one_h100(&scratch, &mig(profiles));
+        scratch
+            .deploy(&["gpu", "-i", &inventory, "--yes"])
+            .expect(1)
+            .says(word)
+            .says("hosts.yml:");
+        assert!(!fleet(&scratch).exists(), "a host was reached for {profiles}");
+    }
+}
+
+#[test]
+fn a_profile_of_another_card_is_refused_before_any_change() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("1g.5gb"));
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(3)
+        .says("1g.5gb")
+        .says("1g.10gb")
+        .says("nothing was left changed");
+}
+
+#[test]
+fn all_typos_are_told_at_once_and_nothing_is_connected() {
+    let scratch = Scratch::new();
+    let inventory = scratch.write(
+        "inv/hosts.yml",
+        "all:\n  hsots:\n    node1:\n  vars:\n    ansible_connection: sim\n",
+    );
+    scratch.write(
+        "inv/group_vars/all.yml",
+        "containers_gpu_slicing:\n  enabled: true\n  stratgy: mig\n",
+    );
+    let inventory = inventory.display().to_string();
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(1)
+        .says("hosts.yml:2:3")
+        .says("`hosts`");
+    assert!(!fleet(&scratch).exists());
+}
+
+#[test]
+fn wrong_usage_is_64() {
+    let scratch = Scratch::new();
+    scratch.deploy(&["gpu"]).expect(64).says("--inventory");
+    scratch.deploy(&["gpuu"]).expect(64);
+    scratch.deploy(&["gpu", "-i", "x", "--forks", "0"]).expect(64);
+}
+
+#[test]
+fn help_and_manual_come_from_the_same_definitions() {
+    let scratch = Scratch::new();
+    scratch.deploy(&["--help"]).expect(0).says("Exit codes:");
+    scratch.deploy(&["man"]).expect(0).says(".TH deploy");
+    scratch.deploy(&["completions", "bash"]).expect(0).says("_deploy");
+}
