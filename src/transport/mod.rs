@@ -6,6 +6,7 @@
 //! a host and nothing of GPUs, plans or files' meaning.
 
 mod frames;
+pub mod known_hosts;
 pub mod local;
 #[cfg(test)]
 mod loop_tests;
