@@ -268,10 +268,11 @@ fn matches_hosts(hosts: &str, name: &str) -> bool {
         mac.update(name.as_bytes());
         return mac.verify_slice(&wanted).is_ok();
     }
-    matches_list(hosts.split(','), name)
+    matches_list(hosts.to_lowercase().split(','), name)
 }
 
-/// Whether one of the patterns matches and none of those that start with `!` does.
+/// Whether one of the patterns matches and none of those that start with `!` does;
+/// letters as they are written.
 pub(crate) fn matches_list<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool {
     let mut found = false;
     for pattern in patterns {
@@ -279,7 +280,7 @@ pub(crate) fn matches_list<'a>(patterns: impl IntoIterator<Item = &'a str>, name
             Some(pattern) => (true, pattern),
             None => (false, pattern),
         };
-        if matches_pattern(pattern.to_lowercase().as_bytes(), name.as_bytes()) {
+        if matches_pattern(pattern.as_bytes(), name.as_bytes()) {
             if negated {
                 return false;
             }

@@ -11,6 +11,7 @@ pub mod local;
 #[cfg(test)]
 mod loop_tests;
 mod shell_session;
+pub mod ssh_config;
 mod wire;
 
 pub use wire::{REMEMBERED, remember};
