@@ -83,6 +83,12 @@ impl KeyName {
             port => Self { name: format!("[{host}]:{port}"), plain: Some(host) },
         }
     }
+
+    /// The host without the port, as certificates name it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.plain.as_deref().unwrap_or(&self.name)
+    }
 }
 
 impl fmt::Display for KeyName {

@@ -5,15 +5,24 @@
 //! one connection and one long-lived `sh` a host. This room knows how to reach
 //! a host and nothing of GPUs, plans or files' meaning.
 
+mod auth;
+mod context;
 mod frames;
+mod keys;
 pub mod known_hosts;
 pub mod local;
 #[cfg(test)]
 mod loop_tests;
 mod shell_session;
+mod ssh;
 pub mod ssh_config;
+mod stream;
+mod target;
 mod wire;
 
+pub use context::Context;
+pub use keys::{NoPrompt, Prompt};
+pub use target::{Connection, ConnectionFlags, Endpoint, Identity, Target};
 pub use wire::{REMEMBERED, remember};
 
 use std::future::Future;
@@ -285,5 +294,22 @@ impl std::fmt::Debug for Connected {
         f.debug_struct("Connected")
             .field("first", &self.first)
             .finish_non_exhaustive()
+    }
+}
+
+/// Reaches a host, starts our shell there and answers the first reads, all in
+/// as few round trips as there can be.
+///
+/// # Errors
+/// Why the host could not be reached, or our shell not be started on it.
+pub async fn connect(target: &Target, context: &Context, first: &[Read]) -> Result<Connected, Unreachable> {
+    match &target.connection {
+        Connection::Local => local::open_as(&target.who, &target.root, first, "sh").await,
+        Connection::Ssh(endpoint) => ssh::connect(target, endpoint, context, first).await,
+        Connection::Sim => Err(Unreachable {
+            reason: UnreachableReason::Down,
+            message: format!("the simulated fleet of `{}` was not started", target.host),
+            hint: None,
+        }),
     }
 }
