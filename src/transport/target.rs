@@ -52,16 +52,18 @@ pub struct ConnectionFlags {
     pub ssh_config: Option<PathBuf>,
     /// In place of the `known_hosts` files.
     pub known_hosts: Option<PathBuf>,
-    configs: Configs,
+    /// The `ssh_config` files that were read so far.
+    pub configs: Configs,
 }
 
 /// Configuration files that were read, by path; the empty path is the user's.
-type Configs = Arc<Mutex<HashMap<PathBuf, Arc<SshConfig>>>>;
+#[derive(Debug, Clone, Default)]
+pub struct Configs(Arc<Mutex<HashMap<PathBuf, Arc<SshConfig>>>>);
 
 impl ConnectionFlags {
     fn config(&self, path: Option<&Path>) -> Arc<SshConfig> {
         let path = path.or(self.ssh_config.as_deref()).unwrap_or(Path::new(""));
-        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut configs = self.configs.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || match path.as_os_str().is_empty() {
             true => Arc::new(SshConfig::of_user()),
             false => Arc::new(SshConfig::of_file(path)),
