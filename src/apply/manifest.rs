@@ -108,7 +108,8 @@ impl Manifest {
     }
 
     /// A journal entry as a sentence.
-    pub(super) fn sentence(&self, entry: &Entry) -> String {
+    #[must_use]
+    pub fn sentence(&self, entry: &Entry) -> String {
         let title = match self.step(&entry.step) {
             Some(step) => format!("`{}`", step.title),
             None => "the run".to_owned(),

@@ -91,6 +91,12 @@ impl Status {
         }
     }
 
+    /// The status that a journal's last line names.
+    #[must_use]
+    pub fn ended(word: &str) -> Self {
+        Self::parse(word, false)
+    }
+
     /// Whether there is something to undo.
     #[must_use]
     pub fn can_be_undone(&self) -> bool {

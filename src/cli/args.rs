@@ -205,6 +205,9 @@ pub struct RollbackArgs {
     /// Which run; else the last one that was applied
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
+    /// Undo even if the host is no longer as the run left it
+    #[arg(long)]
+    pub anyway: bool,
     /// Show only; exit 2 if there is something to undo
     #[arg(short = 'C', long)]
     pub check: bool,

@@ -9,6 +9,8 @@ pub mod content;
 pub mod discover;
 pub mod prompt;
 pub mod settings;
+pub mod rollback;
+pub mod runs;
 pub mod sim;
 
 use clap::{CommandFactory, Parser};

@@ -275,11 +275,6 @@ same_tree() {
 }
 tree_listing() { (cd "$1" && find . -exec stat -c '%n %F %a %u %g %Y' {} + | sort); }
 
-# --- settings of the kernel --------------------------------------------------
-
-# sysfs_write PATH VALUE: the kernel's refusal is the exit status.
-sysfs_write() { printf '%s' "$2" | tee "$1" >/dev/null; }
-
 # --- units -------------------------------------------------------------------
 
 unit_enabled() { systemctl is-enabled -- "$1" 2>/dev/null || :; }

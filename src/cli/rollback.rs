@@ -1,0 +1,68 @@
+//! `deploy rollback`: finds the run to undo on one host and what that changes.
+//!
+//! The verb shows the plan like any other, asks, and then calls
+//! `apply::rollback::undo` with the record.
+
+use crate::apply::RunId;
+use crate::apply::rollback::{self, Moved};
+use crate::apply::runs::{self, RunRecord};
+use crate::error::Diagnostic;
+use crate::event::HostProblem;
+use crate::plan::HostPlan;
+use crate::transport::Probe;
+
+/// What is to be undone on a host.
+#[derive(Debug, Clone)]
+pub struct Undo {
+    /// The run, for `apply::rollback::undo`.
+    pub record: RunRecord,
+    /// What undoing it changes, for the diff.
+    pub plan: HostPlan,
+}
+
+/// Reads the host's runs and picks the wanted one, or else the last that was
+/// applied. One round trip; changes nothing.
+///
+/// # Errors
+/// The host's runs cannot be read, there is no such run, or nothing of it to undo.
+pub async fn find(
+    probe: &mut dyn Probe,
+    wanted: Option<&RunId>,
+    moved: Moved,
+) -> Result<Undo, HostProblem> {
+    let failed = |message: String, hint: Option<String>| HostProblem::Failed {
+        step: None,
+        chain: vec![message],
+        hint,
+    };
+    let found = runs::read(probe, wanted)
+        .await
+        .map_err(|error| failed(error.to_string(), None))?;
+    let record =
+        rollback::pick(&found, wanted).map_err(|refusal| failed(refusal.message, refusal.hint))?;
+    let mut plan = rollback::reverse(&record.manifest);
+    plan.notes.insert(
+        0,
+        format!("undoes run {} ({})", record.manifest.run, record.status),
+    );
+    if moved == Moved::UndoAnyway {
+        plan.notes.push(
+            "what was changed since that run is lost where it had changed the same".to_owned(),
+        );
+    }
+    Ok(Undo {
+        record: record.clone(),
+        plan,
+    })
+}
+
+/// A run id as the user wrote it.
+///
+/// # Errors
+/// It cannot be one.
+pub fn run_id(text: &str) -> Result<RunId, Diagnostic> {
+    RunId::parse(text).ok_or_else(|| {
+        Diagnostic::error(format!("`{text}` is no run id"))
+            .hint("`deploy runs` lists them: 20261122T210000Z-3f9a1c")
+    })
+}

@@ -1,0 +1,233 @@
+//! `deploy runs`: what a host keeps of its runs, as text and as JSON.
+//!
+//! Makes text only; the verb reads the hosts and hands the text to `report`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::apply::journal::{Entry, What};
+use crate::apply::manifest::{Manifest, ManifestStep};
+use crate::apply::runs::{HostRuns, RunRecord, Status};
+use crate::text::{printable, printable_line};
+use crate::value::HostName;
+
+/// Most characters of one line from a host.
+const LINE: usize = 200;
+/// Most characters of what a step said.
+const MESSAGE: usize = 4000;
+
+/// The runs of one host, a line each, newest first.
+#[must_use]
+pub fn list_text(host: &HostName, found: &HostRuns) -> String {
+    let mut text = format!("{host}\n");
+    if let Some(owner) = &found.lock {
+        let _ = writeln!(text, "  locked: {}", printable_line(owner, LINE));
+    }
+    if found.runs.is_empty() {
+        text.push_str("  no run is kept here\n");
+    }
+    for run in &found.runs {
+        let manifest = &run.manifest;
+        let is_current = found.current.is_some() && found.current == run.id();
+        let line = format!(
+            "{}  {:<12} {}  {} from {}  {}{}",
+            manifest.run,
+            run.status.to_string(),
+            manifest.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            manifest.who,
+            manifest.from,
+            steps(manifest.steps.len()),
+            if is_current { "  (last applied)" } else { "" },
+        );
+        let _ = writeln!(text, "  {}", printable_line(&line, LINE));
+    }
+    text
+}
+
+fn steps(count: usize) -> String {
+    match count {
+        1 => "1 step".to_owned(),
+        count => format!("{count} steps"),
+    }
+}
+
+/// One run, explained from its journal.
+#[must_use]
+pub fn show_text(host: &HostName, run: &RunRecord) -> String {
+    let manifest = &run.manifest;
+    let mut text = String::new();
+    let mut line = |line: String| {
+        let _ = writeln!(text, "{}", printable(&line, MESSAGE));
+    };
+    line(format!("{host}: run {} {}", manifest.run, run.status));
+    line(format!(
+        "  started {} by {} from {}, {}",
+        manifest.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        manifest.who,
+        manifest.from,
+        steps(manifest.steps.len()),
+    ));
+    line(format!("  {}", meaning(&run.status, &manifest.run)));
+    for entry in &run.journal {
+        if let Some(told) = told(manifest, entry) {
+            // What a step said goes below its line, indented like it.
+            line(format!(
+                "  {}  {}",
+                entry.time,
+                told.replace('\n', "\n    ")
+            ));
+        }
+    }
+    let left: Vec<&ManifestStep> = manifest
+        .steps
+        .iter()
+        .filter(|step| !run.journal.iter().any(|entry| entry.step == step.directory))
+        .collect();
+    if !left.is_empty() && !run.journal.is_empty() {
+        line("  not reached:".to_owned());
+        for step in left {
+            line(format!("    {}", step.title));
+        }
+    }
+    text
+}
+
+/// What a status says about the host.
+fn meaning(status: &Status, run: &str) -> String {
+    match status {
+        Status::InProgress => "the host is at it now".to_owned(),
+        Status::Interrupted => format!(
+            "its runner was ended from outside; the host may be between before and after: `deploy rollback --run {run}` undoes what was begun"
+        ),
+        Status::NotBegun => "it ended before anything was changed".to_owned(),
+        Status::Stale => "the host was no longer as planned; nothing was changed".to_owned(),
+        Status::Failed => {
+            "what is there could not be kept for an undo; nothing was changed".to_owned()
+        }
+        Status::Done => "all of it was made and read back".to_owned(),
+        Status::Undone => "a step failed; everything is as it was before".to_owned(),
+        Status::UndoFailed => format!(
+            "some of it could not be undone; what was before is kept in {}/runs/{run}/snapshot, and `deploy rollback --run {run}` tries again",
+            crate::apply::STATE_DIR
+        ),
+        Status::RolledBack => "it was undone on request; everything is as it was before".to_owned(),
+        Status::Other(word) => format!("its status `{word}` is not known to this version"),
+    }
+}
+
+/// An entry as a sentence; the beginnings of steps are told by their ends.
+fn told(manifest: &Manifest, entry: &Entry) -> Option<String> {
+    match entry.what {
+        What::Apply | What::Undo => None,
+        What::Start => Some(format!("started: {}", entry.detail)),
+        What::End => Some(format!("ended: {}", Status::ended(&entry.detail))),
+        _ => Some(manifest.sentence(entry)),
+    }
+}
+
+/// The runs of one host as objects of type `host_run`, one a run.
+#[must_use]
+pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
+    let object = |run: &RunRecord| {
+        let manifest = &run.manifest;
+        let mut object = json!({
+            "type": "host_run",
+            "version": 1,
+            "host": host.as_str(),
+            "run": manifest.run,
+            "status": run.status,
+            "current": found.current.is_some() && found.current == run.id(),
+            "who": manifest.who,
+            "from": manifest.from,
+            "started": manifest.started,
+            "steps": manifest.steps.iter().map(|step| json!({
+                "id": step.id,
+                "task": step.task,
+                "title": step.title,
+                "class": step.class,
+                "change": step.change,
+            })).collect::<Vec<_>>(),
+        });
+        if !run.journal.is_empty() {
+            let entry = |entry: &Entry| {
+                json!({
+                    "time": entry.time,
+                    "event": entry.what,
+                    "step": manifest.step(&entry.step).map(|step| &step.id),
+                    "detail": entry.detail,
+                })
+            };
+            object["journal"] = run.journal.iter().map(entry).collect();
+        }
+        object
+    };
+    found.runs.iter().map(object).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::RunId;
+    use crate::apply::journal;
+    use crate::step::{Change, Class, StepId};
+
+    fn record(status: Status, journal: &str) -> RunRecord {
+        RunRecord {
+            manifest: Manifest {
+                version: 1,
+                run: "20261122T210000Z-000001".to_owned(),
+                host: "gpu01".to_owned(),
+                who: "ada".to_owned(),
+                from: "desk".to_owned(),
+                started: "2026-11-22T21:00:00Z".parse().expect("a time"),
+                steps: ["a", "b"]
+                    .map(|name| ManifestStep {
+                        directory: format!("001-{name}"),
+                        id: StepId(name.to_owned()),
+                        task: "t".to_owned(),
+                        title: format!("write /etc/{name}"),
+                        class: Class::Safe,
+                        change: Change::Action {
+                            what: "x".to_owned(),
+                        },
+                        timeout_s: 30,
+                    })
+                    .into(),
+                notes: Vec::new(),
+                overridden: Vec::new(),
+            },
+            status,
+            journal: journal::parse(journal.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_failed_run_is_explained() {
+        let run = record(
+            Status::Undone,
+            "2026-11-22T21:00:01Z start - run by ada\n\
+             2026-11-22T21:00:02Z apply 001-a \n\
+             2026-11-22T21:00:03Z apply-failed 001-a cp: no room\\n\u{1b}[31mred\n\
+             2026-11-22T21:00:04Z undo 001-a \n\
+             2026-11-22T21:00:05Z undone 001-a \n\
+             2026-11-22T21:00:06Z end - undone\n",
+        );
+        insta::assert_snapshot!(show_text(&HostName::from("gpu01"), &run));
+    }
+
+    #[test]
+    fn runs_are_listed_a_line_each() {
+        let runs = HostRuns {
+            lock: Some("run x by bob".to_owned()),
+            current: RunId::parse("20261122T210000Z-000001"),
+            runs: vec![record(Status::Done, ""), record(Status::Interrupted, "")],
+        };
+        let host = HostName::from("gpu01");
+        insta::assert_snapshot!(list_text(&host, &runs));
+        let objects = objects(&host, &runs);
+        assert_eq!(objects[0]["status"], "done");
+        assert_eq!(objects[0]["steps"][1]["id"], "b");
+        assert_eq!(objects[0].get("journal"), None);
+    }
+}
