@@ -5,5 +5,6 @@ mod captures;
 mod catalog;
 mod discover;
 mod rooms;
+mod strategy;
 mod strategy_shell;
 mod sim;

@@ -3,10 +3,16 @@
 use super::geometry::{Geometry, Media};
 use super::solver::{place, place_counts};
 
-/// The layout that comes nearest to `wanted`: large instances first, each that does not
-/// fit beside those before it replaced by the largest smaller plain one that does, or
-/// left out. None if nothing of it fits.
+/// The layout that comes nearest to `wanted`, spelled; none if nothing of it fits.
 pub(super) fn nearest_layout(geometry: &Geometry, wanted: &[usize]) -> Option<String> {
+    let chosen = nearest_profiles(geometry, wanted);
+    (!chosen.is_empty()).then(|| spell(geometry, &chosen))
+}
+
+/// The profiles that come nearest to `wanted`: large instances first, each that does not
+/// fit beside those before it replaced by the largest smaller plain one that does, or
+/// left out.
+pub(super) fn nearest_profiles(geometry: &Geometry, wanted: &[usize]) -> Vec<usize> {
     let mut wanted = wanted.to_vec();
     let size = |index: &usize| {
         let profile = &geometry.profiles[*index];
@@ -35,7 +41,7 @@ pub(super) fn nearest_layout(geometry: &Geometry, wanted: &[usize]) -> Option<St
         });
         chosen.extend(found);
     }
-    (!chosen.is_empty()).then(|| spell(geometry, &chosen))
+    chosen
 }
 
 /// `2 × 1g.10gb + 3g.40gb`, in the given order.

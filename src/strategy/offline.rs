@@ -10,7 +10,7 @@ use crate::error::{Diagnostic, Problems, nearest};
 
 use super::geometry::{Geometry, bare};
 use super::solver::place;
-use super::{mig, strategy_of};
+use super::{advice, mig, strategy_of};
 
 /// Everything that no host could carry out.
 #[must_use]
@@ -252,6 +252,8 @@ fn owners(names: &[&str], models: &[&Model]) -> Vec<String> {
 fn check_layout(wanted: &Wanted, geometries: &[Geometry], problems: &mut Problems) {
     let mut failed: Option<Diagnostic> = None;
     let mut owner_of_all = wanted.mig.listed.is_empty();
+    // The cards that come nearest, for the message.
+    let mut tight: Vec<(&Geometry, Vec<usize>)> = Vec::new();
     for geometry in geometries {
         let found: Option<Vec<usize>> = wanted
             .mig
@@ -260,21 +262,34 @@ fn check_layout(wanted: &Wanted, geometries: &[Geometry], problems: &mut Problem
             .collect();
         let Some(profiles) = found else { continue };
         owner_of_all = true;
+        if place(geometry, &profiles, &[]).is_none() {
+            tight.push((geometry, profiles));
+            continue;
+        }
         let parts = &wanted.mig.compute_instance_count;
-        let wrong = if place(geometry, &profiles, &[]).is_none() {
-            Some(mig::does_not_fit(
-                geometry,
-                &profiles,
-                &wanted.mig,
-                &geometry.model,
-            ))
-        } else {
-            mig::check_parts(geometry, profiles.into_iter(), parts)
-        };
-        match wrong {
+        match mig::check_parts(geometry, profiles.into_iter(), parts) {
             None => return,
             Some(wrong) => failed = failed.or(Some(wrong)),
         }
+    }
+    let near = |(geometry, profiles): &(&Geometry, Vec<usize>)| {
+        advice::nearest_profiles(geometry, profiles).len()
+    };
+    if failed.is_none()
+        && let Some(most) = tight.iter().map(near).max()
+    {
+        tight.retain(|candidate| near(candidate) == most);
+        let names: Vec<&str> = tight
+            .iter()
+            .map(|(geometry, _)| geometry.model.as_str())
+            .collect();
+        let (geometry, profiles) = &tight[0];
+        let whose = match &names[..] {
+            [one, other] => format!("{one} or {other}"),
+            [one, _, _, ..] => format!("{one} or any other model"),
+            _ => geometry.model.clone(),
+        };
+        failed = Some(mig::does_not_fit(geometry, profiles, &wanted.mig, &whose));
     }
     if !owner_of_all && let [first, .., last] = &wanted.mig.listed[..] {
         failed = Some(first.blame(

@@ -286,3 +286,6 @@ fn too_much(options: &[Vec<Layout>], request: &[Request], wanted: &[u32]) -> Dia
         None => diagnostic,
     }
 }
+
+#[cfg(test)]
+mod tests;
