@@ -8,3 +8,4 @@ mod rooms;
 mod strategy;
 mod strategy_shell;
 mod sim;
+mod ssh;

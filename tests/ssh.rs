@@ -18,24 +18,34 @@ use deploy::secret::Secret;
 use deploy::shell::Command;
 use deploy::transport::known_hosts::HostKeyPolicy;
 use deploy::transport::{
-    ConnectionFlags, Connected, Context, Exec, Output, Prompt, Read, Reply, Target, Unreachable, UnreachableReason, connect,
+    Connected, ConnectionFlags, Context, Exec, Output, Prompt, Read, Reply, Target, Unreachable,
+    UnreachableReason, connect,
 };
 use deploy::value::{Node, Value, Vars};
 
 /// Whether a program is there. Missing is a failure unless the environment allows it.
 fn have(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let found = path.split(':').any(|folder| Path::new(folder).join(program).exists());
+    let found = path
+        .split(':')
+        .any(|folder| Path::new(folder).join(program).exists());
     let without = std::env::var("DEPLOY_TESTS_WITHOUT").unwrap_or_default();
     if !found {
-        assert!(without.split(',').any(|name| name == program), "did not run: {program} missing");
-        eprintln!("did not run: {program} missing");
+        assert!(
+            without.split(',').any(|name| name == program),
+            "did not run: {program} missing"
+        );
+        let _ = writeln!(std::io::stderr(), "did not run: {program} missing");
     }
     found
 }
 
 fn run(program: &str, words: &[&str]) -> String {
-    let output = Process::new(program).args(words).stdin(Stdio::null()).output().expect("the program starts");
+    let output = Process::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {words:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -55,7 +65,11 @@ fn keygen(path: &Path, words: &[&str]) {
 }
 
 fn free_port(address: &str) -> u16 {
-    TcpListener::bind((address, 0)).expect("a port").local_addr().expect("an address").port()
+    TcpListener::bind((address, 0))
+        .expect("a port")
+        .local_addr()
+        .expect("an address")
+        .port()
 }
 
 /// A server and everything it was made with; stopped when dropped.
@@ -76,7 +90,10 @@ impl Drop for Server {
 fn wait_for(address: &str, port: u16) {
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect((address, port)).is_err() {
-        assert!(Instant::now() < end, "the server at {address}:{port} does not come up");
+        assert!(
+            Instant::now() < end,
+            "the server at {address}:{port} does not come up"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -87,7 +104,10 @@ impl Server {
         if !have("sshd") {
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("sshd").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("sshd")
+            .tempdir()
+            .expect("a folder");
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("a mode");
         let at = |name: &str| folder.path().join(name);
         keygen(&at("host"), &[]);
@@ -105,10 +125,22 @@ impl Server {
         std::fs::write(at("config"), config).expect("a file");
         // sshd wants its folder for privilege separation, when it runs as root.
         let _ = std::fs::create_dir_all("/run/sshd");
-        let sshd = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|path| Path::new(path).exists());
-        let child = Process::new(sshd.expect("sshd at its place")).args(["-D", "-e", "-f"]).arg(at("config"))
-            .stderr(std::fs::File::create(at("log")).expect("a file")).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let server = Self { address: address.clone(), port, child: child.expect("sshd starts"), folder };
+        let sshd = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
+        let child = Process::new(sshd.expect("sshd at its place"))
+            .args(["-D", "-e", "-f"])
+            .arg(at("config"))
+            .stderr(std::fs::File::create(at("log")).expect("a file"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let server = Self {
+            address: address.clone(),
+            port,
+            child: child.expect("sshd starts"),
+            folder,
+        };
         wait_for(&address, port);
         server.know("known", "host.pub");
         Some(server)
@@ -133,7 +165,10 @@ impl Server {
             ("ansible_host", &self.address),
             ("ansible_port", &self.port.to_string()),
             ("ansible_user", &user()),
-            ("ansible_ssh_private_key_file", self.at("id").to_str().expect("a path")),
+            (
+                "ansible_ssh_private_key_file",
+                self.at("id").to_str().expect("a path"),
+            ),
         ])
     }
 
@@ -147,7 +182,13 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<Connected, Unreachable> {
-        reach(&self.vars(), &self.flags(), &Context::default(), &[echo("first")]).await
+        reach(
+            &self.vars(),
+            &self.flags(),
+            &Context::default(),
+            &[echo("first")],
+        )
+        .await
     }
 }
 
@@ -157,24 +198,46 @@ fn user() -> String {
 
 fn vars(pairs: &[(&str, &str)]) -> Vars {
     let origin = Origin::whole("inventory.yml", "x");
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), Node::new(Value::Str((*value).to_owned()), origin.clone()))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (
+                (*name).to_owned(),
+                Node::new(Value::Str((*value).to_owned()), origin.clone()),
+            )
+        })
+        .collect()
 }
 
 fn set(vars: &mut Vars, name: &str, value: &str) {
     vars.extend(self::vars(&[(name, value)]));
 }
 
-async fn reach(vars: &Vars, flags: &ConnectionFlags, context: &Context, first: &[Read]) -> Result<Connected, Unreachable> {
-    let target = Target::from_vars(&HostName::from("h1"), vars, flags).unwrap_or_else(|problems| panic!("{problems}"));
+async fn reach(
+    vars: &Vars,
+    flags: &ConnectionFlags,
+    context: &Context,
+    first: &[Read],
+) -> Result<Connected, Unreachable> {
+    let target = Target::from_vars(&HostName::from("h1"), vars, flags)
+        .unwrap_or_else(|problems| panic!("{problems}"));
     connect(&target, context, first).await
 }
 
 fn shell(script: &str) -> Read {
-    Read::Command { command: Command::new("sh").arg("-c").arg(script), timeout: Duration::from_secs(30), limit: 64 << 20 }
+    Read::Command {
+        command: Command::new("sh").arg("-c").arg(script),
+        timeout: Duration::from_secs(30),
+        limit: 64 << 20,
+    }
 }
 
 fn echo(text: &str) -> Read {
-    Read::Command { command: Command::new("echo").arg(text), timeout: Duration::from_secs(30), limit: 1000 }
+    Read::Command {
+        command: Command::new("echo").arg(text),
+        timeout: Duration::from_secs(30),
+        limit: 1000,
+    }
 }
 
 fn said(reply: &Reply) -> String {
@@ -192,20 +255,47 @@ fn refused(result: Result<Connected, Unreachable>, reason: UnreachableReason) ->
 
 #[tokio::test]
 async fn one_connection_reads_writes_and_streams() {
-    let Some(server) = Server::start(1, "") else { return };
+    let Some(server) = Server::start(1, "") else {
+        return;
+    };
     let mut connected = server.connect().await.expect("a session");
     assert_eq!(said(&connected.first[0]), "first\n");
-    let big: Vec<u8> = (0..20_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let exec = Exec { command: Command::new("cat"), stdin: big.clone(), timeout: Duration::from_secs(120), limit: 1 << 30 };
+    let big: Vec<u8> = (0..20_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let exec = Exec {
+        command: Command::new("cat"),
+        stdin: big.clone(),
+        timeout: Duration::from_secs(120),
+        limit: 1 << 30,
+    };
     let mut seen = 0;
-    let output = connected.session.exec(&exec, &mut |bytes| seen += bytes.len()).await.expect("output");
+    let output = connected
+        .session
+        .exec(&exec, &mut |bytes| seen += bytes.len())
+        .await
+        .expect("output");
     assert_eq!((output.status, seen), (0, big.len()));
     assert!(output.stdout == big, "what came back differs");
-    let many: Vec<Read> = (0..300).map(|_| Read::File { path: "/proc/version".into(), limit: 4096 }).collect();
-    assert_eq!(connected.session.batch(&many).await.expect("replies").len(), 300);
+    let many: Vec<Read> = (0..300)
+        .map(|_| Read::File {
+            path: "/proc/version".into(),
+            limit: 4096,
+        })
+        .collect();
+    assert_eq!(
+        connected.session.batch(&many).await.expect("replies").len(),
+        300
+    );
     let flood = shell("head -c 30000000 /dev/urandom; head -c 3000000 /dev/zero >&2");
-    let replies = connected.session.batch(&[flood, echo("after")]).await.expect("replies");
-    let Reply::Command(Output { stdout, stderr, .. }) = &replies[0] else { panic!("{replies:?}") };
+    let replies = connected
+        .session
+        .batch(&[flood, echo("after")])
+        .await
+        .expect("replies");
+    let Reply::Command(Output { stdout, stderr, .. }) = &replies[0] else {
+        panic!("{replies:?}")
+    };
     assert_eq!((stdout.len(), stderr.len()), (30_000_000, 64 << 10));
     assert_eq!(said(&replies[1]), "after\n");
     connected.session.close().await;
@@ -213,33 +303,71 @@ async fn one_connection_reads_writes_and_streams() {
 
 #[tokio::test]
 async fn an_unknown_key_stops_with_its_fingerprint_and_accept_new_writes_it_down() {
-    let Some(server) = Server::start(2, "") else { return };
+    let Some(server) = Server::start(2, "") else {
+        return;
+    };
     std::fs::write(server.at("known"), "").expect("a file");
     let error = refused(server.connect().await, UnreachableReason::UnknownHostKey);
-    let listed = run("ssh-keygen", &["-lf", server.at("host.pub").to_str().expect("a path")]);
+    let listed = run(
+        "ssh-keygen",
+        &["-lf", server.at("host.pub").to_str().expect("a path")],
+    );
     let fingerprint = listed.split(' ').nth(1).expect("a fingerprint");
     assert!(error.message.contains(fingerprint), "{error}");
-    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("--accept-new-host-keys") && hint.contains("ssh-keyscan")), "{error:?}");
-    assert_eq!(std::fs::read_to_string(server.at("known")).expect("a file"), "");
-    let flags = ConnectionFlags { host_key_policy: Some(HostKeyPolicy::AcceptNew), ..server.flags() };
-    reach(&server.vars(), &flags, &Context::default(), &[]).await.expect("accepted");
+    assert!(
+        error.hint.as_deref().is_some_and(
+            |hint| hint.contains("--accept-new-host-keys") && hint.contains("ssh-keyscan")
+        ),
+        "{error:?}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(server.at("known")).expect("a file"),
+        ""
+    );
+    let flags = ConnectionFlags {
+        host_key_policy: Some(HostKeyPolicy::AcceptNew),
+        ..server.flags()
+    };
+    reach(&server.vars(), &flags, &Context::default(), &[])
+        .await
+        .expect("accepted");
     server.connect().await.expect("known by now");
     let oracle = format!("[{}]:{}", server.address, server.port);
-    run("ssh-keygen", &["-F", &oracle, "-f", server.at("known").to_str().expect("a path")]);
+    run(
+        "ssh-keygen",
+        &[
+            "-F",
+            &oracle,
+            "-f",
+            server.at("known").to_str().expect("a path"),
+        ],
+    );
 }
 
 #[tokio::test]
 async fn a_changed_or_revoked_key_is_refused_even_with_accept_new() {
-    let Some(server) = Server::start(3, "") else { return };
+    let Some(server) = Server::start(3, "") else {
+        return;
+    };
     keygen(&server.at("other"), &[]);
     server.know("known", "other.pub");
-    let flags = ConnectionFlags { host_key_policy: Some(HostKeyPolicy::AcceptNew), ..server.flags() };
-    let error = refused(reach(&server.vars(), &flags, &Context::default(), &[]).await, UnreachableReason::ChangedHostKey);
+    let flags = ConnectionFlags {
+        host_key_policy: Some(HostKeyPolicy::AcceptNew),
+        ..server.flags()
+    };
+    let error = refused(
+        reach(&server.vars(), &flags, &Context::default(), &[]).await,
+        UnreachableReason::ChangedHostKey,
+    );
     assert_eq!(error.message.matches("SHA256:").count(), 2, "{error}");
     assert!(error.message.contains("known:1"), "{error}");
     server.know("known", "host.pub");
     let known = std::fs::read_to_string(server.at("known")).expect("a file");
-    std::fs::write(server.at("known"), format!("{known}@revoked * {}\n", server.key_line("host.pub"))).expect("a file");
+    std::fs::write(
+        server.at("known"),
+        format!("{known}@revoked * {}\n", server.key_line("host.pub")),
+    )
+    .expect("a file");
     let error = refused(server.connect().await, UnreachableReason::ChangedHostKey);
     assert!(error.message.contains("revoked"), "{error}");
     let before = std::fs::metadata(server.at("known")).expect("a file");
@@ -248,47 +376,124 @@ async fn a_changed_or_revoked_key_is_refused_even_with_accept_new() {
 
 #[tokio::test]
 async fn the_key_type_that_is_known_is_asked_for() {
-    let Some(server) = Server::start(4, "") else { return };
+    let Some(server) = Server::start(4, "") else {
+        return;
+    };
     // The server has ed25519 too, which would be taken first.
     keygen(&server.at("rsa"), &["-t", "rsa", "-b", "2048"]);
     let config = std::fs::read_to_string(server.at("config")).expect("a file");
-    let both = config.replace("HostKey ", &format!("HostKey {}\nHostKey ", server.at("rsa").display()));
+    let both = config.replace(
+        "HostKey ",
+        &format!("HostKey {}\nHostKey ", server.at("rsa").display()),
+    );
     let port = free_port(&server.address);
-    std::fs::write(server.at("config2"), both.replace(&format!("Port {}", server.port), &format!("Port {port}"))).expect("a file");
-    let child = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(server.at("config2")).stderr(Stdio::null()).spawn().expect("sshd starts");
-    let second = Server { folder: tempfile::tempdir().expect("a folder"), address: server.address.clone(), port, child };
+    std::fs::write(
+        server.at("config2"),
+        both.replace(&format!("Port {}", server.port), &format!("Port {port}")),
+    )
+    .expect("a file");
+    let child = Process::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(server.at("config2"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sshd starts");
+    let second = Server {
+        folder: tempfile::tempdir().expect("a folder"),
+        address: server.address.clone(),
+        port,
+        child,
+    };
     wait_for(&second.address, port);
-    let line = format!("[{}]:{port} {}\n", server.address, server.key_line("rsa.pub"));
+    let line = format!(
+        "[{}]:{port} {}\n",
+        server.address,
+        server.key_line("rsa.pub")
+    );
     std::fs::write(server.at("known"), line).expect("a file");
     let mut vars = server.vars();
     set(&mut vars, "ansible_port", &port.to_string());
-    reach(&vars, &server.flags(), &Context::default(), &[]).await.expect("the RSA key is known");
+    reach(&vars, &server.flags(), &Context::default(), &[])
+        .await
+        .expect("the RSA key is known");
 }
 
 #[tokio::test]
 async fn a_host_certificate_counts_for_its_name_only() {
-    let Some(server) = Server::start(5, "HostCertificate /nonexistent") else { return };
+    let Some(server) = Server::start(5, "HostCertificate /nonexistent") else {
+        return;
+    };
     // `HostCertificate` is read at start, so that server is made anew below.
     keygen(&server.at("ca"), &[]);
     let at = |name: &str| server.at(name).to_str().expect("a path").to_owned();
-    run("ssh-keygen", &["-q", "-s", &at("ca"), "-I", "h", "-h", "-n", "127.0.1.5", "-V", "-1d:+1d", &at("host.pub")]);
+    run(
+        "ssh-keygen",
+        &[
+            "-q",
+            "-s",
+            &at("ca"),
+            "-I",
+            "h",
+            "-h",
+            "-n",
+            "127.0.1.5",
+            "-V",
+            "-1d:+1d",
+            &at("host.pub"),
+        ],
+    );
     let port = free_port(&server.address);
     let config = std::fs::read_to_string(server.at("config")).expect("a file");
-    let config = config.replace("/nonexistent", &at("host-cert.pub")).replace(&format!("Port {}", server.port), &format!("Port {port}"));
+    let config = config
+        .replace("/nonexistent", &at("host-cert.pub"))
+        .replace(&format!("Port {}", server.port), &format!("Port {port}"));
     std::fs::write(server.at("config2"), config).expect("a file");
-    let child = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(server.at("config2")).stderr(Stdio::null()).spawn().expect("sshd starts");
-    let _second = Server { folder: tempfile::tempdir().expect("a folder"), address: server.address.clone(), port, child };
+    let child = Process::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(server.at("config2"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sshd starts");
+    let _second = Server {
+        folder: tempfile::tempdir().expect("a folder"),
+        address: server.address.clone(),
+        port,
+        child,
+    };
     wait_for(&server.address, port);
     let mut vars = server.vars();
     set(&mut vars, "ansible_port", &port.to_string());
-    let authority = format!("@cert-authority 127.0.1.*,[127.0.1.*]:* {}\n", server.key_line("ca.pub"));
+    let authority = format!(
+        "@cert-authority 127.0.1.*,[127.0.1.*]:* {}\n",
+        server.key_line("ca.pub")
+    );
     std::fs::write(server.at("known"), &authority).expect("a file");
-    reach(&vars, &server.flags(), &Context::default(), &[]).await.expect("the certificate is trusted");
-    std::fs::write(server.at("known"), format!("{authority}@revoked * {}\n", server.key_line("ca.pub"))).expect("a file");
-    refused(reach(&vars, &server.flags(), &Context::default(), &[]).await, UnreachableReason::UnknownHostKey);
-    set(&mut vars, "ansible_ssh_common_args", "-o HostKeyAlias=other");
-    std::fs::write(server.at("known"), format!("@cert-authority * {}\n", server.key_line("ca.pub"))).expect("a file");
-    let error = refused(reach(&vars, &server.flags(), &Context::default(), &[]).await, UnreachableReason::UnknownHostKey);
+    reach(&vars, &server.flags(), &Context::default(), &[])
+        .await
+        .expect("the certificate is trusted");
+    std::fs::write(
+        server.at("known"),
+        format!("{authority}@revoked * {}\n", server.key_line("ca.pub")),
+    )
+    .expect("a file");
+    refused(
+        reach(&vars, &server.flags(), &Context::default(), &[]).await,
+        UnreachableReason::UnknownHostKey,
+    );
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        "-o HostKeyAlias=other",
+    );
+    std::fs::write(
+        server.at("known"),
+        format!("@cert-authority * {}\n", server.key_line("ca.pub")),
+    )
+    .expect("a file");
+    let error = refused(
+        reach(&vars, &server.flags(), &Context::default(), &[]).await,
+        UnreachableReason::UnknownHostKey,
+    );
     assert!(error.message.contains("not for this name"), "{error}");
 }
 
@@ -303,57 +508,116 @@ impl Prompt for Answers {
 
 #[tokio::test]
 async fn an_encrypted_key_is_asked_for_once_and_old_formats_are_explained() {
-    let Some(server) = Server::start(6, "") else { return };
+    let Some(server) = Server::start(6, "") else {
+        return;
+    };
     keygen(&server.at("locked"), &["-N", "open sesame"]);
     let authorized = [server.key_line("id.pub"), server.key_line("locked.pub")].join("\n");
     std::fs::write(server.at("authorized"), authorized).expect("a file");
     let mut vars = server.vars();
-    set(&mut vars, "ansible_ssh_private_key_file", server.at("locked").to_str().expect("a path"));
+    set(
+        &mut vars,
+        "ansible_ssh_private_key_file",
+        server.at("locked").to_str().expect("a path"),
+    );
     let mut flags = server.flags();
-    set(&mut vars, "ansible_ssh_common_args", "-o IdentitiesOnly=yes -o IdentityAgent=none");
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        "-o IdentitiesOnly=yes -o IdentityAgent=none",
+    );
     flags.timeout = Some(Duration::from_secs(60));
     let prompt = Arc::new(Answers(Mutex::default(), "open sesame"));
     let context = Context::new(Arc::clone(&prompt) as Arc<dyn Prompt>);
-    let (one, two) = tokio::join!(reach(&vars, &flags, &context, &[]), reach(&vars, &flags, &context, &[]));
+    let (one, two) = tokio::join!(
+        reach(&vars, &flags, &context, &[]),
+        reach(&vars, &flags, &context, &[])
+    );
     one.expect("logged in");
     two.expect("logged in");
     assert_eq!(*prompt.0.lock().expect("no panic"), [server.at("locked")]);
     let context = Context::new(Arc::new(Answers(Mutex::default(), "wrong")));
-    let error = refused(reach(&vars, &flags, &context, &[]).await, UnreachableReason::Authentication);
-    assert!(error.message.contains("passphrase") && error.message.contains("wrong"), "{error}");
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Authentication);
+    let error = refused(
+        reach(&vars, &flags, &context, &[]).await,
+        UnreachableReason::Authentication,
+    );
+    assert!(
+        error.message.contains("passphrase") && error.message.contains("wrong"),
+        "{error}"
+    );
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Authentication,
+    );
     assert!(error.message.contains("needs a passphrase"), "{error}");
     std::fs::write(server.at("old"), "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n").expect("a file");
-    set(&mut vars, "ansible_ssh_private_key_file", server.at("old").to_str().expect("a path"));
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Authentication);
+    set(
+        &mut vars,
+        "ansible_ssh_private_key_file",
+        server.at("old").to_str().expect("a path"),
+    );
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Authentication,
+    );
     assert!(error.message.contains("ssh-keygen -p -f"), "{error}");
 }
 
 #[tokio::test]
 async fn rsa_keys_sign_with_sha2_and_a_wrong_key_is_named() {
-    let Some(server) = Server::start(7, "") else { return };
+    let Some(server) = Server::start(7, "") else {
+        return;
+    };
     keygen(&server.at("rsa"), &["-t", "rsa", "-b", "2048", "-m", "PEM"]);
     let mut vars = server.vars();
-    set(&mut vars, "ansible_ssh_private_key_file", server.at("rsa").to_str().expect("a path"));
-    set(&mut vars, "ansible_ssh_common_args", "-o IdentitiesOnly=yes");
-    let error = refused(reach(&vars, &server.flags(), &Context::default(), &[]).await, UnreachableReason::Authentication);
-    assert!(error.message.contains("/rsa`") && error.message.contains("publickey"), "{error}");
+    set(
+        &mut vars,
+        "ansible_ssh_private_key_file",
+        server.at("rsa").to_str().expect("a path"),
+    );
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        "-o IdentitiesOnly=yes",
+    );
+    let error = refused(
+        reach(&vars, &server.flags(), &Context::default(), &[]).await,
+        UnreachableReason::Authentication,
+    );
+    assert!(
+        error.message.contains("/rsa`") && error.message.contains("publickey"),
+        "{error}"
+    );
     std::fs::copy(server.at("rsa.pub"), server.at("authorized")).expect("a copy");
-    reach(&vars, &server.flags(), &Context::default(), &[]).await.expect("logged in");
+    reach(&vars, &server.flags(), &Context::default(), &[])
+        .await
+        .expect("logged in");
 }
 
 #[tokio::test]
 async fn an_agent_signs_and_identities_only_leaves_its_other_keys_alone() {
-    let Some(server) = Server::start(8, "MaxAuthTries 3") else { return };
+    let Some(server) = Server::start(8, "MaxAuthTries 3") else {
+        return;
+    };
     let socket = server.at("agent");
-    let mut agent = Process::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().expect("did not run: ssh-agent missing");
+    let mut agent = Process::new("ssh-agent")
+        .args(["-D", "-a"])
+        .arg(&socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("did not run: ssh-agent missing");
     let end = Instant::now() + Duration::from_secs(10);
     while !socket.exists() {
         assert!(Instant::now() < end, "the agent does not come up");
         std::thread::sleep(Duration::from_millis(10));
     }
     let add = |key: &str| {
-        let status = Process::new("ssh-add").arg("-q").arg(server.at(key)).env("SSH_AUTH_SOCK", &socket).status().expect("ssh-add runs");
+        let status = Process::new("ssh-add")
+            .arg("-q")
+            .arg(server.at(key))
+            .env("SSH_AUTH_SOCK", &socket)
+            .status()
+            .expect("ssh-add runs");
         assert!(status.success());
     };
     for number in 0..4 {
@@ -368,9 +632,20 @@ async fn an_agent_signs_and_identities_only_leaves_its_other_keys_alone() {
     set(&mut vars, "ansible_ssh_common_args", &args);
     let named = reach(&vars, &server.flags(), &Context::default(), &[]).await;
     vars.shift_remove("ansible_ssh_private_key_file");
-    set(&mut vars, "ansible_ssh_common_args", &format!("{args} -o IdentitiesOnly=yes -i {}", server.at("id").display()));
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        &format!(
+            "{args} -o IdentitiesOnly=yes -i {}",
+            server.at("id").display()
+        ),
+    );
     let only = reach(&vars, &server.flags(), &Context::default(), &[]).await;
-    set(&mut vars, "ansible_ssh_common_args", &format!("{args} -o IdentitiesOnly=no -i /nonexistent/key"));
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        &format!("{args} -o IdentitiesOnly=no -i /nonexistent/key"),
+    );
     let too_many = reach(&vars, &server.flags(), &Context::default(), &[]).await;
     let _ = agent.kill();
     let _ = agent.wait();
@@ -383,13 +658,17 @@ async fn an_agent_signs_and_identities_only_leaves_its_other_keys_alone() {
 
 #[tokio::test]
 async fn hosts_behind_a_jump_host_share_its_connection() {
-    let (Some(bastion), Some(inner)) = (Server::start(9, ""), Server::start(10, "")) else { return };
+    let (Some(bastion), Some(inner)) = (Server::start(9, ""), Server::start(10, "")) else {
+        return;
+    };
     let config = format!(
         "Host jump\n HostName {}\n Port {}\n User {}\n IdentityFile {}\n IdentitiesOnly yes\nHost two\n HostName {}\n Port {}\n User {3}x\n ProxyJump jump\n",
         bastion.address, bastion.port, user(), bastion.at("id").display(), bastion.address, bastion.port,
     ).replace(&format!("User {}x", bastion.at("id").display()), &format!("User {}\n IdentityFile {}", user(), bastion.at("id").display()));
     std::fs::write(inner.at("ssh_config"), config).expect("a file");
-    let known = [&bastion, &inner].map(|server| std::fs::read_to_string(server.at("known")).expect("a file")).join("");
+    let known = [&bastion, &inner]
+        .map(|server| std::fs::read_to_string(server.at("known")).expect("a file"))
+        .join("");
     std::fs::write(inner.at("both"), known).expect("a file");
     let mut flags = inner.flags();
     flags.ssh_config = Some(inner.at("ssh_config"));
@@ -397,28 +676,42 @@ async fn hosts_behind_a_jump_host_share_its_connection() {
     let mut vars = inner.vars();
     set(&mut vars, "ansible_ssh_common_args", "-o ProxyJump=jump");
     let context = Context::default();
+    let asked = ["a", "b", "c"].map(|text| [echo(text)]);
     let (a, b, c) = tokio::join!(
-        reach(&vars, &flags, &context, &[echo("a")]),
-        reach(&vars, &flags, &context, &[echo("b")]),
-        reach(&vars, &flags, &context, &[echo("c")])
+        reach(&vars, &flags, &context, &asked[0]),
+        reach(&vars, &flags, &context, &asked[1]),
+        reach(&vars, &flags, &context, &asked[2])
     );
     for (connected, text) in [(a, "a\n"), (b, "b\n"), (c, "c\n")] {
-        assert_eq!(said(&connected.expect("through the jump host").first[0]), text);
+        assert_eq!(
+            said(&connected.expect("through the jump host").first[0]),
+            text
+        );
     }
     let log = std::fs::read_to_string(bastion.at("log")).expect("a log");
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
     // Two hops: through `jump` to `two` (the same server again), and on.
     set(&mut vars, "ansible_ssh_common_args", "-J two");
-    reach(&vars, &flags, &Context::default(), &[]).await.expect("through two hops");
+    reach(&vars, &flags, &Context::default(), &[])
+        .await
+        .expect("through two hops");
     // The key of a jump host is checked as well.
     flags.known_hosts = Some(inner.at("known"));
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Jump);
-    assert!(error.message.contains("jump host `jump`") && error.message.contains("not known"), "{error}");
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Jump,
+    );
+    assert!(
+        error.message.contains("jump host `jump`") && error.message.contains("not known"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn what_start_up_files_say_is_passed_over_and_other_shells_are_named() {
-    let Some(server) = Server::start(11, "") else { return };
+    let Some(server) = Server::start(11, "") else {
+        return;
+    };
     let config = std::fs::read_to_string(server.at("config")).expect("a file");
     let mut left = Vec::new();
     for (index, (force, reason)) in [
@@ -482,43 +775,91 @@ async fn a_server_that_says_nothing_and_one_that_is_no_ssh_server() {
             std::thread::sleep(Duration::from_secs(3));
         })
     };
-    let vars = vars(&[("ansible_host", "127.0.1.12"), ("ansible_port", &port.to_string())]);
-    let flags = ConnectionFlags { ssh_config: Some("none".into()), timeout: Some(Duration::from_secs(1)), ..ConnectionFlags::default() };
+    let vars = vars(&[
+        ("ansible_host", "127.0.1.12"),
+        ("ansible_port", &port.to_string()),
+    ]);
+    let flags = ConnectionFlags {
+        ssh_config: Some("none".into()),
+        timeout: Some(Duration::from_secs(1)),
+        ..ConnectionFlags::default()
+    };
     let silent = talk("", 1);
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Timeout);
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Timeout,
+    );
     assert!(error.message.contains("said nothing"), "{error}");
     silent.join().expect("no panic");
     let web = talk("HTTP/1.1 400 Bad Request\r\n\r\n", 1);
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Down);
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Down,
+    );
     assert!(error.message.contains("HTTP/1.1 400"), "{error}");
     web.join().expect("no panic");
     drop(listener);
-    let error = refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Down);
+    let error = refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Down,
+    );
     assert!(error.message.contains("refused"), "{error}");
     let vars = self::vars(&[("ansible_host", "no-such-host.invalid")]);
-    refused(reach(&vars, &flags, &Context::default(), &[]).await, UnreachableReason::Down);
+    refused(
+        reach(&vars, &flags, &Context::default(), &[]).await,
+        UnreachableReason::Down,
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_sheds_load_is_tried_again() {
-    let Some(server) = Server::start(13, "MaxStartups 2:90:4") else { return };
+    let Some(server) = Server::start(13, "MaxStartups 2:90:4") else {
+        return;
+    };
     let context = Arc::new(Context::default());
     let server = Arc::new(server);
-    let tasks: Vec<_> = (0..20).map(|_| {
-        let (server, context) = (Arc::clone(&server), Arc::clone(&context));
-        tokio::spawn(async move { reach(&server.vars(), &server.flags(), &context, &[]).await })
-    }).collect();
+    let tasks: Vec<_> = (0..20)
+        .map(|_| {
+            let (server, context) = (Arc::clone(&server), Arc::clone(&context));
+            tokio::spawn(async move { reach(&server.vars(), &server.flags(), &context, &[]).await })
+        })
+        .collect();
     for task in tasks {
-        task.await.expect("no panic").expect("in the end all are let in");
+        task.await
+            .expect("no panic")
+            .expect("in the end all are let in");
     }
 }
 
 #[tokio::test]
 async fn a_host_that_hangs_mid_batch_costs_only_that_command() {
-    let Some(server) = Server::start(14, "") else { return };
-    let hang = Read::Command { command: Command::new("sleep").arg("600"), timeout: Duration::from_secs(1), limit: 10 };
-    let connected = reach(&server.vars(), &server.flags(), &Context::default(), &[hang, echo("on")]).await.expect("a session");
-    assert!(matches!(&connected.first[0], Reply::Command(Output { timed_out: true, .. })), "{:?}", connected.first[0]);
+    let Some(server) = Server::start(14, "") else {
+        return;
+    };
+    let hang = Read::Command {
+        command: Command::new("sleep").arg("600"),
+        timeout: Duration::from_secs(1),
+        limit: 10,
+    };
+    let connected = reach(
+        &server.vars(),
+        &server.flags(),
+        &Context::default(),
+        &[hang, echo("on")],
+    )
+    .await
+    .expect("a session");
+    assert!(
+        matches!(
+            &connected.first[0],
+            Reply::Command(Output {
+                timed_out: true,
+                ..
+            })
+        ),
+        "{:?}",
+        connected.first[0]
+    );
     assert_eq!(said(&connected.first[1]), "on\n");
 }
 
@@ -558,7 +899,9 @@ exit 1
 
 #[tokio::test]
 async fn sudo_with_and_without_password_and_all_its_refusals() {
-    let Some(server) = Server::start(15, "") else { return };
+    let Some(server) = Server::start(15, "") else {
+        return;
+    };
     let sudo = server.at("sudo");
     std::fs::write(&sudo, SUDO).expect("a file");
     std::fs::set_permissions(&sudo, PermissionsExt::from_mode(0o755)).expect("a mode");
@@ -566,8 +909,15 @@ async fn sudo_with_and_without_password_and_all_its_refusals() {
     let mut vars = server.vars();
     // We may be root here, and root needs no sudo: another name of the same user asks for it.
     set(&mut vars, "ansible_become", "true");
-    set(&mut vars, "ansible_become_exe", sudo.to_str().expect("a path"));
-    let flags = ConnectionFlags { timeout: Some(Duration::from_secs(3)), ..server.flags() };
+    set(
+        &mut vars,
+        "ansible_become_exe",
+        sudo.to_str().expect("a path"),
+    );
+    let flags = ConnectionFlags {
+        timeout: Some(Duration::from_secs(3)),
+        ..server.flags()
+    };
     let attempt = async |password: Option<&str>| {
         let mut vars = vars.clone();
         if user() == "root" {
@@ -577,18 +927,29 @@ async fn sudo_with_and_without_password_and_all_its_refusals() {
             set(&mut vars, "ansible_become_password", password);
         }
         let mut target = Target::from_vars(&HostName::from("h1"), &vars, &flags).expect("a target");
-        target.force_sudo("root", sudo.to_str().expect("a path"), password.map(Secret::new));
+        target.force_sudo(
+            "root",
+            sudo.to_str().expect("a path"),
+            password.map(Secret::new),
+        );
         connect(&target, &Context::default(), &[echo("as root")]).await
     };
     let right = "pa ss'word\\";
     for password in [None, Some(right)] {
         mode("free");
-        assert_eq!(said(&attempt(password).await.expect("no question").first[0]), "as root\n");
+        assert_eq!(
+            said(&attempt(password).await.expect("no question").first[0]),
+            "as root\n"
+        );
     }
     mode("ask");
     let mut connected = attempt(Some(right)).await.expect("the password is right");
     assert_eq!(said(&connected.first[0]), "as root\n");
-    let replies = connected.session.batch(&[echo("later")]).await.expect("replies");
+    let replies = connected
+        .session
+        .batch(&[echo("later")])
+        .await
+        .expect("replies");
     assert_eq!(said(&replies[0]), "later\n");
     let seen = std::fs::read_to_string(server.at("sudo.seen")).expect("a file");
     assert!(!seen.contains("word"), "the password was in an argument");
@@ -602,7 +963,10 @@ async fn sudo_with_and_without_password_and_all_its_refusals() {
         mode(how);
         let error = refused(attempt(password).await, UnreachableReason::Become);
         assert!(error.message.contains(text), "{how}: {error}");
-        assert!(!format!("{error} {error:?}").contains("pa ss"), "{how}: {error}");
+        assert!(
+            !format!("{error} {error:?}").contains("pa ss"),
+            "{how}: {error}"
+        );
     }
 }
 
@@ -614,20 +978,48 @@ async fn dropbear_serves_as_well() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     keygen(&at("id"), &[]);
-    run("dropbearkey", &["-t", "ed25519", "-f", at("host").to_str().expect("a path")]);
-    let listed = run("dropbearkey", &["-y", "-f", at("host").to_str().expect("a path")]);
-    let key = listed.lines().find(|line| line.starts_with("ssh-ed25519")).expect("a key");
+    run(
+        "dropbearkey",
+        &["-t", "ed25519", "-f", at("host").to_str().expect("a path")],
+    );
+    let listed = run(
+        "dropbearkey",
+        &["-y", "-f", at("host").to_str().expect("a path")],
+    );
+    let key = listed
+        .lines()
+        .find(|line| line.starts_with("ssh-ed25519"))
+        .expect("a key");
     let key: String = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let port = free_port("127.0.1.16");
     // dropbear reads the keys of the user's home: none may be written there, so a password-less way is to check refusal.
-    let child = Process::new("/usr/sbin/dropbear").args(["-F", "-E", "-r"]).arg(at("host"))
-        .args(["-p", &format!("127.0.1.16:{port}"), "-P"]).arg(at("pid")).stderr(Stdio::null()).stdin(Stdio::null()).spawn().expect("dropbear starts");
-    let server = Server { folder, address: "127.0.1.16".into(), port, child };
+    let child = Process::new("/usr/sbin/dropbear")
+        .args(["-F", "-E", "-r"])
+        .arg(at("host"))
+        .args(["-p", &format!("127.0.1.16:{port}"), "-P"])
+        .arg(at("pid"))
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("dropbear starts");
+    let server = Server {
+        folder,
+        address: "127.0.1.16".into(),
+        port,
+        child,
+    };
     wait_for(&server.address, port);
     std::fs::write(server.at("known"), format!("[127.0.1.16]:{port} {key}\n")).expect("a file");
     let mut vars = server.vars();
-    set(&mut vars, "ansible_ssh_common_args", "-o IdentitiesOnly=yes");
-    let error = refused(server_reach(&server, &vars).await, UnreachableReason::Authentication);
+    set(
+        &mut vars,
+        "ansible_ssh_common_args",
+        "-o IdentitiesOnly=yes",
+    );
+    let error = refused(
+        server_reach(&server, &vars).await,
+        UnreachableReason::Authentication,
+    );
     assert!(error.message.contains("publickey"), "{error}");
 }
 

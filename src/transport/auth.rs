@@ -43,16 +43,31 @@ struct Attempt<'a> {
 ///
 /// # Errors
 /// `Authentication` with what was tried, or `Down` if the connection was lost meanwhile.
-pub(crate) async fn log_in(handle: &mut Handle<Verifier>, endpoint: &Endpoint, keys: &Keys) -> Result<(), Unreachable> {
-    let mut attempt = Attempt { handle, endpoint, methods: None, tried: Vec::new(), skipped: Vec::new() };
+pub(crate) async fn log_in(
+    handle: &mut Handle<Verifier>,
+    endpoint: &Endpoint,
+    keys: &Keys,
+) -> Result<(), Unreachable> {
+    let mut attempt = Attempt {
+        handle,
+        endpoint,
+        methods: None,
+        tried: Vec::new(),
+        skipped: Vec::new(),
+    };
     let mut agent = agent(endpoint, &mut attempt.skipped).await;
     let mut held = match &mut agent {
         Some(agent) => agent.request_identities().await.unwrap_or_default(),
         None => Vec::new(),
     };
-    let (named, default): (Vec<&Identity>, Vec<&Identity>) =
-        endpoint.identities.iter().partition(|identity| !matches!(identity, Identity::Default(_)));
-    if attempt.identities(&named, &mut agent, &mut held, keys).await? {
+    let (named, default): (Vec<&Identity>, Vec<&Identity>) = endpoint
+        .identities
+        .iter()
+        .partition(|identity| !matches!(identity, Identity::Default(_)));
+    if attempt
+        .identities(&named, &mut agent, &mut held, keys)
+        .await?
+    {
         return Ok(());
     }
     if let Some(agent) = agent.as_mut().filter(|_| !endpoint.identities_only) {
@@ -63,7 +78,11 @@ pub(crate) async fn log_in(handle: &mut Handle<Verifier>, endpoint: &Endpoint, k
             }
         }
     }
-    if attempt.identities(&default, &mut agent, &mut held, keys).await? || attempt.passwords().await? {
+    if attempt
+        .identities(&default, &mut agent, &mut held, keys)
+        .await?
+        || attempt.passwords().await?
+    {
         return Ok(());
     }
     Err(attempt.failure())
@@ -73,12 +92,17 @@ async fn agent(endpoint: &Endpoint, skipped: &mut Vec<String>) -> Option<Agent> 
     let socket = match &endpoint.agent {
         AgentChoice::None => return None,
         AgentChoice::Socket(path) => path.clone(),
-        AgentChoice::Environment => std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty())?.into(),
+        AgentChoice::Environment => std::env::var_os("SSH_AUTH_SOCK")
+            .filter(|path| !path.is_empty())?
+            .into(),
     };
     match AgentClient::connect_uds(&socket).await {
         Ok(agent) => Some(agent.dynamic()),
         Err(error) => {
-            skipped.push(format!("the agent at `{}` does not answer: {error}", socket.display()));
+            skipped.push(format!(
+                "the agent at `{}` does not answer: {error}",
+                socket.display()
+            ));
             None
         }
     }
@@ -92,7 +116,8 @@ fn identity_key(identity: &AgentIdentity) -> Option<&PublicKey> {
 }
 
 fn identity_name(identity: &AgentIdentity) -> String {
-    let (AgentIdentity::PublicKey { comment, .. } | AgentIdentity::Certificate { comment, .. }) = identity;
+    let (AgentIdentity::PublicKey { comment, .. } | AgentIdentity::Certificate { comment, .. }) =
+        identity;
     match comment.as_str() {
         "" => "a key".to_owned(),
         comment => format!("`{}`", comment.escape_debug()),
@@ -133,7 +158,10 @@ impl Attempt<'_> {
             };
             if let (Some(agent), Some(at)) = (agent.as_mut(), held.iter().position(same)) {
                 let identity = held.remove(at);
-                if self.with_agent(&format!("{name} from the agent"), identity, agent).await? {
+                if self
+                    .with_agent(&format!("{name} from the agent"), identity, agent)
+                    .await?
+                {
                     return Ok(true);
                 }
                 continue;
@@ -147,8 +175,14 @@ impl Attempt<'_> {
             };
             for certificate in self.certificates(path, key.public_key()) {
                 let user = self.endpoint.user.clone();
-                let result = self.handle.authenticate_openssh_cert(user, Arc::clone(&key), certificate).await;
-                if self.outcome(&format!("the certificate of {name}"), result.map_err(|error| error.to_string()))? {
+                let result = self
+                    .handle
+                    .authenticate_openssh_cert(user, Arc::clone(&key), certificate)
+                    .await;
+                if self.outcome(
+                    &format!("the certificate of {name}"),
+                    result.map_err(|error| error.to_string()),
+                )? {
                     return Ok(true);
                 }
             }
@@ -163,9 +197,16 @@ impl Attempt<'_> {
     fn certificates(&self, path: &std::path::Path, key: &PublicKey) -> Vec<Certificate> {
         let mut beside = path.as_os_str().to_owned();
         beside.push("-cert.pub");
-        let files = self.endpoint.certificates.iter().cloned().chain([beside.into()]);
+        let files = self
+            .endpoint
+            .certificates
+            .iter()
+            .cloned()
+            .chain([beside.into()]);
         files
-            .filter_map(|file: std::path::PathBuf| Certificate::from_openssh(std::fs::read_to_string(file).ok()?.trim()).ok())
+            .filter_map(|file: std::path::PathBuf| {
+                Certificate::from_openssh(std::fs::read_to_string(file).ok()?.trim()).ok()
+            })
             .filter(|certificate| certificate.public_key() == key.key_data())
             .collect()
     }
@@ -182,42 +223,73 @@ impl Attempt<'_> {
         }
     }
 
-    async fn with_key(&mut self, name: &str, key: Arc<russh::keys::PrivateKey>) -> Result<bool, Unreachable> {
+    async fn with_key(
+        &mut self,
+        name: &str,
+        key: Arc<russh::keys::PrivateKey>,
+    ) -> Result<bool, Unreachable> {
         let hash = match self.hash(key.public_key()).await {
             Ok(hash) => hash,
             Err(why) => return self.note(name, Try::Skipped(format!("{name}: {why}"))),
         };
         let user = self.endpoint.user.clone();
-        let result = self.handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash)).await;
+        let result = self
+            .handle
+            .authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash))
+            .await;
         self.outcome(name, result.map_err(|error| error.to_string()))
     }
 
-    async fn with_agent(&mut self, name: &str, identity: AgentIdentity, agent: &mut Agent) -> Result<bool, Unreachable> {
+    async fn with_agent(
+        &mut self,
+        name: &str,
+        identity: AgentIdentity,
+        agent: &mut Agent,
+    ) -> Result<bool, Unreachable> {
         let user = self.endpoint.user.clone();
         let result = match identity {
             AgentIdentity::PublicKey { key, .. } => match self.hash(&key).await {
-                Ok(hash) => self.handle.authenticate_publickey_with(user, key, hash, agent).await,
+                Ok(hash) => {
+                    self.handle
+                        .authenticate_publickey_with(user, key, hash, agent)
+                        .await
+                }
                 Err(why) => return self.note(name, Try::Skipped(format!("{name}: {why}"))),
             },
             AgentIdentity::Certificate { certificate, .. } => {
                 let rsa = matches!(certificate.algorithm(), Algorithm::Rsa { .. });
                 let hash = rsa.then_some(HashAlg::Sha512);
-                self.handle.authenticate_certificate_with(user, certificate, hash, agent).await
+                self.handle
+                    .authenticate_certificate_with(user, certificate, hash, agent)
+                    .await
             }
         };
         match result {
             // An agent that will not sign costs only this key.
-            Err(russh::AgentAuthError::Key(error)) => self.note(name, Try::Skipped(format!("{name}: the agent did not sign: {error}"))),
+            Err(russh::AgentAuthError::Key(error)) => self.note(
+                name,
+                Try::Skipped(format!("{name}: the agent did not sign: {error}")),
+            ),
             result => self.outcome(name, result.map_err(|error| error.to_string())),
         }
     }
 
     async fn passwords(&mut self) -> Result<bool, Unreachable> {
-        let Some(password) = self.endpoint.password.clone() else { return Ok(false) };
+        let Some(password) = self.endpoint.password.clone() else {
+            return Ok(false);
+        };
         let user = self.endpoint.user.clone();
-        let takes = |attempt: &Self, kind: MethodKind| attempt.methods.as_ref().is_none_or(|methods| methods.contains(&kind));
+        let takes = |attempt: &Self, kind: MethodKind| {
+            attempt
+                .methods
+                .as_ref()
+                .is_none_or(|methods| methods.contains(&kind))
+        };
         if takes(self, MethodKind::Password) {
-            let result = self.handle.authenticate_password(user.clone(), password.reveal()).await;
+            let result = self
+                .handle
+                .authenticate_password(user.clone(), password.reveal())
+                .await;
             if self.outcome("the password", result.map_err(|error| error.to_string()))? {
                 return Ok(true);
             }
@@ -225,25 +297,47 @@ impl Attempt<'_> {
         if !takes(self, MethodKind::KeyboardInteractive) {
             return Ok(false);
         }
-        let mut response = self.handle.authenticate_keyboard_interactive_start(user, None).await;
+        let mut response = self
+            .handle
+            .authenticate_keyboard_interactive_start(user, None)
+            .await;
         // A server may send any number of rounds; a password is answered once.
         let mut given = false;
         for _ in 0..10 {
             response = match response {
-                Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. }) if prompts.is_empty() => {
-                    self.handle.authenticate_keyboard_interactive_respond(Vec::new()).await
+                Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. })
+                    if prompts.is_empty() =>
+                {
+                    self.handle
+                        .authenticate_keyboard_interactive_respond(Vec::new())
+                        .await
                 }
-                Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. }) if !given && prompts.iter().all(|prompt| !prompt.echo) => {
+                Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. })
+                    if !given && prompts.iter().all(|prompt| !prompt.echo) =>
+                {
                     given = true;
-                    let answers = prompts.iter().map(|_| password.reveal().to_owned()).collect();
-                    self.handle.authenticate_keyboard_interactive_respond(answers).await
+                    let answers = prompts
+                        .iter()
+                        .map(|_| password.reveal().to_owned())
+                        .collect();
+                    self.handle
+                        .authenticate_keyboard_interactive_respond(answers)
+                        .await
                 }
                 Ok(KeyboardInteractiveAuthResponse::InfoRequest { .. }) => {
-                    return self.note("", Try::Skipped("the server asks for more than a password".to_owned()));
+                    return self.note(
+                        "",
+                        Try::Skipped("the server asks for more than a password".to_owned()),
+                    );
                 }
                 Ok(KeyboardInteractiveAuthResponse::Success) => return self.note("", Try::In),
-                Ok(KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. }) => {
-                    return self.note("the password (keyboard-interactive)", Try::Refused(remaining_methods));
+                Ok(KeyboardInteractiveAuthResponse::Failure {
+                    remaining_methods, ..
+                }) => {
+                    return self.note(
+                        "the password (keyboard-interactive)",
+                        Try::Refused(remaining_methods),
+                    );
                 }
                 Err(error) => return Err(self.lost(&error.to_string())),
             };
@@ -251,14 +345,22 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    fn outcome(&mut self, name: &str, result: Result<AuthResult, String>) -> Result<bool, Unreachable> {
+    fn outcome(
+        &mut self,
+        name: &str,
+        result: Result<AuthResult, String>,
+    ) -> Result<bool, Unreachable> {
         match result {
             Ok(AuthResult::Success) => self.note(name, Try::In),
             // russh tells of a lost connection like this, and not as an error.
-            Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() && self.handle.is_closed() => {
+            Ok(AuthResult::Failure {
+                remaining_methods, ..
+            }) if remaining_methods.is_empty() && self.handle.is_closed() => {
                 Err(self.lost("the server closed it"))
             }
-            Ok(AuthResult::Failure { remaining_methods, .. }) => self.note(name, Try::Refused(remaining_methods)),
+            Ok(AuthResult::Failure {
+                remaining_methods, ..
+            }) => self.note(name, Try::Refused(remaining_methods)),
             Err(error) => Err(self.lost(&error)),
         }
     }
@@ -280,10 +382,17 @@ impl Attempt<'_> {
             0 => String::new(),
             _ => format!(", after it had refused {}", self.tried.join(", ")),
         };
-        let message = format!("the connection to `{}` was lost while logging in: {why}{refused}", self.endpoint.name);
+        let message = format!(
+            "the connection to `{}` was lost while logging in: {why}{refused}",
+            self.endpoint.name
+        );
         let hint = (self.tried.len() > 2)
             .then(|| "servers end the connection after some refused keys: name the right one and set `IdentitiesOnly yes`".to_owned());
-        let reason = if self.tried.len() > 2 { UnreachableReason::Authentication } else { UnreachableReason::Down };
+        let reason = if self.tried.len() > 2 {
+            UnreachableReason::Authentication
+        } else {
+            UnreachableReason::Down
+        };
         unreachable(reason, message, hint)
     }
 
@@ -296,11 +405,20 @@ impl Attempt<'_> {
         if !self.skipped.is_empty() {
             message.push_str(&format!(" (not tried: {})", self.skipped.join("; ")));
         }
-        let methods: Vec<String> = self.methods.iter().flat_map(|methods| methods.iter()).map(|kind| <&'static str>::from(kind).to_owned()).collect();
+        let methods: Vec<String> = self
+            .methods
+            .iter()
+            .flat_map(|methods| methods.iter())
+            .map(|kind| <&'static str>::from(kind).to_owned())
+            .collect();
         if !methods.is_empty() {
             message.push_str(&format!("; it takes {}", methods.join(", ")));
         }
         let hint = "set `ansible_user` and `ansible_ssh_private_key_file`, load the key with `ssh-add`, or pass `-k` for a password";
-        unreachable(UnreachableReason::Authentication, message, Some(hint.to_owned()))
+        unreachable(
+            UnreachableReason::Authentication,
+            message,
+            Some(hint.to_owned()),
+        )
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keys::{Keys, NoPrompt, Prompt};
-use super::known_hosts::{self, KnownHosts, KeyName};
+use super::known_hosts::{self, KeyName, KnownHosts};
+use super::shell_session::unreachable;
 use super::ssh::Client;
 use super::{Unreachable, UnreachableReason};
-use super::shell_session::unreachable;
 
 /// A jump host's connection, or why there is none; the lock is held while it is made.
 pub(crate) type Bastion = Arc<tokio::sync::Mutex<Option<Result<Arc<Client>, Unreachable>>>>;
@@ -37,11 +37,18 @@ impl Context {
     /// A context in which passphrases are asked for with `prompt`.
     #[must_use]
     pub fn new(prompt: Arc<dyn Prompt>) -> Self {
-        Self { keys: Keys::new(prompt), known: Mutex::default(), bastions: Mutex::default() }
+        Self {
+            keys: Keys::new(prompt),
+            known: Mutex::default(),
+            bastions: Mutex::default(),
+        }
     }
 
     /// The files, each read once.
-    pub(crate) fn known_hosts(&self, paths: &[PathBuf]) -> Result<Vec<Arc<KnownHosts>>, Unreachable> {
+    pub(crate) fn known_hosts(
+        &self,
+        paths: &[PathBuf],
+    ) -> Result<Vec<Arc<KnownHosts>>, Unreachable> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
@@ -51,7 +58,8 @@ impl Context {
             }
             let file = KnownHosts::load(path).map_err(|error| {
                 let message = format!("`{}` cannot be read: {error}", path.display());
-                let hint = "without it nobody can tell whether a key is right or was revoked".to_owned();
+                let hint =
+                    "without it nobody can tell whether a key is right or was revoked".to_owned();
                 unreachable(UnreachableReason::UnknownHostKey, message, Some(hint))
             })?;
             let file = Arc::new(file);
@@ -62,9 +70,17 @@ impl Context {
     }
 
     /// Writes a new host's key down; the file is read anew when it is next needed.
-    pub(crate) fn remember_host(&self, path: &Path, name: &KeyName, key: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn remember_host(
+        &self,
+        path: &Path,
+        name: &KeyName,
+        key: &[u8],
+    ) -> std::io::Result<()> {
         let written = known_hosts::append(path, name, key);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(path);
         written
     }
 

@@ -39,17 +39,28 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(prompt: Arc<dyn Prompt>) -> Self {
-        Self { prompt, files: Mutex::default(), asking: Arc::default() }
+        Self {
+            prompt,
+            files: Mutex::default(),
+            asking: Arc::default(),
+        }
     }
 
     /// The key of a file, decrypted if the user gives the passphrase.
     pub(crate) async fn load(&self, path: &Path) -> Loaded {
         let cell = Arc::clone(self.files.lock().await.entry(path.to_owned()).or_default());
         let load = || async {
-            let (path, prompt, asking) = (path.to_owned(), Arc::clone(&self.prompt), Arc::clone(&self.asking));
+            let (path, prompt, asking) = (
+                path.to_owned(),
+                Arc::clone(&self.prompt),
+                Arc::clone(&self.asking),
+            );
             // Decrypting takes up to half a second of CPU (bcrypt).
-            let loading = tokio::task::spawn_blocking(move || load(&path, prompt.as_ref(), &asking));
-            loading.await.unwrap_or_else(|_| Err("loading it was interrupted".to_owned()))
+            let loading =
+                tokio::task::spawn_blocking(move || load(&path, prompt.as_ref(), &asking));
+            loading
+                .await
+                .unwrap_or_else(|_| Err("loading it was interrupted".to_owned()))
         };
         cell.get_or_init(load).await.clone()
     }
@@ -70,7 +81,9 @@ pub(crate) fn public_half(path: &Path) -> Option<PublicKey> {
         // `IdentityFile` may name a public key whose private half an agent holds.
         return Some(key);
     }
-    PrivateKey::from_openssh(text.trim()).ok().map(|key| key.public_key().clone())
+    PrivateKey::from_openssh(text.trim())
+        .ok()
+        .map(|key| key.public_key().clone())
 }
 
 fn load(path: &Path, prompt: &dyn Prompt, asking: &std::sync::Mutex<()>) -> Loaded {
@@ -88,13 +101,21 @@ fn load(path: &Path, prompt: &dyn Prompt, asking: &std::sync::Mutex<()>) -> Load
         Err(_) => text.contains("ENCRYPTED"),
     };
     if !encrypted {
-        return Err(format!("`{}` is no private key that can be read; {convert}", path.display()));
+        return Err(format!(
+            "`{}` is no private key that can be read; {convert}",
+            path.display()
+        ));
     }
-    let _one = asking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = asking
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     // As `ssh` does: three tries.
     for _ in 0..3 {
         let Some(passphrase) = prompt.passphrase(path) else {
-            return Err(format!("`{}` needs a passphrase; load it into an agent with `ssh-add`", path.display()));
+            return Err(format!(
+                "`{}` needs a passphrase; load it into an agent with `ssh-add`",
+                path.display()
+            ));
         };
         if let Ok(key) = russh::keys::decode_secret_key(&text, Some(passphrase.reveal())) {
             return Ok(Arc::new(key));

@@ -75,12 +75,21 @@ impl KeyName {
     #[must_use]
     pub fn new(host: &str, port: u16, alias: Option<&str>) -> Self {
         if let Some(alias) = alias {
-            return Self { name: alias.to_lowercase(), plain: None };
+            return Self {
+                name: alias.to_lowercase(),
+                plain: None,
+            };
         }
         let host = host.to_lowercase();
         match port {
-            22 => Self { name: host, plain: None },
-            port => Self { name: format!("[{host}]:{port}"), plain: Some(host) },
+            22 => Self {
+                name: host,
+                plain: None,
+            },
+            port => Self {
+                name: format!("[{host}]:{port}"),
+                plain: Some(host),
+            },
         }
     }
 
@@ -130,26 +139,44 @@ impl KnownHosts {
     #[must_use]
     pub fn parse(path: &Path, text: &str) -> Self {
         let lines = text.lines().enumerate();
-        let lines = lines.filter_map(|(index, line)| parse_line(index + 1, line)).collect();
-        Self { path: path.to_owned(), lines }
+        let lines = lines
+            .filter_map(|(index, line)| parse_line(index + 1, line))
+            .collect();
+        Self {
+            path: path.to_owned(),
+            lines,
+        }
     }
 
     /// The numbers of the lines that are about a name, whatever they say of it.
     #[must_use]
     pub fn lines_for(&self, name: &str) -> Vec<usize> {
         let name = name.to_lowercase();
-        let about = self.lines.iter().filter(|line| matches_hosts(&line.hosts, &name));
+        let about = self
+            .lines
+            .iter()
+            .filter(|line| matches_hosts(&line.hosts, &name));
         about.map(|line| line.number).collect()
     }
 
     fn known(&self, line: &Line) -> Known {
-        Known { path: self.path.clone(), line: line.number, key: line.key.clone() }
+        Known {
+            path: self.path.clone(),
+            line: line.number,
+            key: line.key.clone(),
+        }
     }
 }
 
-fn entries<'a>(files: &'a [std::sync::Arc<KnownHosts>], name: &'a str) -> impl Iterator<Item = (&'a KnownHosts, &'a Line)> {
+fn entries<'a>(
+    files: &'a [std::sync::Arc<KnownHosts>],
+    name: &'a str,
+) -> impl Iterator<Item = (&'a KnownHosts, &'a Line)> {
     files.iter().flat_map(move |file| {
-        let about = file.lines.iter().filter(move |line| matches_hosts(&line.hosts, name));
+        let about = file
+            .lines
+            .iter()
+            .filter(move |line| matches_hosts(&line.hosts, name));
         about.map(move |line| (file.as_ref(), line))
     })
 }
@@ -159,17 +186,23 @@ fn entries<'a>(files: &'a [std::sync::Arc<KnownHosts>], name: &'a str) -> impl I
 pub fn verdict(files: &[std::sync::Arc<KnownHosts>], name: &KeyName, key: &[u8]) -> Verdict {
     let names = std::iter::once(&name.name).chain(&name.plain);
     for name in names.clone() {
-        let revoked = entries(files, name).find(|(_, line)| line.marker == Marker::Revoked && line.key == key);
+        let revoked = entries(files, name)
+            .find(|(_, line)| line.marker == Marker::Revoked && line.key == key);
         if let Some((file, line)) = revoked {
             return Verdict::Revoked(file.known(line));
         }
     }
     let plain = |name| entries(files, name).filter(|(_, line)| line.marker == Marker::None);
     // Without port only a key that fits counts: another one there is another server's.
-    if names.clone().any(|name| plain(name).any(|(_, line)| line.key == key)) {
+    if names
+        .clone()
+        .any(|name| plain(name).any(|(_, line)| line.key == key))
+    {
         return Verdict::Known;
     }
-    if let Some((file, line)) = plain(&name.name).find(|(_, line)| key_type(&line.key) == key_type(key)) {
+    if let Some((file, line)) =
+        plain(&name.name).find(|(_, line)| key_type(&line.key) == key_type(key))
+    {
         return Verdict::Changed(file.known(line));
     }
     match plain(&name.name).next() {
@@ -198,7 +231,10 @@ pub fn known_types(files: &[std::sync::Arc<KnownHosts>], name: &KeyName) -> Vec<
 pub fn authorities(files: &[std::sync::Arc<KnownHosts>], name: &KeyName) -> Vec<Vec<u8>> {
     let names = std::iter::once(&name.name).chain(&name.plain);
     let lines = names.flat_map(|name| entries(files, name));
-    lines.filter(|(_, line)| line.marker == Marker::CertAuthority).map(|(_, line)| line.key.clone()).collect()
+    lines
+        .filter(|(_, line)| line.marker == Marker::CertAuthority)
+        .map(|(_, line)| line.key.clone())
+        .collect()
 }
 
 /// Writes a key down, under a lock, unless another process was faster.
@@ -207,11 +243,22 @@ pub fn authorities(files: &[std::sync::Arc<KnownHosts>], name: &KeyName) -> Vec<
 /// If the file cannot be written, or holds another key of the host by now.
 pub fn append(path: &Path, name: &KeyName, key: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
     }
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+    let mut file = options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
     let mut bytes = Vec::new();
     file.rewind()?;
@@ -220,13 +267,22 @@ pub fn append(path: &Path, name: &KeyName, key: &[u8]) -> std::io::Result<()> {
     match verdict(&[std::sync::Arc::new(now)], name, key) {
         Verdict::Known => return Ok(()),
         Verdict::New => {}
-        _ => return Err(std::io::Error::other("another key of this host was added meanwhile")),
+        _ => {
+            return Err(std::io::Error::other(
+                "another key of this host was added meanwhile",
+            ));
+        }
     }
     let mut line = String::new();
     if bytes.last().is_some_and(|byte| *byte != b'\n') {
         line.push('\n');
     }
-    line.push_str(&format!("{} {} {}\n", name.name, key_type(key), BASE64.encode(key)));
+    line.push_str(&format!(
+        "{} {} {}\n",
+        name.name,
+        key_type(key),
+        BASE64.encode(key)
+    ));
     file.write_all(line.as_bytes())?;
     file.sync_data()
 }
@@ -234,9 +290,13 @@ pub fn append(path: &Path, name: &KeyName, key: &[u8]) -> std::io::Result<()> {
 /// The type that a key names itself.
 #[must_use]
 pub fn key_type(key: &[u8]) -> &str {
-    let length = key.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let length = key
+        .get(..4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_be_bytes);
     let name = key.get(4..4 + usize::try_from(length.min(256)).unwrap_or(0));
-    name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or("")
+    name.and_then(|name| std::str::from_utf8(name).ok())
+        .unwrap_or("")
 }
 
 /// A fingerprint as `ssh-keygen -l` prints it: `SHA256:` and unpadded base64.
@@ -247,7 +307,9 @@ pub fn fingerprint(key: &[u8]) -> String {
 }
 
 fn parse_line(number: usize, line: &str) -> Option<Line> {
-    let mut fields = line.split([' ', '\t', '\r']).filter(|field| !field.is_empty());
+    let mut fields = line
+        .split([' ', '\t', '\r'])
+        .filter(|field| !field.is_empty());
     let mut first = fields.next().filter(|field| !field.starts_with('#'))?;
     let marker = match first {
         "@revoked" => Marker::Revoked,
@@ -261,16 +323,27 @@ fn parse_line(number: usize, line: &str) -> Option<Line> {
     let named = fields.next()?;
     let key = BASE64.decode(fields.next()?).ok()?;
     // The type in front must be the key's own, or the line was tampered with.
-    (key_type(&key) == named).then(|| Line { number, marker, hosts: first.to_owned(), key })
+    (key_type(&key) == named).then(|| Line {
+        number,
+        marker,
+        hosts: first.to_owned(),
+        key,
+    })
 }
 
 /// Whether a host field is about `name` (in lower case): a hash, or patterns of
 /// which one matches and no negated one does.
 fn matches_hosts(hosts: &str, name: &str) -> bool {
     if let Some(hash) = hosts.strip_prefix("|1|") {
-        let Some((salt, wanted)) = hash.split_once('|') else { return false };
-        let (Ok(salt), Ok(wanted)) = (BASE64.decode(salt), BASE64.decode(wanted)) else { return false };
-        let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&salt) else { return false };
+        let Some((salt, wanted)) = hash.split_once('|') else {
+            return false;
+        };
+        let (Ok(salt), Ok(wanted)) = (BASE64.decode(salt), BASE64.decode(wanted)) else {
+            return false;
+        };
+        let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&salt) else {
+            return false;
+        };
         mac.update(name.as_bytes());
         return mac.verify_slice(&wanted).is_ok();
     }
@@ -333,7 +406,10 @@ mod tests {
 
     /// A made-up key of a type: its name, and bytes that differ by `seed`.
     fn key(kind: &str, seed: u8) -> Vec<u8> {
-        let mut key = u32::try_from(kind.len()).expect("short").to_be_bytes().to_vec();
+        let mut key = u32::try_from(kind.len())
+            .expect("short")
+            .to_be_bytes()
+            .to_vec();
         key.extend_from_slice(kind.as_bytes());
         key.extend_from_slice(&[0, 0, 0, 32]);
         key.extend_from_slice(&[seed; 32]);
@@ -366,12 +442,19 @@ mod tests {
 
     #[test]
     fn a_changed_key_names_the_real_line() {
-        let file = format!("# comment\n\nother {}\n h1\t{}\tcomment\n", text(ED, 3), text(ED, 1));
+        let file = format!(
+            "# comment\n\nother {}\n h1\t{}\tcomment\n",
+            text(ED, 3),
+            text(ED, 1)
+        );
         match check(&file, "h1", 22, &key(ED, 2)) {
             Verdict::Changed(known) => assert_eq!((known.line, known.key), (4, key(ED, 1))),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(check(&file, "h1", 22, &key(RSA, 2)), Verdict::OtherType(_)));
+        assert!(matches!(
+            check(&file, "h1", 22, &key(RSA, 2)),
+            Verdict::OtherType(_)
+        ));
     }
 
     #[test]
@@ -383,8 +466,13 @@ mod tests {
     #[test]
     fn revoked_wins_over_listed_and_also_without_port() {
         let file = format!("h1 {}\n@revoked * {}\n", text(ED, 1), text(ED, 1));
-        assert!(matches!(check(&file, "h1", 22, &key(ED, 1)), Verdict::Revoked(known) if known.line == 2));
-        assert!(matches!(check(&file, "h1", 2222, &key(ED, 1)), Verdict::Revoked(_)));
+        assert!(
+            matches!(check(&file, "h1", 22, &key(ED, 1)), Verdict::Revoked(known) if known.line == 2)
+        );
+        assert!(matches!(
+            check(&file, "h1", 2222, &key(ED, 1)),
+            Verdict::Revoked(_)
+        ));
         let file = format!("h1 {}\n@revoked h1 {}\n", text(ED, 1), text(ED, 2));
         assert_eq!(check(&file, "h1", 22, &key(ED, 1)), Verdict::Known);
     }
@@ -394,29 +482,54 @@ mod tests {
         let file = format!("@cert-authority *.example.com {}\n", text(ED, 1));
         assert_eq!(check(&file, "a.example.com", 22, &key(ED, 1)), Verdict::New);
         let files = [Arc::new(KnownHosts::parse(Path::new("kh"), &file))];
-        assert_eq!(authorities(&files, &KeyName::new("a.example.com", 22, None)), [key(ED, 1)]);
+        assert_eq!(
+            authorities(&files, &KeyName::new("a.example.com", 22, None)),
+            [key(ED, 1)]
+        );
     }
 
     #[test]
     fn broken_lines_hide_no_others() {
-        let file = format!("h1 ssh-ed25519 !!!\nh1\nh1 ssh-rsa {}\n@what h1 {}\nh1  {}\n", BASE64.encode(key(ED, 7)), text(ED, 8), text(ED, 1));
+        let file = format!(
+            "h1 ssh-ed25519 !!!\nh1\nh1 ssh-rsa {}\n@what h1 {}\nh1  {}\n",
+            BASE64.encode(key(ED, 7)),
+            text(ED, 8),
+            text(ED, 1)
+        );
         assert_eq!(check(&file, "h1", 22, &key(ED, 1)), Verdict::Known);
-        assert!(matches!(check(&file, "h1", 22, &key(ED, 7)), Verdict::Changed(_)));
-        assert!(matches!(check(&file, "h1", 22, &key(ED, 8)), Verdict::Changed(_)));
+        assert!(matches!(
+            check(&file, "h1", 22, &key(ED, 7)),
+            Verdict::Changed(_)
+        ));
+        assert!(matches!(
+            check(&file, "h1", 22, &key(ED, 8)),
+            Verdict::Changed(_)
+        ));
     }
 
     #[test]
     fn patterns_and_negation() {
         let file = format!("*.example.com,!bad.example.com {}\n", text(ED, 1));
-        assert_eq!(check(&file, "a.example.com", 22, &key(ED, 1)), Verdict::Known);
-        assert_eq!(check(&file, "bad.example.com", 22, &key(ED, 1)), Verdict::New);
+        assert_eq!(
+            check(&file, "a.example.com", 22, &key(ED, 1)),
+            Verdict::Known
+        );
+        assert_eq!(
+            check(&file, "bad.example.com", 22, &key(ED, 1)),
+            Verdict::New
+        );
         assert_eq!(check(&file, "example.com", 22, &key(ED, 1)), Verdict::New);
     }
 
     #[test]
     fn an_unreadable_file_is_an_error_and_a_missing_one_is_empty() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(KnownHosts::load(&folder.path().join("none")).expect("empty").lines.is_empty());
+        assert!(
+            KnownHosts::load(&folder.path().join("none"))
+                .expect("empty")
+                .lines
+                .is_empty()
+        );
         assert!(KnownHosts::load(folder.path()).is_err());
     }
 
@@ -432,7 +545,10 @@ mod tests {
         assert_eq!(once, format!("[h1]:2222 {}\n", text(ED, 1)));
         std::fs::write(&path, once.trim_end()).expect("a file");
         append(&path, &KeyName::new("h3", 22, None), &key(ED, 3)).expect("written");
-        assert_eq!(std::fs::read_to_string(&path).expect("a file"), format!("{once}h3 {}\n", text(ED, 3)));
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("a file"),
+            format!("{once}h3 {}\n", text(ED, 3))
+        );
         append(&path, &name, &key(ED, 9)).expect_err("another key is there");
     }
 
@@ -440,7 +556,11 @@ mod tests {
         let salt = [7_u8; 20];
         let mut mac = Hmac::<Sha1>::new_from_slice(&salt).expect("any length");
         mac.update(name.as_bytes());
-        format!("|1|{}|{}", BASE64.encode(salt), BASE64.encode(mac.finalize().into_bytes()))
+        format!(
+            "|1|{}|{}",
+            BASE64.encode(salt),
+            BASE64.encode(mac.finalize().into_bytes())
+        )
     }
 
     /// A host field: patterns over few letters, so that many match, or a hash.

@@ -302,7 +302,11 @@ impl std::fmt::Debug for Connected {
 ///
 /// # Errors
 /// Why the host could not be reached, or our shell not be started on it.
-pub async fn connect(target: &Target, context: &Context, first: &[Read]) -> Result<Connected, Unreachable> {
+pub async fn connect(
+    target: &Target,
+    context: &Context,
+    first: &[Read],
+) -> Result<Connected, Unreachable> {
     match &target.connection {
         Connection::Local => local::open_as(&target.who, &target.root, first, "sh").await,
         Connection::Ssh(endpoint) => ssh::connect(target, endpoint, context, first).await,

@@ -17,33 +17,123 @@ const INCLUDE_DEPTH: usize = 16;
 
 /// Keywords whose values are used.
 const READ: &[&str] = &[
-    "addressfamily", "certificatefile", "connecttimeout", "globalknownhostsfile", "hostkeyalias", "hostname",
-    "identitiesonly", "identityagent", "identityfile", "port", "proxycommand", "proxyjump",
-    "serveralivecountmax", "serveraliveinterval", "stricthostkeychecking", "user", "userknownhostsfile",
+    "addressfamily",
+    "certificatefile",
+    "connecttimeout",
+    "globalknownhostsfile",
+    "hostkeyalias",
+    "hostname",
+    "identitiesonly",
+    "identityagent",
+    "identityfile",
+    "port",
+    "proxycommand",
+    "proxyjump",
+    "serveralivecountmax",
+    "serveraliveinterval",
+    "stricthostkeychecking",
+    "user",
+    "userknownhostsfile",
 ];
 
 /// Keywords that change neither where nor as whom we connect, nor what is trusted.
 const HARMLESS: &[&str] = &[
-    "addkeystoagent", "batchmode", "channeltimeout", "checkhostip", "ciphers", "clearallforwardings", "compression",
-    "connectionattempts", "controlmaster", "controlpath", "controlpersist", "dynamicforward", "enableescapecommandline",
-    "enablesshkeysign", "escapechar", "exitonforwardfailure", "fingerprinthash", "forkafterauthentication", "forwardagent",
-    "forwardx11", "forwardx11timeout", "forwardx11trusted", "gatewayports", "gssapiauthentication",
-    "gssapidelegatecredentials", "gssapikexalgorithms", "gssapikeyexchange", "gssapirenewalforcesrekey",
-    "gssapitrustdns", "hashknownhosts", "hostbasedauthentication", "hostkeyalgorithms", "ignoreunknown", "ipqos",
-    "kbdinteractiveauthentication", "challengeresponseauthentication", "kexalgorithms", "localcommand", "localforward",
-    "loglevel", "logverbose", "macs", "nohostauthenticationforlocalhost", "numberofpasswordprompts",
-    "obscurekeystroketiming", "passwordauthentication", "permitlocalcommand", "permitremoteopen", "preferredauthentications",
-    "protocol", "proxyusefdpass", "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes", "pubkeyauthentication", "refuseconnection",
-    "rekeylimit", "remoteforward", "requesttty", "requiredrsasize", "sendenv", "sessiontype", "setenv", "stdinnull",
-    "streamlocalbindmask", "streamlocalbindunlink", "syslogfacility", "tcpkeepalive", "tunnel", "tunneldevice",
-    "updatehostkeys", "useroaming", "usekeychain", "verifyhostkeydns", "versionaddendum", "visualhostkey", "warnweakcrypto", "xauthlocation",
+    "addkeystoagent",
+    "batchmode",
+    "channeltimeout",
+    "checkhostip",
+    "ciphers",
+    "clearallforwardings",
+    "compression",
+    "connectionattempts",
+    "controlmaster",
+    "controlpath",
+    "controlpersist",
+    "dynamicforward",
+    "enableescapecommandline",
+    "enablesshkeysign",
+    "escapechar",
+    "exitonforwardfailure",
+    "fingerprinthash",
+    "forkafterauthentication",
+    "forwardagent",
+    "forwardx11",
+    "forwardx11timeout",
+    "forwardx11trusted",
+    "gatewayports",
+    "gssapiauthentication",
+    "gssapidelegatecredentials",
+    "gssapikexalgorithms",
+    "gssapikeyexchange",
+    "gssapirenewalforcesrekey",
+    "gssapitrustdns",
+    "hashknownhosts",
+    "hostbasedauthentication",
+    "hostkeyalgorithms",
+    "ignoreunknown",
+    "ipqos",
+    "kbdinteractiveauthentication",
+    "challengeresponseauthentication",
+    "kexalgorithms",
+    "localcommand",
+    "localforward",
+    "loglevel",
+    "logverbose",
+    "macs",
+    "nohostauthenticationforlocalhost",
+    "numberofpasswordprompts",
+    "obscurekeystroketiming",
+    "passwordauthentication",
+    "permitlocalcommand",
+    "permitremoteopen",
+    "preferredauthentications",
+    "protocol",
+    "proxyusefdpass",
+    "pubkeyacceptedalgorithms",
+    "pubkeyacceptedkeytypes",
+    "pubkeyauthentication",
+    "refuseconnection",
+    "rekeylimit",
+    "remoteforward",
+    "requesttty",
+    "requiredrsasize",
+    "sendenv",
+    "sessiontype",
+    "setenv",
+    "stdinnull",
+    "streamlocalbindmask",
+    "streamlocalbindunlink",
+    "syslogfacility",
+    "tcpkeepalive",
+    "tunnel",
+    "tunneldevice",
+    "updatehostkeys",
+    "useroaming",
+    "usekeychain",
+    "verifyhostkeydns",
+    "versionaddendum",
+    "visualhostkey",
+    "warnweakcrypto",
+    "xauthlocation",
 ];
 
 /// Keywords that matter and are not read: an error where they apply.
 const UNREAD: &[&str] = &[
-    "bindaddress", "bindinterface", "canonicaldomains", "canonicalizefallbacklocal", "canonicalizehostname",
-    "canonicalizemaxdots", "canonicalizepermittedcnames", "casignaturealgorithms", "hostbasedacceptedalgorithms",
-    "knownhostscommand", "pkcs11provider", "remotecommand", "revokedhostkeys", "securitykeyprovider", "tag",
+    "bindaddress",
+    "bindinterface",
+    "canonicaldomains",
+    "canonicalizefallbacklocal",
+    "canonicalizehostname",
+    "canonicalizemaxdots",
+    "canonicalizepermittedcnames",
+    "casignaturealgorithms",
+    "hostbasedacceptedalgorithms",
+    "knownhostscommand",
+    "pkcs11provider",
+    "remotecommand",
+    "revokedhostkeys",
+    "securitykeyprovider",
+    "tag",
 ];
 
 /// One setting, wherever it was written.
@@ -127,7 +217,9 @@ pub(crate) fn home() -> PathBuf {
 
 /// The name of the user who runs us.
 pub(crate) fn local_user() -> String {
-    let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let named = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     named.unwrap_or_else(|| "root".to_owned())
 }
 
@@ -142,7 +234,13 @@ impl SshConfig {
         } else {
             config.read(&user, &home().join(".ssh"), &[], 0, false);
         }
-        config.read(Path::new("/etc/ssh/ssh_config"), Path::new("/etc/ssh"), &[], 0, false);
+        config.read(
+            Path::new("/etc/ssh/ssh_config"),
+            Path::new("/etc/ssh"),
+            &[],
+            0,
+            false,
+        );
         config
     }
 
@@ -156,7 +254,14 @@ impl SshConfig {
         config
     }
 
-    fn read(&mut self, path: &Path, folder: &Path, outer: &[Arc<Condition>], depth: usize, must: bool) {
+    fn read(
+        &mut self,
+        path: &Path,
+        folder: &Path,
+        outer: &[Arc<Condition>],
+        depth: usize,
+        must: bool,
+    ) {
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if !must && error.kind() == std::io::ErrorKind::NotFound => return,
@@ -166,7 +271,10 @@ impl SshConfig {
                 return;
             }
         };
-        let source = Arc::new(Source { path: path.to_owned(), text });
+        let source = Arc::new(Source {
+            path: path.to_owned(),
+            text,
+        });
         let mut conditions = outer.to_vec();
         let mut at = 0;
         for line in source.text.split_inclusive('\n') {
@@ -180,11 +288,14 @@ impl SshConfig {
                     continue;
                 }
             };
-            let Some((keyword, words)) = words.split_first() else { continue };
+            let Some((keyword, words)) = words.split_first() else {
+                continue;
+            };
             let keyword = keyword.to_lowercase();
             let words = words.to_vec();
             if words.is_empty() {
-                self.problems.push(Diagnostic::error(format!("`{keyword}` has no value")).at(&origin));
+                self.problems
+                    .push(Diagnostic::error(format!("`{keyword}` has no value")).at(&origin));
                 continue;
             }
             match keyword.as_str() {
@@ -197,7 +308,8 @@ impl SshConfig {
                     conditions.push(Arc::new(condition));
                 }
                 "include" if depth >= INCLUDE_DEPTH => {
-                    let message = format!("files include each other more than {INCLUDE_DEPTH} deep");
+                    let message =
+                        format!("files include each other more than {INCLUDE_DEPTH} deep");
                     self.problems.push(Diagnostic::error(message).at(&origin));
                 }
                 "include" => {
@@ -208,8 +320,15 @@ impl SshConfig {
                     }
                 }
                 _ => {
-                    let setting = Setting { keyword, words, origin: Some(origin) };
-                    self.items.push(Item { setting, conditions: conditions.clone() });
+                    let setting = Setting {
+                        keyword,
+                        words,
+                        origin: Some(origin),
+                    };
+                    self.items.push(Item {
+                        setting,
+                        conditions: conditions.clone(),
+                    });
                 }
             }
         }
@@ -230,7 +349,10 @@ impl SshConfig {
                 Some(false) => {}
                 None if HARMLESS.contains(&item.setting.keyword.as_str()) => {}
                 None => {
-                    let message = format!("`{}` stands below a `Match` that is not read", item.setting.keyword);
+                    let message = format!(
+                        "`{}` stands below a `Match` that is not read",
+                        item.setting.keyword
+                    );
                     let hint = "of `Match`, `all`, `host`, `originalhost` and `localuser` are read; use `Host` instead";
                     problems.push(place(Diagnostic::error(message).hint(hint), &item.setting));
                 }
@@ -254,8 +376,14 @@ fn bad_permissions(path: &Path) -> Option<Diagnostic> {
     if ours && metadata.mode() & 0o022 == 0 {
         return None;
     }
-    let message = format!("`{}` belongs to or can be written by others", path.display());
-    Some(Diagnostic::error(message).hint("as `ssh` does, we do not trust it; `chmod 600` mends that"))
+    let message = format!(
+        "`{}` belongs to or can be written by others",
+        path.display()
+    );
+    Some(
+        Diagnostic::error(message)
+            .hint("as `ssh` does, we do not trust it; `chmod 600` mends that"),
+    )
 }
 
 /// Whether all conditions hold; `None` if that cannot be said.
@@ -263,7 +391,9 @@ fn applies(conditions: &[Arc<Condition>], name: &str, hostname: &str) -> Option<
     let mut sure = true;
     for condition in conditions {
         let holds = match condition.as_ref() {
-            Condition::Host(patterns) => Some(matches_list(patterns.iter().map(String::as_str), name)),
+            Condition::Host(patterns) => {
+                Some(matches_list(patterns.iter().map(String::as_str), name))
+            }
             Condition::Match(words) => matches(words, name, hostname),
         };
         match holds {
@@ -295,7 +425,8 @@ fn matches(words: &[String], name: &str, hostname: &str) -> Option<bool> {
             continue;
         }
         let value = value.or_else(|| words.next().cloned()).unwrap_or_default();
-        let list = |subject: &str| matches_list(value.to_lowercase().split(','), &subject.to_lowercase());
+        let list =
+            |subject: &str| matches_list(value.to_lowercase().split(','), &subject.to_lowercase());
         let holds = match criterion.as_str() {
             "host" => list(hostname),
             "originalhost" => list(name),
@@ -313,7 +444,10 @@ fn matches(words: &[String], name: &str, hostname: &str) -> Option<bool> {
 }
 
 fn first<'a>(taken: &[&'a Setting], keyword: &str) -> Option<&'a Setting> {
-    taken.iter().find(|setting| setting.keyword == keyword).copied()
+    taken
+        .iter()
+        .find(|setting| setting.keyword == keyword)
+        .copied()
 }
 
 /// Takes a setting unless one of its keyword was taken before; lists collect.
@@ -322,12 +456,17 @@ fn take<'a>(taken: &mut Vec<&'a Setting>, setting: &'a Setting, problems: &mut P
     if READ.contains(&keyword) {
         // `ProxyJump` and `ProxyCommand` exclude each other: the first of either counts.
         let proxy = |name: &str| matches!(name, "proxyjump" | "proxycommand");
-        let seen = taken.iter().any(|other| other.keyword == keyword || (proxy(keyword) && proxy(&other.keyword)));
+        let seen = taken
+            .iter()
+            .any(|other| other.keyword == keyword || (proxy(keyword) && proxy(&other.keyword)));
         if matches!(keyword, "identityfile" | "certificatefile") || !seen {
             taken.push(setting);
         }
     } else if UNREAD.contains(&keyword) {
-        let off = matches!(setting.words.first().map(String::as_str), Some("no" | "none"));
+        let off = matches!(
+            setting.words.first().map(String::as_str),
+            Some("no" | "none")
+        );
         if !off {
             let message = format!("`{keyword}` is not supported and applies to a host in use");
             problems.push(place(Diagnostic::error(message), setting));
@@ -340,9 +479,16 @@ fn take<'a>(taken: &mut Vec<&'a Setting>, setting: &'a Setting, problems: &mut P
 }
 
 fn interpret(name: &str, taken: &[&Setting], problems: &mut Problems) -> HostSettings {
-    let mut settings = HostSettings { hostname: name.to_owned(), ..HostSettings::default() };
+    let mut settings = HostSettings {
+        hostname: name.to_owned(),
+        ..HostSettings::default()
+    };
     let mut wrong = |setting: &Setting, wanted: &str| {
-        let message = format!("`{}` of `{}` is not {wanted}", setting.words.join(" "), setting.keyword);
+        let message = format!(
+            "`{}` of `{}` is not {wanted}",
+            setting.words.join(" "),
+            setting.keyword
+        );
         problems.push(place(Diagnostic::error(message), setting));
     };
     if let Some(setting) = first(taken, "hostname") {
@@ -361,16 +507,30 @@ fn interpret(name: &str, taken: &[&Setting], problems: &mut Problems) -> HostSet
     let local = local_user();
     let user = settings.user.clone().unwrap_or_else(|| local.clone());
     let home = home().to_string_lossy().into_owned();
-    let tokens = [('h', settings.hostname.clone()), ('n', name.to_owned()), ('p', port), ('r', user), ('u', local), ('d', home)];
-    let tokens: Vec<(char, &str)> = tokens.iter().map(|(letter, text)| (*letter, text.as_str())).collect();
+    let tokens = [
+        ('h', settings.hostname.clone()),
+        ('n', name.to_owned()),
+        ('p', port),
+        ('r', user),
+        ('u', local),
+        ('d', home),
+    ];
+    let tokens: Vec<(char, &str)> = tokens
+        .iter()
+        .map(|(letter, text)| (*letter, text.as_str()))
+        .collect();
     let path = |word: &String| PathBuf::from(tilde(&expand(&environment(word), &tokens)));
     for setting in taken {
         let word = setting.words.first().map_or("", String::as_str);
         let lower = word.to_lowercase();
         let seconds = || word.parse().ok().map(Duration::from_secs);
         match setting.keyword.as_str() {
-            "identityfile" if lower != "none" => settings.identity_files.extend(setting.words.first().map(&path)),
-            "certificatefile" if lower != "none" => settings.certificate_files.extend(setting.words.first().map(&path)),
+            "identityfile" if lower != "none" => settings
+                .identity_files
+                .extend(setting.words.first().map(&path)),
+            "certificatefile" if lower != "none" => settings
+                .certificate_files
+                .extend(setting.words.first().map(&path)),
             "identitiesonly" => match yes(&lower) {
                 Some(only) => settings.identities_only = only,
                 None => wrong(setting, "`yes` or `no`"),
@@ -381,7 +541,8 @@ fn interpret(name: &str, taken: &[&Setting], problems: &mut Problems) -> HostSet
                     "SSH_AUTH_SOCK" => AgentChoice::Environment,
                     // `$NAME` means the socket that the variable names.
                     _ => match word.strip_prefix('$').filter(|rest| !rest.starts_with('{')) {
-                        Some(variable) => std::env::var(variable).map_or(AgentChoice::None, |path| AgentChoice::Socket(path.into())),
+                        Some(variable) => std::env::var(variable)
+                            .map_or(AgentChoice::None, |path| AgentChoice::Socket(path.into())),
                         None => AgentChoice::Socket(path(&setting.words[0])),
                     },
                 };
@@ -391,17 +552,22 @@ fn interpret(name: &str, taken: &[&Setting], problems: &mut Problems) -> HostSet
                 Some(jump) => settings.proxy_jump = Some(expand(&jump, &tokens)),
                 None => {
                     let message = "`ProxyCommand` is not supported and applies to a host in use";
-                    let hint = "use `ProxyJump`; of commands only `ssh -W %h:%p HOST` is understood";
+                    let hint =
+                        "use `ProxyJump`; of commands only `ssh -W %h:%p HOST` is understood";
                     problems.push(place(Diagnostic::error(message).hint(hint), setting));
                     return settings;
                 }
             },
             "userknownhostsfile" => settings.user_known_hosts = Some(files(&setting.words, path)),
-            "globalknownhostsfile" => settings.global_known_hosts = Some(files(&setting.words, path)),
+            "globalknownhostsfile" => {
+                settings.global_known_hosts = Some(files(&setting.words, path));
+            }
             "stricthostkeychecking" => match lower.as_str() {
                 "yes" | "true" | "ask" => settings.policy = Some(HostKeyPolicy::Strict),
                 // There is no switch that lets a changed key pass.
-                "accept-new" | "no" | "false" | "off" => settings.policy = Some(HostKeyPolicy::AcceptNew),
+                "accept-new" | "no" | "false" | "off" => {
+                    settings.policy = Some(HostKeyPolicy::AcceptNew);
+                }
                 _ => wrong(setting, "`yes`, `ask`, `accept-new` or `no`"),
             },
             "connecttimeout" => match seconds() {
@@ -431,7 +597,11 @@ fn interpret(name: &str, taken: &[&Setting], problems: &mut Problems) -> HostSet
 }
 
 fn files(words: &[String], path: impl Fn(&String) -> PathBuf) -> Vec<PathBuf> {
-    words.iter().filter(|word| word.as_str() != "none").map(path).collect()
+    words
+        .iter()
+        .filter(|word| word.as_str() != "none")
+        .map(path)
+        .collect()
 }
 
 pub(crate) fn yes(word: &str) -> Option<bool> {
@@ -510,7 +680,9 @@ fn environment(text: &str) -> String {
 /// `~/x` in the user's home folder.
 pub(crate) fn tilde(path: &str) -> String {
     match path.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", home().display()),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{}{rest}", home().display())
+        }
         _ => path.to_owned(),
     }
 }
@@ -528,7 +700,8 @@ fn glob(path: &Path) -> Vec<PathBuf> {
         for folder in &found {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            let fitting = names.filter(|name| !name.starts_with('.') && matches_list([text.as_str()], name));
+            let fitting =
+                names.filter(|name| !name.starts_with('.') && matches_list([text.as_str()], name));
             next.extend(fitting.map(|name| folder.join(name)));
         }
         next.sort();
@@ -551,7 +724,9 @@ fn split(line: &str) -> Result<Vec<String>, String> {
             match (quote, c) {
                 (Some(open), c) if c == open => quote = None,
                 (None, '"' | '\'') => quote = Some(c),
-                (_, '\\') if matches!(chars.peek(), Some((_, '"' | '\'' | '\\'))) => word.extend(chars.next().map(|(_, c)| c)),
+                (_, '\\') if matches!(chars.peek(), Some((_, '"' | '\'' | '\\'))) => {
+                    word.extend(chars.next().map(|(_, c)| c));
+                }
                 (None, c) if c.is_whitespace() || (c == '=' && words.is_empty()) => {
                     end = at;
                     break;

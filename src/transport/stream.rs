@@ -34,7 +34,10 @@ impl Heard {
     pub(crate) fn text(&self) -> String {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&heard);
-        text.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+        text.trim()
+            .chars()
+            .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+            .collect()
     }
 }
 
@@ -56,11 +59,19 @@ const EARLY: u32 = 48;
 
 impl Stream {
     pub(crate) fn tcp(stream: TcpStream, heard: Heard) -> Self {
-        Self { way: Way::Tcp(stream), heard, early: EARLY }
+        Self {
+            way: Way::Tcp(stream),
+            heard,
+            early: EARLY,
+        }
     }
 
     pub(crate) fn through(stream: ChannelStream<Msg>, heard: Heard) -> Self {
-        Self { way: Way::Jump(stream), heard, early: EARLY }
+        Self {
+            way: Way::Jump(stream),
+            heard,
+            early: EARLY,
+        }
     }
 }
 
@@ -76,7 +87,11 @@ fn acknowledge_at_once(stream: &TcpStream) {
 fn acknowledge_at_once(_stream: &TcpStream) {}
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let (Way::Tcp(stream), true) = (&this.way, this.early > 0) {
             acknowledge_at_once(stream);
@@ -95,7 +110,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.way {
             Way::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Way::Jump(stream) => Pin::new(stream).poll_write(cx, bytes),

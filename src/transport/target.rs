@@ -63,7 +63,11 @@ pub struct Configs(Arc<Mutex<HashMap<PathBuf, Arc<SshConfig>>>>);
 impl ConnectionFlags {
     fn config(&self, path: Option<&Path>) -> Arc<SshConfig> {
         let path = path.or(self.ssh_config.as_deref()).unwrap_or(Path::new(""));
-        let mut configs = self.configs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut configs = self
+            .configs
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let read = || match path.as_os_str().is_empty() {
             true => Arc::new(SshConfig::of_user()),
             false => Arc::new(SshConfig::of_file(path)),
@@ -156,11 +160,19 @@ type Names = &'static [&'static str];
 const HOST: Names = &["ansible_ssh_host", "ansible_host"];
 const PORT: Names = &["ansible_ssh_port", "ansible_port"];
 const USER: Names = &["ansible_ssh_user", "ansible_user"];
-const PASSWORD: Names = &["ansible_ssh_password", "ansible_ssh_pass", "ansible_password"];
+const PASSWORD: Names = &[
+    "ansible_ssh_password",
+    "ansible_ssh_pass",
+    "ansible_password",
+];
 const KEY_FILE: Names = &["ansible_ssh_private_key_file", "ansible_private_key_file"];
 const CONNECT_TIMEOUT: Names = &["ansible_ssh_timeout", "ansible_timeout"];
 const BECOME_USER: Names = &["ansible_sudo_user", "ansible_become_user"];
-const BECOME_PASSWORD: Names = &["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"];
+const BECOME_PASSWORD: Names = &[
+    "ansible_sudo_pass",
+    "ansible_become_pass",
+    "ansible_become_password",
+];
 const BECOME_EXE: Names = &["ansible_sudo_exe", "ansible_become_exe"];
 
 impl Target {
@@ -169,22 +181,41 @@ impl Target {
     /// # Errors
     /// Everything that is wrong with its variables, and with the lines of
     /// `ssh_config` that apply to it.
-    pub fn from_vars(host: &HostName, vars: &Vars, flags: &ConnectionFlags) -> Result<Self, Problems> {
-        let mut reader = Reader { vars, problems: Problems::default() };
+    pub fn from_vars(
+        host: &HostName,
+        vars: &Vars,
+        flags: &ConnectionFlags,
+    ) -> Result<Self, Problems> {
+        let mut reader = Reader {
+            vars,
+            problems: Problems::default(),
+        };
         let root = reader.root();
         let who = reader.who(flags);
         let connection = reader.connection(host, flags);
-        let mut target = Self { host: host.clone(), connection, root, who, warnings: Problems::default() };
+        let mut target = Self {
+            host: host.clone(),
+            connection,
+            root,
+            who,
+            warnings: Problems::default(),
+        };
         // Whoever logs in as the wanted user needs no `sudo`, which may not even be there.
         let already = match (&target.connection, &target.who) {
             (Connection::Ssh(endpoint), As::Sudo { user, .. }) => endpoint.user == *user,
-            (Connection::Local, As::Sudo { user, .. }) => user == "root" && rustix::process::geteuid().is_root(),
+            (Connection::Local, As::Sudo { user, .. }) => {
+                user == "root" && rustix::process::geteuid().is_root()
+            }
             _ => false,
         };
         if already {
             target.who = As::Login;
         }
-        let warnings = reader.problems.0.iter().filter(|problem| problem.severity == crate::error::Severity::Warning);
+        let warnings = reader
+            .problems
+            .0
+            .iter()
+            .filter(|problem| problem.severity == crate::error::Severity::Warning);
         target.warnings = Problems(warnings.cloned().collect());
         reader.problems.or(target)
     }
@@ -203,9 +234,15 @@ impl Target {
         host_public_key: &str,
         root: &Path,
     ) -> Result<Self, Problems> {
-        let wrong = |what: &str| Problems::from(Diagnostic::error(format!("the {what} of `{host}` cannot be read")));
-        let key = russh::keys::PrivateKey::from_openssh(private_key).map_err(|_| wrong("private key"))?;
-        let pinned = russh::keys::PublicKey::from_openssh(host_public_key).map_err(|_| wrong("host key"))?;
+        let wrong = |what: &str| {
+            Problems::from(Diagnostic::error(format!(
+                "the {what} of `{host}` cannot be read"
+            )))
+        };
+        let key =
+            russh::keys::PrivateKey::from_openssh(private_key).map_err(|_| wrong("private key"))?;
+        let pinned =
+            russh::keys::PublicKey::from_openssh(host_public_key).map_err(|_| wrong("host key"))?;
         let address_text = address.ip().to_string();
         let endpoint = Endpoint {
             name: host.to_string(),
@@ -254,7 +291,11 @@ impl Target {
     /// tests, which may run as root.
     #[doc(hidden)]
     pub fn force_sudo(&mut self, user: &str, program: &str, password: Option<Secret>) {
-        self.who = As::Sudo { user: user.to_owned(), program: program.to_owned(), password };
+        self.who = As::Sudo {
+            user: user.to_owned(),
+            program: program.to_owned(),
+            password,
+        };
     }
 }
 
@@ -267,18 +308,23 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// A variable as text, if it is set.
     fn text(&mut self, names: Names) -> Option<(String, &Node)> {
-        let (name, node) = names.iter().find_map(|name| self.vars.get(*name).map(|node| (*name, node)))?;
+        let (name, node) = names
+            .iter()
+            .find_map(|name| self.vars.get(*name).map(|node| (*name, node)))?;
         let wrong = match &node.value {
             Value::Null => return None,
             Value::Str(text) if text.contains("{{") || text.contains("{%") => {
                 format!("`{name}` is still a template")
             }
-            Value::Str(text) | Value::Tagged(Tag::Unsafe, text) => return Some((text.clone(), node)),
+            Value::Str(text) | Value::Tagged(Tag::Unsafe, text) => {
+                return Some((text.clone(), node));
+            }
             Value::Int(number) => return Some((number.to_string(), node)),
             Value::Bool(value) => return Some((value.to_string(), node)),
             _ => format!("`{name}` must be a string, not {}", node.kind()),
         };
-        self.problems.push(Diagnostic::error(wrong).at(&node.origin));
+        self.problems
+            .push(Diagnostic::error(wrong).at(&node.origin));
         None
     }
 
@@ -291,14 +337,19 @@ impl Reader<'_> {
         let origin = node.origin.clone();
         let value = ssh_config::yes(&text.to_lowercase());
         if value.is_none() {
-            let message = format!("`{}` must be a boolean, not `{text}`", names.last().unwrap_or(&""));
+            let message = format!(
+                "`{}` must be a boolean, not `{text}`",
+                names.last().unwrap_or(&"")
+            );
             self.problems.push(Diagnostic::error(message).at(&origin));
         }
         value
     }
 
     fn root(&mut self) -> String {
-        let Some((root, node)) = self.text(&["deploy_root"]) else { return String::new() };
+        let Some((root, node)) = self.text(&["deploy_root"]) else {
+            return String::new();
+        };
         let origin = node.origin.clone();
         if !root.starts_with('/') || root.contains('\n') {
             let message = format!("`deploy_root` must be an absolute path, not `{root}`");
@@ -309,22 +360,41 @@ impl Reader<'_> {
 
     fn who(&mut self, flags: &ConnectionFlags) -> As {
         let wanted = self.flag(&["ansible_become"]).unwrap_or(flags.escalate);
-        let method = self.text(&["ansible_become_method"]).map(|(text, node)| (text, node.origin.clone()));
-        let user = self.plain(BECOME_USER).or_else(|| flags.escalate_user.clone());
+        let method = self
+            .text(&["ansible_become_method"])
+            .map(|(text, node)| (text, node.origin.clone()));
+        let user = self
+            .plain(BECOME_USER)
+            .or_else(|| flags.escalate_user.clone());
         let program = self.plain(BECOME_EXE).unwrap_or_else(|| "sudo".to_owned());
-        let password = self.plain(BECOME_PASSWORD).map(Secret::new).or_else(|| flags.become_password.clone());
+        let password = self
+            .plain(BECOME_PASSWORD)
+            .map(Secret::new)
+            .or_else(|| flags.become_password.clone());
         if !wanted {
             return As::Login;
         }
-        if let Some((method, origin)) = method.filter(|(method, _)| !matches!(method.as_str(), "sudo" | "ansible.builtin.sudo")) {
+        if let Some((method, origin)) =
+            method.filter(|(method, _)| !matches!(method.as_str(), "sudo" | "ansible.builtin.sudo"))
+        {
             let message = format!("`ansible_become_method: {method}` is not supported");
-            self.problems.push(Diagnostic::error(message).at(&origin).hint("only `sudo` is; log in as root otherwise"));
+            self.problems.push(
+                Diagnostic::error(message)
+                    .at(&origin)
+                    .hint("only `sudo` is; log in as root otherwise"),
+            );
         }
-        As::Sudo { user: user.unwrap_or_else(|| "root".to_owned()), program, password }
+        As::Sudo {
+            user: user.unwrap_or_else(|| "root".to_owned()),
+            program,
+            password,
+        }
     }
 
     fn connection(&mut self, host: &HostName, flags: &ConnectionFlags) -> Connection {
-        let kind = self.text(&["ansible_connection"]).map(|(text, node)| (text, node.origin.clone()));
+        let kind = self
+            .text(&["ansible_connection"])
+            .map(|(text, node)| (text, node.origin.clone()));
         let (kind, origin) = match kind {
             Some((kind, origin)) => (kind, Some(origin)),
             None => ("ssh".to_owned(), None),
@@ -336,7 +406,8 @@ impl Reader<'_> {
             other => {
                 let known = ["ssh", "local", "sim"];
                 let message = format!("`ansible_connection: {other}` is not supported");
-                let mut diagnostic = Diagnostic::error(message).hint("there are `ssh`, `local` and `sim`");
+                let mut diagnostic =
+                    Diagnostic::error(message).hint("there are `ssh`, `local` and `sim`");
                 if let Some(name) = crate::error::nearest(other, known) {
                     diagnostic = diagnostic.hint(format!("did you mean `{name}`?"));
                 }
@@ -351,7 +422,11 @@ impl Reader<'_> {
 
     fn setting(&mut self, keyword: &str, names: Names) -> Option<Setting> {
         let (text, node) = self.text(names)?;
-        Some(Setting { keyword: keyword.to_owned(), words: vec![text], origin: Some(node.origin.clone()) })
+        Some(Setting {
+            keyword: keyword.to_owned(),
+            words: vec![text],
+            origin: Some(node.origin.clone()),
+        })
     }
 
     fn ssh(&mut self, host: &HostName, flags: &ConnectionFlags) -> Connection {
@@ -365,15 +440,35 @@ impl Reader<'_> {
         self.arguments("ansible_ssh_common_args", &mut front, &mut file);
         self.arguments("ansible_ssh_extra_args", &mut front, &mut file);
         let checking = self.flag(&["ansible_host_key_checking", "ansible_ssh_host_key_checking"]);
-        let flag = |keyword: &str, word: String| Setting { keyword: keyword.to_owned(), words: vec![word], origin: None };
+        let flag = |keyword: &str, word: String| Setting {
+            keyword: keyword.to_owned(),
+            words: vec![word],
+            origin: None,
+        };
         if checking == Some(false) {
             front.push(flag("stricthostkeychecking", "accept-new".to_owned()));
         }
         front.extend(flags.user.clone().map(|user| flag("user", user)));
-        front.extend(flags.private_key.as_ref().map(|key| flag("identityfile", key.to_string_lossy().into_owned())));
-        front.extend(flags.timeout.map(|limit| flag("connecttimeout", limit.as_secs().max(1).to_string())));
+        front.extend(
+            flags
+                .private_key
+                .as_ref()
+                .map(|key| flag("identityfile", key.to_string_lossy().into_owned())),
+        );
+        front.extend(
+            flags
+                .timeout
+                .map(|limit| flag("connecttimeout", limit.as_secs().max(1).to_string())),
+        );
         for setting in &front {
-            let off = matches!(setting.words.first().map(|word| word.to_lowercase()).as_deref(), Some("no" | "off" | "false"));
+            let off = matches!(
+                setting
+                    .words
+                    .first()
+                    .map(|word| word.to_lowercase())
+                    .as_deref(),
+                Some("no" | "off" | "false")
+            );
             if setting.keyword == "stricthostkeychecking" && off {
                 let message = "`StrictHostKeyChecking=no` is taken as `accept-new`: a changed key is still refused";
                 let mut warning = Diagnostic::warning(message);
@@ -382,13 +477,23 @@ impl Reader<'_> {
             }
         }
         let name = self.plain(HOST).unwrap_or_else(|| host.to_string());
-        let password = self.plain(PASSWORD).map(Secret::new).or_else(|| flags.password.clone());
+        let password = self
+            .plain(PASSWORD)
+            .map(Secret::new)
+            .or_else(|| flags.password.clone());
         for (name, why) in [
-            ("ansible_ssh_pkcs11_provider", "smart cards are reached through an agent: `ssh-add -s`"),
+            (
+                "ansible_ssh_pkcs11_provider",
+                "smart cards are reached through an agent: `ssh-add -s`",
+            ),
             ("ansible_ssh_executable", "no `ssh` is run"),
         ] {
             if let Some(node) = self.vars.get(name).filter(|node| node.value != Value::Null) {
-                self.problems.push(Diagnostic::error(format!("`{name}` is not supported")).at(&node.origin).hint(why));
+                self.problems.push(
+                    Diagnostic::error(format!("`{name}` is not supported"))
+                        .at(&node.origin)
+                        .hint(why),
+                );
             }
         }
         let config = flags.config(file.as_deref());
@@ -405,14 +510,26 @@ impl Reader<'_> {
     }
 
     /// The servers of a `ProxyJump` list, those before the first included.
-    fn jumps(&mut self, list: &str, flags: &ConnectionFlags, config: &SshConfig, depth: usize) -> Vec<Endpoint> {
+    fn jumps(
+        &mut self,
+        list: &str,
+        flags: &ConnectionFlags,
+        config: &SshConfig,
+        depth: usize,
+    ) -> Vec<Endpoint> {
         let mut hops = Vec::new();
         for (index, hop) in list.split(',').map(str::trim).enumerate() {
             let Some((user, name, port)) = split_hop(hop) else {
-                self.problems.push(Diagnostic::error(format!("`{hop}` is no jump host: `[user@]host[:port]`")));
+                self.problems.push(Diagnostic::error(format!(
+                    "`{hop}` is no jump host: `[user@]host[:port]`"
+                )));
                 continue;
             };
-            let flag = |keyword: &str, word: &str| Setting { keyword: keyword.to_owned(), words: vec![word.to_owned()], origin: None };
+            let flag = |keyword: &str, word: &str| Setting {
+                keyword: keyword.to_owned(),
+                words: vec![word.to_owned()],
+                origin: None,
+            };
             let mut front = Vec::new();
             front.extend(user.map(|user| flag("user", user)));
             front.extend(port.map(|port| flag("port", port)));
@@ -424,7 +541,9 @@ impl Reader<'_> {
             self.problems.extend(problems);
             if let Some(before) = &settings.proxy_jump {
                 if depth >= MOST_HOPS {
-                    self.problems.push(Diagnostic::error(format!("the jump hosts of `{name}` go round in a circle")));
+                    self.problems.push(Diagnostic::error(format!(
+                        "the jump hosts of `{name}` go round in a circle"
+                    )));
                     return hops;
                 }
                 hops.extend(self.jumps(before, flags, config, depth + 1));
@@ -435,11 +554,23 @@ impl Reader<'_> {
     }
 
     /// Options as on `ssh`'s command line; those that are not known are refused by name.
-    fn arguments(&mut self, variable: &'static str, front: &mut Vec<Setting>, file: &mut Option<PathBuf>) {
-        let Some((text, node)) = self.vars.get(variable).and_then(|node| Some((node.as_str()?.to_owned(), node.clone()))) else {
+    fn arguments(
+        &mut self,
+        variable: &'static str,
+        front: &mut Vec<Setting>,
+        file: &mut Option<PathBuf>,
+    ) {
+        let Some((text, node)) = self
+            .vars
+            .get(variable)
+            .and_then(|node| Some((node.as_str()?.to_owned(), node.clone())))
+        else {
             return;
         };
-        let mut refuse = |message: String| self.problems.push(Diagnostic::error(message).at(&node.origin));
+        let mut refuse = |message: String| {
+            self.problems
+                .push(Diagnostic::error(message).at(&node.origin));
+        };
         if text.contains("{{") {
             refuse(format!("`{variable}` is still a template"));
             return;
@@ -455,25 +586,45 @@ impl Reader<'_> {
                 continue;
             };
             // Options that say nothing to us: compression, quietness, forwarding of the agent.
-            if matches!(word.as_str(), "-C" | "-q" | "-v" | "-vv" | "-vvv" | "-a" | "-A" | "-T" | "-x" | "-4" | "-6") {
-                if let Some(family) = match letter { '4' => Some("inet"), '6' => Some("inet6"), _ => None } {
-                    front.push(Setting { keyword: "addressfamily".into(), words: vec![family.into()], origin: Some(node.origin.clone()) });
+            if matches!(
+                word.as_str(),
+                "-C" | "-q" | "-v" | "-vv" | "-vvv" | "-a" | "-A" | "-T" | "-x" | "-4" | "-6"
+            ) {
+                if let Some(family) = match letter {
+                    '4' => Some("inet"),
+                    '6' => Some("inet6"),
+                    _ => None,
+                } {
+                    front.push(Setting {
+                        keyword: "addressfamily".into(),
+                        words: vec![family.into()],
+                        origin: Some(node.origin.clone()),
+                    });
                 }
                 continue;
             }
             if !matches!(letter, 'o' | 'J' | 'i' | 'p' | 'l' | 'F') {
-                refuse(format!("`{word}` in `{variable}` is not supported; `-o`, `-J`, `-i`, `-l`, `-p` and `-F` are"));
+                refuse(format!(
+                    "`{word}` in `{variable}` is not supported; `-o`, `-J`, `-i`, `-l`, `-p` and `-F` are"
+                ));
                 continue;
             }
             let attached = word[2..].to_owned();
-            let value = if attached.is_empty() { words.next() } else { Some(attached) };
+            let value = if attached.is_empty() {
+                words.next()
+            } else {
+                Some(attached)
+            };
             let Some(value) = value else {
                 refuse(format!("`{word}` in `{variable}` has no value"));
                 continue;
             };
             let (keyword, value) = match letter {
                 'o' => match value.split_once(|c: char| c == '=' || c.is_whitespace()) {
-                    Some((keyword, value)) => (keyword.trim().to_lowercase(), value.trim_start_matches([' ', '=']).to_owned()),
+                    Some((keyword, value)) => (
+                        keyword.trim().to_lowercase(),
+                        value.trim_start_matches([' ', '=']).to_owned(),
+                    ),
                     None => {
                         refuse(format!("`-o {value}` in `{variable}` has no value"));
                         continue;
@@ -489,10 +640,16 @@ impl Reader<'_> {
                 }
             };
             let words = match keyword.as_str() {
-                "userknownhostsfile" | "globalknownhostsfile" => value.split_whitespace().map(str::to_owned).collect(),
+                "userknownhostsfile" | "globalknownhostsfile" => {
+                    value.split_whitespace().map(str::to_owned).collect()
+                }
                 _ => vec![value.trim_matches('"').to_owned()],
             };
-            front.push(Setting { keyword, words, origin: Some(node.origin.clone()) });
+            front.push(Setting {
+                keyword,
+                words,
+                origin: Some(node.origin.clone()),
+            });
         }
     }
 }
@@ -534,7 +691,10 @@ fn shell_words(text: &str) -> Option<Vec<String>> {
 
 /// `[user@]host[:port]`, also as `ssh://…` and with an IPv6 address in brackets.
 fn split_hop(hop: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
-    let hop = hop.strip_prefix("ssh://").unwrap_or(hop).trim_end_matches('/');
+    let hop = hop
+        .strip_prefix("ssh://")
+        .unwrap_or(hop)
+        .trim_end_matches('/');
     let (user, rest) = match hop.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
         None => (None, hop),
@@ -557,17 +717,34 @@ fn endpoint(name: &str, settings: HostSettings, flags: &ConnectionFlags) -> Endp
     let port = settings.port.unwrap_or(22);
     let folder = ssh_config::home().join(".ssh");
     let identities = match settings.identity_files.is_empty() {
-        false => settings.identity_files.into_iter().map(Identity::File).collect(),
-        true => ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"]
-            .iter()
-            .map(|name| Identity::Default(folder.join(name)))
+        false => settings
+            .identity_files
+            .into_iter()
+            .map(Identity::File)
             .collect(),
+        true => [
+            "id_rsa",
+            "id_ecdsa",
+            "id_ecdsa_sk",
+            "id_ed25519",
+            "id_ed25519_sk",
+        ]
+        .iter()
+        .map(|name| Identity::Default(folder.join(name)))
+        .collect(),
     };
     let known_hosts = match &flags.known_hosts {
         Some(path) => vec![path.clone()],
         None => {
-            let user = settings.user_known_hosts.unwrap_or_else(|| vec![folder.join("known_hosts"), folder.join("known_hosts2")]);
-            let global = settings.global_known_hosts.unwrap_or_else(|| vec!["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]);
+            let user = settings
+                .user_known_hosts
+                .unwrap_or_else(|| vec![folder.join("known_hosts"), folder.join("known_hosts2")]);
+            let global = settings.global_known_hosts.unwrap_or_else(|| {
+                vec![
+                    "/etc/ssh/ssh_known_hosts".into(),
+                    "/etc/ssh/ssh_known_hosts2".into(),
+                ]
+            });
             user.into_iter().chain(global).collect()
         }
     };
@@ -583,7 +760,10 @@ fn endpoint(name: &str, settings: HostSettings, flags: &ConnectionFlags) -> Endp
         agent: settings.agent,
         password: None,
         known_hosts,
-        policy: flags.host_key_policy.or(settings.policy).unwrap_or_default(),
+        policy: flags
+            .host_key_policy
+            .or(settings.policy)
+            .unwrap_or_default(),
         timeout: settings.connect_timeout.unwrap_or(TIMEOUT),
         keepalive: settings.alive_interval.unwrap_or(KEEPALIVE),
         keepalive_max: settings.alive_count.unwrap_or(3),
