@@ -7,6 +7,7 @@ pub mod args;
 pub mod catalog;
 pub mod content;
 pub mod discover;
+pub mod inventory;
 pub mod prompt;
 pub mod settings;
 pub mod rollback;

@@ -218,7 +218,7 @@ fn files_below(path: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &m
             if !has_ending {
                 files_below(&entry, depth + 1, files, problems);
             }
-        } else if !has_ending || split_ending(&name).1 != "" {
+        } else if !has_ending || !split_ending(&name).1.is_empty() {
             files.push(entry);
         }
     }

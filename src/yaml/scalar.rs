@@ -243,3 +243,9 @@ fn is_date(year: u32, month: u32, day: u32) -> bool {
     };
     year > 0 && jiff::civil::Date::new(year, month, day).is_ok()
 }
+
+/// Whether a text that is written plain is read back as that text.
+pub(super) fn is_plain_text(text: &str) -> bool {
+    // `=` is the "value" of YAML 1.1, and `0b_` is an integer to the resolver alone.
+    text != "=" && !text.is_empty() && resolve(text) == Scalar::Str && !INT.is_match(text)
+}

@@ -92,9 +92,9 @@ enum Built {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    // No tag: plain scalars are resolved.
+    // No tag, or `!`: plain scalars are resolved.
     Open,
-    // `!`: a text, whatever it looks like.
+    // A tag that is not known, said already: a text, whatever it looks like.
     Text,
     Unsafe,
     Vault,
@@ -220,7 +220,7 @@ impl Builder {
         let name = format!("{}{}", tag.handle, tag.suffix);
         let core = match name.strip_prefix("tag:yaml.org,2002:") {
             None => match name.as_str() {
-                "!" => return Meaning::Text,
+                "!" => return Meaning::Open,
                 "!unsafe" => return Meaning::Unsafe,
                 "!vault" | "!vault-encrypted" => return Meaning::Vault,
                 _ => None,
@@ -415,29 +415,27 @@ fn key_of(built: Built) -> (Key, Option<Diagnostic>) {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
-        Value::Float(value) => super::emit::float(value),
+        Value::Float(value) => super::emit::python_float(value),
         Value::Tagged(Tag::Vault, _) => {
             let problem = Diagnostic::error("an encrypted string cannot be a key").at(&node.origin);
             return (Key::Bad, Some(problem));
         }
-        Value::Seq(_) | Value::Map(_) => {
-            let problem =
-                Diagnostic::error(format!("{} cannot be a key", node.kind())).at(&node.origin);
-            let written = &node.origin.source.text[node.origin.span.start..];
-            let before = node.origin.source.text[..node.origin.span.start]
-                .chars()
-                .next_back();
-            let template =
-                written.starts_with("{{") || (before == Some('{') && written.starts_with('{'));
-            let problem = if template {
-                problem.hint("a value that begins with `{{` must be quoted: \"{{ … }}\"")
-            } else {
-                problem
-            };
-            return (Key::Bad, Some(problem));
-        }
+        Value::Seq(_) | Value::Map(_) => return (Key::Bad, Some(bad_key(&node))),
     };
     (Key::Text(text, node.origin), None)
+}
+
+fn bad_key(node: &Node) -> Diagnostic {
+    let Origin { source, span, .. } = &node.origin;
+    let (before, written) = source.text.split_at(span.start);
+    // `{{ x }}` is a mapping whose key is a mapping; the user means the outer one.
+    if before.ends_with('{') && written.starts_with('{') {
+        let at = Origin::new(source, span.start - 1..span.end);
+        return Diagnostic::error("a template is no value by itself, and this reads as a mapping")
+            .at(&at)
+            .hint("a value that begins with `{{` must be quoted: \"{{ … }}\"");
+    }
+    Diagnostic::error(format!("{} cannot be a key", node.kind())).at(&node.origin)
 }
 
 fn insert(map: &mut Map, text: String, at: Origin, node: Node) -> Option<Diagnostic> {

@@ -30,10 +30,23 @@ pub(super) fn syntax(info: &str, at: &Origin) -> Diagnostic {
         "recursion limit exceeded" => "lists and mappings are nested too deep",
         other => other,
     };
+    let at = &place(info, at);
     let problem = Diagnostic::error(format!("this is not YAML: {message}")).at(at);
     match advice(info, at) {
         Some(hint) => problem.hint(hint),
         None => problem,
+    }
+}
+
+// The parser tells of a tab from the end of what stands before it.
+fn place(info: &str, at: &Origin) -> Origin {
+    let from = at.span.start;
+    match at.source.text[from..]
+        .find('\t')
+        .filter(|_| info.contains("found a tab"))
+    {
+        Some(tab) => Origin::new(&at.source, from + tab..from + tab + 1),
+        None => at.clone(),
     }
 }
 
@@ -44,7 +57,8 @@ fn advice(info: &str, at: &Origin) -> Option<&'static str> {
         .map_or(0, |newline| newline + 1);
     let line = text[start..].lines().next().unwrap_or_default();
     let indent = &line[..line.len() - line.trim_start().len()];
-    if indent.contains('\t') || info.contains("tab") {
+    let behind_tab = text[..at.span.start].ends_with('\t');
+    if indent.contains('\t') || behind_tab || info.contains("tab") {
         return Some("indent with spaces, YAML allows no tabs there");
     }
     let value = line
