@@ -427,7 +427,7 @@ mod tests {
         let mine = folder.path().join("vars/intel_gpu_models.yml");
         fs::write(&mine, "mine").expect("a file");
         let done = export(folder.path()).expect("the folder can be written");
-        assert_eq!(done.kept, [mine.clone()]);
+        assert_eq!(done.kept, std::slice::from_ref(&mine));
         assert_eq!(fs::read_to_string(&mine).expect("still there"), "mine");
         let other = folder.path().join("vars/nvidia_gpu_models.yml");
         assert!(done.written.contains(&other) && other.exists());

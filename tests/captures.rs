@@ -373,8 +373,8 @@ fn all_parsers(text: &str) {
 fn no_parser_panics_on_any_truncation_of_a_capture() {
     for (name, _) in CAPTURES {
         let text = text(name);
-        // Some forty cuts each, by a step that is no divisor of a table's line length.
-        let step = (text.len() / 40) | 1;
+        // Some twenty cuts each, by a step that is no divisor of a table's line length.
+        let step = (text.len() / 20) | 1;
         for at in (0..text.len()).step_by(step) {
             all_parsers(&String::from_utf8_lossy(&text.as_bytes()[..at]));
         }

@@ -594,3 +594,22 @@ fn facts_are_a_table_with_layouts_and_reasons() {
     let hosts = [("gpu01", &facts), ("gpu02", &empty), ("gpu03", &without)];
     insta::assert_snapshot!(deploy::cli::discover::table(&hosts, &catalog, 100));
 }
+
+#[test]
+fn a_card_that_the_bus_hides_is_still_found_by_the_tool() {
+    let host = mixed_host();
+    fs::remove_dir_all(host.0.path().join("sys/bus/pci/devices")).expect("it was there");
+    fs::create_dir(host.0.path().join("sys/bus/pci/devices")).expect("a folder");
+    host.file("dev/nvidiactl", "");
+    let facts = host.discover(&["sh"], &auto());
+    let [gpu] = &facts.gpus[..] else {
+        panic!("{:?}", facts.gpus);
+    };
+    assert_eq!(gpu.model, Fact::Known("A30-24GB".to_owned()));
+    assert!(gpu.sriov.unknown().is_some() && gpu.reset.unknown().is_some());
+    assert_eq!(gpu.holders.known().map(Vec::len), Some(1));
+
+    fs::remove_dir_all(host.0.path().join("sys")).expect("it was there");
+    let facts = host.discover(&["sh"], &auto());
+    assert_eq!(facts.gpus.len(), 1);
+}

@@ -190,7 +190,6 @@ fn gpus(
     scan: &Scan,
     catalog: &Catalog,
 ) -> Vec<Gpu> {
-    let no_bus = cards.is_none();
     let mut gpus: Vec<Gpu> = cards
         .unwrap_or_default()
         .iter()
@@ -199,10 +198,12 @@ fn gpus(
         .filter(|card| card.physfn.is_none())
         .filter_map(|card| gpu(card, rows, answers, scan, catalog))
         .collect();
-    if no_bus {
-        // Containers and some virtual machines show no bus, but the tool answers.
-        gpus.extend(rows.iter().map(|row| off_bus(row, answers, scan, catalog)));
-    }
+    // Containers and some virtual machines show no bus, or not all of it, but the tool answers.
+    let hidden: Vec<&Row> = rows
+        .iter()
+        .filter(|row| gpus.iter().all(|gpu| gpu.pci != row.pci))
+        .collect();
+    gpus.extend(hidden.into_iter().map(|row| off_bus(row, answers, scan, catalog)));
     gpus.sort_by_key(|gpu| gpu.pci);
     gpus
 }
@@ -273,10 +274,10 @@ fn gpu(
     })
 }
 
-/// A card that `nvidia-smi` lists on a host that shows no PCI bus.
+/// A card that `nvidia-smi` lists and the PCI bus does not show.
 fn off_bus(row: &Row, answers: &Answers, scan: &Scan, catalog: &Catalog) -> Gpu {
     fn unknown<T>() -> Fact<T> {
-        Fact::Unknown("the host shows no PCI bus".to_owned())
+        Fact::Unknown("the PCI bus does not show the card".to_owned())
     }
     let device_id = row.device_id.unwrap_or_default();
     let nvidia = answers.card(row);

@@ -19,7 +19,8 @@ if [ -d "$bus" ]; then
 			;;
 		esac
 	done
-	[ -n "$card" ] || {
+	# Some containers hide the bus and still have the driver.
+	[ -n "$card" ] || [ -e "$R/dev/nvidiactl" ] || {
 		echo '== nocard 0'
 		exit 0
 	}

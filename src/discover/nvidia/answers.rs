@@ -7,7 +7,7 @@ use crate::facts::{ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigS
 use super::fault::NvidiaFault;
 use super::list::{self, Listed, MigUuid};
 use super::mig;
-use super::policy;
+use super::policy::{self, Card};
 use super::query::{self, Row};
 
 /// The names of the sections, as `nvidia.sh` prints them.
@@ -99,10 +99,12 @@ impl Answers {
     /// All that is known of the card in `row`.
     #[must_use]
     pub fn card(&self, row: &Row) -> NvidiaGpu {
-        let timeslice = match self.rows_of("policy", |text| {
-            policy::parse(text).into_iter().collect::<Vec<_>>()
-        }) {
-            Ok(found) => match found.into_iter().find(|(index, _)| *index == row.index) {
+        let is_this = |card: Card| match card {
+            Card::Index(index) => index == row.index,
+            Card::Pci(pci) => pci == row.pci,
+        };
+        let timeslice = match self.rows_of("policy", policy::parse) {
+            Ok(found) => match found.into_iter().find(|(card, _)| is_this(*card)) {
                 Some((_, word)) => Fact::Known(word),
                 None => Fact::Unknown("nvidia-smi does not tell the time slice".to_owned()),
             },

@@ -4,42 +4,59 @@
 //! `GPU` and a number begins a card, and the word after `Timeslice` (or, in a table, the
 //! cell beside it) is its value.
 
-use std::collections::BTreeMap;
+use crate::facts::PciAddress;
 
 /// The words of the four settings, as `--set-timeslice` numbers them.
 pub const WORDS: [&str; 4] = ["Default", "Short", "Medium", "Long"];
 
-/// The time slice of each card that the text names, by index, in one of `WORDS`.
+/// How the text names a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Card {
+    /// By nvidia-smi's index.
+    Index(u32),
+    /// By its place on the bus.
+    Pci(PciAddress),
+}
+
+/// The time slice of each card that the text names, in one of `WORDS`.
 #[must_use]
-pub fn parse(text: &str) -> BTreeMap<u32, String> {
-    let mut found = BTreeMap::new();
-    let mut card = None;
+pub fn parse(text: &str) -> Vec<(Card, String)> {
+    let mut found: Vec<(Card, String)> = Vec::new();
+    let mut current = None;
     for line in text.lines() {
-        let words: Vec<&str> = line
-            .split(|c: char| c.is_whitespace() || "|:=,()".contains(c))
-            .filter(|word| !word.is_empty())
-            .collect();
-        if let Some(index) = index(&words) {
-            card = Some(index);
-        }
-        let value = words
-            .iter()
-            .find_map(|word| WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)));
-        // A heading such as "GPU  Compute Policy  Value" names no value.
-        if let (Some(card), Some(value)) = (card, value) {
-            found.entry(card).or_insert_with(|| (*value).to_owned());
+        current = card(line).or(current);
+        let word = |word: &str| {
+            WORDS
+                .into_iter()
+                .find(|known| known.eq_ignore_ascii_case(word))
+        };
+        let value = line.split(|c: char| !c.is_ascii_alphabetic()).find_map(word);
+        // A heading such as "GPU  Name  Value" names no value.
+        if let (Some(card), Some(value)) = (current, value)
+            && found.iter().all(|(known, _)| *known != card)
+        {
+            found.push((card, value.to_owned()));
         }
     }
     found
 }
 
-/// `GPU 0: …`, `GPU0`, or a table row that begins with a number.
-fn index(words: &[&str]) -> Option<u32> {
-    let first = words.first()?;
-    if first.eq_ignore_ascii_case("gpu") {
-        return words.get(1)?.parse().ok();
+/// `GPU 0: …`, `GPU 00000000:0B:00.0 …`, or a table row that begins with a number.
+fn card(line: &str) -> Option<Card> {
+    let mut words = line
+        .split(|c: char| c.is_whitespace() || "|=,()".contains(c))
+        .map(|word| word.trim_end_matches(':'))
+        .filter(|word| !word.is_empty());
+    let first = words.next()?;
+    let name = if first.eq_ignore_ascii_case("gpu") {
+        words.next()?
+    } else {
+        first
+    };
+    if let Ok(pci) = name.parse() {
+        return Some(Card::Pci(pci));
     }
-    first.trim_start_matches("GPU").parse().ok()
+    name.parse().ok().map(Card::Index)
 }
 
 #[cfg(test)]
@@ -50,12 +67,16 @@ mod tests {
     fn the_value_is_found_in_any_likely_form() {
         let lines =
             "GPU 0: NVIDIA A10 (UUID: GPU-1)\n  Timeslice : Short\nGPU 1:\n  Timeslice: Default\n";
+        let short = |card, word: &str| (card, word.to_owned());
         assert_eq!(
-            parse(lines).into_iter().collect::<Vec<_>>(),
-            [(0, "Short".to_owned()), (1, "Default".to_owned())]
+            parse(lines),
+            [short(Card::Index(0), "Short"), short(Card::Index(1), "Default")]
         );
         let table = "+-----+\n| GPU compute policies: |\n| GPU   Name      Value   |\n|=====|\n|   0   Timeslice  Medium |\n";
-        assert_eq!(parse(table).get(&0).map(String::as_str), Some("Medium"));
+        assert_eq!(parse(table), [short(Card::Index(0), "Medium")]);
+        let by_bus = "GPU 00000000:0B:00.0\n    Timeslice    : LONG\n";
+        let pci = "0b:00.0".parse().expect("an address");
+        assert_eq!(parse(by_bus), [short(Card::Pci(pci), "Long")]);
     }
 
     #[test]
