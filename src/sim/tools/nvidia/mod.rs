@@ -8,12 +8,16 @@ use std::io;
 use crate::sim::machine::{Gpu, Machine};
 use crate::sim::tools::{Call, Outcome};
 
+mod full;
+#[cfg(test)]
+mod golden;
 mod list;
 mod mig;
 mod mode;
 mod placement;
 mod query;
 mod rows;
+mod summary;
 
 /// Exit codes of the tool's man page.
 pub(super) mod code {
@@ -147,9 +151,10 @@ fn options(machine: &mut Machine, args: &[&str]) -> Answer {
         Err(answer) => return answer,
     };
     match &options.action {
-        None => invalid_combination(),
+        None => Answer::new(summary::print(machine, &selected), 0),
         Some(Action::List) => Answer::new(list::print(machine, &selected), 0),
-        Some(Action::Query) => invalid_combination(),
+        Some(Action::Query) if options.xml => Answer::new(full::xml(machine, &selected), 0),
+        Some(Action::Query) => Answer::new(full::text(machine, &selected), 0),
         Some(Action::QueryGpu(fields)) => query::gpus(machine, &selected, fields, &options.format),
         Some(Action::QueryApps(fields)) => query::apps(machine, &selected, fields, &options.format),
         Some(Action::HelpQueryGpu) => Answer::new(query::help(), 0),

@@ -222,6 +222,11 @@ pub(super) fn instance_used(size: u32) -> u64 {
     }
 }
 
+/// The BAR1 aperture: the next power of two above the memory.
+pub(super) fn bar1_mib(product: &crate::sim::product::Product) -> u64 {
+    product.memory_mib.next_power_of_two()
+}
+
 /// Memory of the whole card that is free; 479 MiB are the driver's.
 pub(super) fn free_mib(machine: &Machine, gpu: &Gpu) -> u64 {
     let total = machine.product(gpu).map_or(0, |product| product.memory_mib);
