@@ -11,3 +11,4 @@ mod ssh;
 mod strategy;
 mod strategy_shell;
 mod yaml;
+mod ssh_private;

@@ -24,7 +24,7 @@ use deploy::transport::{
 use deploy::value::{Node, Value, Vars};
 
 /// Whether a program is there. Missing is a failure unless the environment allows it.
-fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let found = path
         .split(':')
@@ -40,7 +40,7 @@ fn have(program: &str) -> bool {
     found
 }
 
-fn run(program: &str, words: &[&str]) -> String {
+pub(crate) fn run(program: &str, words: &[&str]) -> String {
     let output = Process::new(program)
         .args(words)
         .stdin(Stdio::null())
@@ -51,7 +51,7 @@ fn run(program: &str, words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn keygen(path: &Path, words: &[&str]) {
+pub(crate) fn keygen(path: &Path, words: &[&str]) {
     let path = path.to_str().expect("a plain path");
     let mut all = vec!["-q", "-f", path, "-C", "test"];
     if !words.contains(&"-N") {
@@ -64,7 +64,7 @@ fn keygen(path: &Path, words: &[&str]) {
     run("ssh-keygen", &all);
 }
 
-fn free_port(address: &str) -> u16 {
+pub(crate) fn free_port(address: &str) -> u16 {
     TcpListener::bind((address, 0))
         .expect("a port")
         .local_addr()
@@ -73,21 +73,20 @@ fn free_port(address: &str) -> u16 {
 }
 
 /// A server and everything it was made with; stopped when dropped.
-struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
-    address: String,
-    port: u16,
-    child: Child,
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) child: Child,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
-fn wait_for(address: &str, port: u16) {
+pub(crate) fn wait_for(address: &str, port: u16) {
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect((address, port)).is_err() {
         assert!(
@@ -99,8 +98,13 @@ fn wait_for(address: &str, port: u16) {
 }
 
 impl Server {
+    pub(crate) fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// An sshd at 127.0.1.`last` that lets the user key `id` in.
-    fn start(last: u8, extra: &str) -> Option<Self> {
+    pub(crate) fn start(last: u8, extra: &str) -> Option<Self> {
         if !have("sshd") {
             return None;
         }
@@ -146,7 +150,7 @@ impl Server {
         Some(server)
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -155,12 +159,12 @@ impl Server {
         key.split(' ').take(2).collect::<Vec<_>>().join(" ")
     }
 
-    fn know(&self, file: &str, key: &str) {
+    pub(crate) fn know(&self, file: &str, key: &str) {
         let line = format!("[{}]:{} {}\n", self.address, self.port, self.key_line(key));
         std::fs::write(self.at(file), line).expect("a file");
     }
 
-    fn vars(&self) -> Vars {
+    pub(crate) fn vars(&self) -> Vars {
         vars(&[
             ("ansible_host", &self.address),
             ("ansible_port", &self.port.to_string()),
@@ -172,7 +176,7 @@ impl Server {
         ])
     }
 
-    fn flags(&self) -> ConnectionFlags {
+    pub(crate) fn flags(&self) -> ConnectionFlags {
         ConnectionFlags {
             known_hosts: Some(self.at("known")),
             ssh_config: Some("none".into()),
@@ -196,7 +200,7 @@ fn user() -> String {
     run("id", &["-un"]).trim().to_owned()
 }
 
-fn vars(pairs: &[(&str, &str)]) -> Vars {
+pub(crate) fn vars(pairs: &[(&str, &str)]) -> Vars {
     let origin = Origin::whole("inventory.yml", "x");
     pairs
         .iter()
@@ -209,11 +213,11 @@ fn vars(pairs: &[(&str, &str)]) -> Vars {
         .collect()
 }
 
-fn set(vars: &mut Vars, name: &str, value: &str) {
+pub(crate) fn set(vars: &mut Vars, name: &str, value: &str) {
     vars.extend(self::vars(&[(name, value)]));
 }
 
-async fn reach(
+pub(crate) async fn reach(
     vars: &Vars,
     flags: &ConnectionFlags,
     context: &Context,
@@ -232,7 +236,7 @@ fn shell(script: &str) -> Read {
     }
 }
 
-fn echo(text: &str) -> Read {
+pub(crate) fn echo(text: &str) -> Read {
     Read::Command {
         command: Command::new("echo").arg(text),
         timeout: Duration::from_secs(30),
@@ -240,14 +244,17 @@ fn echo(text: &str) -> Read {
     }
 }
 
-fn said(reply: &Reply) -> String {
+pub(crate) fn said(reply: &Reply) -> String {
     match reply {
         Reply::Command(output) => output.text(),
         other => panic!("not a command's reply: {other:?}"),
     }
 }
 
-fn refused(result: Result<Connected, Unreachable>, reason: UnreachableReason) -> Unreachable {
+pub(crate) fn refused(
+    result: Result<Connected, Unreachable>,
+    reason: UnreachableReason,
+) -> Unreachable {
     let error = result.expect_err("it must be refused");
     assert_eq!(error.reason, reason, "{error}");
     error
@@ -968,61 +975,4 @@ async fn sudo_with_and_without_password_and_all_its_refusals() {
             "{how}: {error}"
         );
     }
-}
-
-#[tokio::test]
-async fn dropbear_serves_as_well() {
-    if !have("dropbear") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
-    keygen(&at("id"), &[]);
-    run(
-        "dropbearkey",
-        &["-t", "ed25519", "-f", at("host").to_str().expect("a path")],
-    );
-    let listed = run(
-        "dropbearkey",
-        &["-y", "-f", at("host").to_str().expect("a path")],
-    );
-    let key = listed
-        .lines()
-        .find(|line| line.starts_with("ssh-ed25519"))
-        .expect("a key");
-    let key: String = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    let port = free_port("127.0.1.16");
-    // dropbear reads the keys of the user's home: none may be written there, so a password-less way is to check refusal.
-    let child = Process::new("/usr/sbin/dropbear")
-        .args(["-F", "-E", "-r"])
-        .arg(at("host"))
-        .args(["-p", &format!("127.0.1.16:{port}"), "-P"])
-        .arg(at("pid"))
-        .stderr(Stdio::null())
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("dropbear starts");
-    let server = Server {
-        folder,
-        address: "127.0.1.16".into(),
-        port,
-        child,
-    };
-    wait_for(&server.address, port);
-    std::fs::write(server.at("known"), format!("[127.0.1.16]:{port} {key}\n")).expect("a file");
-    let mut vars = server.vars();
-    set(
-        &mut vars,
-        "ansible_ssh_common_args",
-        "-o IdentitiesOnly=yes",
-    );
-    let error = refused(
-        server_reach(&server, &vars).await,
-        UnreachableReason::Authentication,
-    );
-    assert!(error.message.contains("publickey"), "{error}");
-}
-
-async fn server_reach(server: &Server, vars: &Vars) -> Result<Connected, Unreachable> {
-    reach(vars, &server.flags(), &Context::default(), &[echo("x")]).await
 }
