@@ -62,6 +62,9 @@ pub enum Event {
         /// Its plan; empty if nothing is to be done.
         plan: Arc<HostPlan>,
     },
+    /// All plans are made that will be, in the inventory's order; each was told
+    /// by `Planned` already.
+    Plans(Vec<(HostName, Arc<HostPlan>)>),
     /// A step begins.
     StepStart {
         /// The host.

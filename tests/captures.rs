@@ -45,14 +45,23 @@ use Is::{
     Bare, ComputeProfiles, Csv, Fault, List, NoFault, Not, Places, Profiles, Session, Table, Xml,
 };
 
-const ON: TableMig = TableMig::Mode { enabled: true, pending: false };
-const OFF: TableMig = TableMig::Mode { enabled: false, pending: false };
+const ON: TableMig = TableMig::Mode {
+    enabled: true,
+    pending: false,
+};
+const OFF: TableMig = TableMig::Mode {
+    enabled: false,
+    pending: false,
+};
 const NONE: TableMig = TableMig::None;
 
-const LONG_FORM: &str = "-q is the long form of what -q -x and --query-gpu say; neither is asked for it";
+const LONG_FORM: &str =
+    "-q is the long form of what -q -x and --query-gpu say; neither is asked for it";
 const NVLINK: &str = "nvlink state has no part in slicing";
-const KUBERNETES: &str = "Kubernetes: not read from a host; its shape is for the platform that writes it";
-const MIG_PARTED: &str = "a configuration or log of mig-parted, which is no tool of ours on the host";
+const KUBERNETES: &str =
+    "Kubernetes: not read from a host; its shape is for the platform that writes it";
+const MIG_PARTED: &str =
+    "a configuration or log of mig-parted, which is no tool of ours on the host";
 const HELP: &str = "help of the tool, for people";
 const MODES: &str = "modes of device nodes; who may do what is seen by trying";
 
@@ -204,9 +213,18 @@ fn text(name: &str) -> String {
 fn every_capture_has_an_entry() {
     let on_disk: BTreeSet<String> = fs::read_dir(FOLDER)
         .expect("the captures")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
-    let listed: BTreeSet<String> = CAPTURES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let listed: BTreeSet<String> = CAPTURES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
     assert_eq!(listed.len(), CAPTURES.len(), "a capture stands here twice");
     let forgotten: Vec<&String> = on_disk.symmetric_difference(&listed).collect();
     assert!(forgotten.is_empty(), "{forgotten:?}");
@@ -238,17 +256,26 @@ fn check(text: &str, expected: &Is) -> Result<(), String> {
                 let (memory, count) = (p.memory_centi_gib, format!("{}/{}", p.free, p.total));
                 format!("{} {} {count} {memory} {}", p.id, p.name, p.sm)
             });
-            same(format!("{} {shown:?}", found.len()), format!("{rows} {:?}", Some(first)))
+            same(
+                format!("{} {shown:?}", found.len()),
+                format!("{rows} {:?}", Some(first)),
+            )
         }
         Places(lines, places) => {
             let found = mig::placements(text);
             let all: usize = found.iter().map(|line| line.placements.len()).sum();
-            same(format!("{} {all}", found.len()), format!("{lines} {places}"))
+            same(
+                format!("{} {all}", found.len()),
+                format!("{lines} {places}"),
+            )
         }
         ComputeProfiles(rows, defaults) => {
             let found = mig::compute_instance_profiles(text);
             let default = found.iter().filter(|p| p.default).count();
-            same(format!("{} {default}", found.len()), format!("{rows} {defaults}"))
+            same(
+                format!("{} {default}", found.len()),
+                format!("{rows} {defaults}"),
+            )
         }
         List(devices) => {
             let found: Vec<usize> = list::parse(text).iter().map(|c| c.devices.len()).collect();
@@ -283,7 +310,10 @@ fn check(text: &str, expected: &Is) -> Result<(), String> {
                     && row.device_id.is_some()
                     && row.driver.is_some()
             });
-            same(format!("{} {enabled} {whole}", found.len()), format!("{cards} {on} true"))
+            same(
+                format!("{} {enabled} {whole}", found.len()),
+                format!("{cards} {on} true"),
+            )
         }
         Bare(fields, cards) => {
             let found = query::cells(text, fields);
@@ -292,13 +322,20 @@ fn check(text: &str, expected: &Is) -> Result<(), String> {
                 .filter_map(|cells| cells.get("mig.mode.current"))
                 .filter(|mode| !mode.starts_with("mig."))
                 .all(|mode| query::modes(mode, mode).known().is_some());
-            same(format!("{} {modes_known}", found.len()), format!("{cards} true"))
+            same(
+                format!("{} {modes_known}", found.len()),
+                format!("{cards} true"),
+            )
         }
         Table(cards, devices) => {
             let found = table::parse(text);
             let modes: Vec<TableMig> = found.cards.iter().map(|card| card.mig).collect();
             same(
-                format!("{modes:?} {} {}", found.mig_devices.len(), found.driver.is_some()),
+                format!(
+                    "{modes:?} {} {}",
+                    found.mig_devices.len(),
+                    found.driver.is_some()
+                ),
                 format!("{cards:?} {devices} true"),
             )
         }
@@ -309,14 +346,29 @@ fn check(text: &str, expected: &Is) -> Result<(), String> {
             };
             let found = card.mig.known().map(|(current, _)| *current);
             same(
-                format!("{found:?} {} {} {:?}", card.mig_devices.len(), driver.is_some(), card.minor.is_some()),
+                format!(
+                    "{found:?} {} {} {:?}",
+                    card.mig_devices.len(),
+                    driver.is_some(),
+                    card.minor.is_some()
+                ),
                 format!("{mode:?} {devices} true true"),
             )
         }
-        Fault(fault) => same(format!("{:?}", NvidiaFault::in_text(text)), format!("{:?}", Some(fault))),
-        NoFault => same(format!("{:?}", NvidiaFault::in_text(text)), "None".to_owned()),
+        Fault(fault) => same(
+            format!("{:?}", NvidiaFault::in_text(text)),
+            format!("{:?}", Some(fault)),
+        ),
+        NoFault => same(
+            format!("{:?}", NvidiaFault::in_text(text)),
+            "None".to_owned(),
+        ),
         Not(why) => {
-            if why.len() > 10 { Ok(()) } else { Err("no reason".to_owned()) }
+            if why.len() > 10 {
+                Ok(())
+            } else {
+                Err("no reason".to_owned())
+            }
         }
     }
 }
@@ -324,14 +376,28 @@ fn check(text: &str, expected: &Is) -> Result<(), String> {
 #[test]
 fn refusals_name_the_cards() {
     let text = text("err_in-use_gpu-reset_multi_mig-parted.txt");
-    let cards: Vec<String> = NvidiaFault::cards(&text).iter().map(ToString::to_string).collect();
-    assert_eq!(cards, ["0000:01:00.0", "0000:47:00.0", "0000:81:00.0", "0000:c2:00.0"]);
+    let cards: Vec<String> = NvidiaFault::cards(&text)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        cards,
+        [
+            "0000:01:00.0",
+            "0000:47:00.0",
+            "0000:81:00.0",
+            "0000:c2:00.0"
+        ]
+    );
 }
 
 #[test]
 fn a_star_in_the_table_is_a_pending_change() {
     let found = table::parse(&text("err_in-use_mig-1_a30_pending-enable.txt"));
-    let pending = TableMig::Mode { enabled: true, pending: true };
+    let pending = TableMig::Mode {
+        enabled: true,
+        pending: true,
+    };
     assert_eq!(found.cards[0].mig, pending);
 }
 

@@ -564,10 +564,15 @@ fn the_scripts_fit_into_the_first_request() {
 #[test]
 fn a_recorded_host_with_sixteen_virtual_functions_is_one_card() {
     let host = Host::new();
-    let record = fs::read_to_string("tests/fixtures/captures/vgpu/a2-vgpu-host-pf-vfs-mdevs.umockdev");
+    let record =
+        fs::read_to_string("tests/fixtures/captures/vgpu/a2-vgpu-host-pf-vfs-mdevs.umockdev");
     host.umockdev(&record.expect("the capture"));
     let facts = host.discover(&["sh"], &auto());
-    assert_eq!(facts.gpus.len(), 1, "virtual functions are no cards of their own");
+    assert_eq!(
+        facts.gpus.len(),
+        1,
+        "virtual functions are no cards of their own"
+    );
     let gpu = &facts.gpus[0];
     assert_eq!(gpu.pci.to_string(), "0000:08:00.0");
     assert_eq!(gpu.model, Fact::Known("A2".to_owned()));

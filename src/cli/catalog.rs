@@ -78,6 +78,9 @@ mod tests {
     #[test]
     fn an_ambiguous_name_asks_to_choose() {
         let problems = print(&catalog(), Some("A100"), Format::Human).expect_err("two of them");
-        assert!(problems.to_string().contains("A100-40GB, A100-80GB"), "{problems}");
+        assert!(
+            problems.to_string().contains("A100-40GB, A100-80GB"),
+            "{problems}"
+        );
     }
 }

@@ -73,7 +73,12 @@ pub fn table(hosts: &[(&str, &HostFacts)], catalog: &Catalog, width: usize) -> S
 struct Reasons(Vec<(&'static str, String)>);
 
 impl Reasons {
-    fn cell<T>(&mut self, what: &'static str, fact: &Fact<T>, show: impl Fn(&T) -> String) -> String {
+    fn cell<T>(
+        &mut self,
+        what: &'static str,
+        fact: &Fact<T>,
+        show: impl Fn(&T) -> String,
+    ) -> String {
         match fact {
             Fact::Known(value) => printable_line(&show(value), CELL),
             Fact::Absent => "-".to_owned(),

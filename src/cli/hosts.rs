@@ -14,7 +14,8 @@ use crate::error::{Diagnostic, Problems};
 use crate::render::{self, Layer, Scope};
 use crate::report;
 use crate::sim;
-use crate::transport::{Connection, ConnectionFlags, Context, HostKeyPolicy, Target};
+use crate::transport::known_hosts::HostKeyPolicy;
+use crate::transport::{Connection, ConnectionFlags, Context, Target};
 use crate::value::{HostName, Vars};
 
 /// Hosts ready to be connected to.
@@ -52,7 +53,11 @@ pub async fn prepare(
     let mut simulated: Vec<(HostName, Vars)> = Vec::new();
     for host in &settings.hosts {
         let vars = settings.inventory.vars_of(host);
-        let names: Vec<&str> = vars.keys().map(String::as_str).filter(|name| is_ours(name)).collect();
+        let names: Vec<&str> = vars
+            .keys()
+            .map(String::as_str)
+            .filter(|name| is_ours(name))
+            .collect();
         let scope = Scope::default().with_vars(Layer::Host, &vars);
         let (vars, found) = render::some_vars(&scope, names);
         problems.extend(found);
@@ -101,8 +106,12 @@ fn flags(args: &ConnectionArgs) -> Result<ConnectionFlags, Problems> {
         password: ask(args.ask_pass, "SSH password")?,
         become_password: ask(args.ask_become_pass, "sudo password")?,
         private_key: args.private_key.clone(),
-        timeout: args.timeout.map(|seconds| Duration::from_secs(seconds.into())),
-        host_key_policy: args.accept_new_host_keys.then_some(HostKeyPolicy::AcceptNew),
+        timeout: args
+            .timeout
+            .map(|seconds| Duration::from_secs(seconds.into())),
+        host_key_policy: args
+            .accept_new_host_keys
+            .then_some(HostKeyPolicy::AcceptNew),
         ssh_config: args.ssh_config.clone(),
         ..ConnectionFlags::default()
     })
@@ -114,8 +123,7 @@ async fn start_fleet(
     targets: &mut HashMap<HostName, Arc<Target>>,
 ) -> Result<sim::Fleet, Problems> {
     let wrong = |text: String| Problems::from(Diagnostic::error(text));
-    let first = inventories.first().map(PathBuf::as_path).unwrap_or(std::path::Path::new("."));
-    let options = sim::Options::new(sim::default_state_dir(first))
+    let options = sim::Options::new(sim::default_state_dir(inventories))
         .map_err(|error| wrong(format!("the simulated fleet cannot start: {error}")))?;
     let fleet = sim::Fleet::start(simulated, &options).await?;
     if let sim::Confinement::Unavailable(why) = fleet.confinement() {

@@ -7,15 +7,20 @@ pub mod args;
 pub mod catalog;
 pub mod content;
 pub mod discover;
+pub mod fleet_verbs;
+pub mod flow;
+pub mod hosts;
 pub mod inventory;
 pub mod prompt;
-pub mod settings;
+pub mod reach;
 pub mod rollback;
 pub mod runs;
+pub mod settings;
 pub mod sim;
 
 use clap::{CommandFactory, Parser};
 
+use crate::error::Diagnostic;
 use crate::report;
 use crate::report::exit::Exit;
 use args::{Cli, Verb};
@@ -130,6 +135,17 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         }
         Verb::Catalog(args) => catalog::run(&args),
         Verb::Content(args) => content::run(&args.verb),
+        Verb::Discover(args) => fleet_verbs::discover(&args).await,
+        Verb::Rollback(args) => fleet_verbs::rollback(&args).await,
+        Verb::Runs(args) => match (args.verb, args.list) {
+            (Some(args::RunsVerb::Show { id, args }), _) => {
+                fleet_verbs::runs(&args, Some(&id)).await
+            }
+            (None, Some(args)) => fleet_verbs::runs(&args, None).await,
+            (None, None) => Err(Diagnostic::error("`deploy runs` needs an inventory")
+                .hint("deploy runs -i INVENTORY")
+                .into()),
+        },
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
 }

@@ -4,11 +4,13 @@
 //! terminal. A password is read without echo.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::report;
 use crate::secret::Secret;
+use crate::transport::Prompt;
 
 /// Whether somebody is there to answer.
 #[must_use]
@@ -45,6 +47,19 @@ pub fn password(question: &str) -> io::Result<Secret> {
     let answer = line();
     tcsetattr(&stdin, OptionalActions::Now, &before)?;
     Ok(Secret::new(answer?.trim_end_matches(['\r', '\n'])))
+}
+
+/// The person at the terminal, for passphrases of keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal;
+
+impl Prompt for Terminal {
+    fn passphrase(&self, key: &Path) -> Option<Secret> {
+        if !somebody_there() {
+            return None;
+        }
+        password(&format!("passphrase of {}", key.display())).ok()
+    }
 }
 
 fn line() -> io::Result<String> {

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::desired::Discovery;
+use crate::cli::hosts::Hosts;
 use crate::discover;
+use crate::event::HostProblem;
 use crate::facts::HostFacts;
-use crate::transport::{self, Context, Read, Reply, Session, Target, Unreachable};
+use crate::transport::{self, Read, Reply, Session, Target};
+use crate::value::HostName;
 
 /// A connected host.
 pub struct Reached {
@@ -20,23 +22,76 @@ pub struct Reached {
     pub answers: Vec<(Read, Reply)>,
 }
 
-/// Connects and reads.
+/// Connects and discovers.
 ///
 /// # Errors
 /// The host cannot be reached, or our shell not be started there.
 pub async fn reach(
-    target: &Target,
-    context: &Context,
+    hosts: &Hosts,
+    host: &HostName,
     catalog: &Catalog,
-    discovery: &Discovery,
-) -> Result<Reached, Unreachable> {
-    let mut reads = discover::reads(discovery);
+) -> Result<Reached, HostProblem> {
+    let target = target(hosts, host)?;
+    let discovery = match hosts.desired.get(host) {
+        Some(desired) => desired.discovery.clone(),
+        None => return Err(failed(format!("`{host}` has no variables"))),
+    };
+    let mut reads = discover::reads(&discovery);
     reads.push(Read::Remembered);
-    let connected = transport::connect(target, context, &reads).await?;
-    let facts = discover::facts(&reads, &connected.first, catalog, discovery);
+    let connected = transport::connect(target, &hosts.context, &reads)
+        .await
+        .map_err(HostProblem::Unreachable)?;
+    let facts = discover::facts(&reads, &connected.first, catalog, &discovery);
     Ok(Reached {
         session: connected.session,
         facts: Arc::new(facts),
         answers: reads.into_iter().zip(connected.first).collect(),
     })
+}
+
+/// Connects and reads nothing yet.
+///
+/// # Errors
+/// The host cannot be reached, or our shell not be started there.
+pub async fn connect(hosts: &Hosts, host: &HostName) -> Result<Box<dyn Session>, HostProblem> {
+    let target = target(hosts, host)?;
+    let connected = transport::connect(target, &hosts.context, &[])
+        .await
+        .map_err(HostProblem::Unreachable)?;
+    Ok(connected.session)
+}
+
+fn target<'a>(hosts: &'a Hosts, host: &HostName) -> Result<&'a Target, HostProblem> {
+    hosts
+        .targets
+        .get(host)
+        .map(AsRef::as_ref)
+        .ok_or_else(|| failed(format!("it is not known how to reach `{host}`")))
+}
+
+/// A failure with one sentence.
+#[must_use]
+pub fn failed(message: String) -> HostProblem {
+    HostProblem::Failed {
+        step: None,
+        chain: vec![message],
+        hint: None,
+    }
+}
+
+/// Who runs us, for the run's record.
+#[must_use]
+pub fn who() -> String {
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// Where we run, for the run's record.
+#[must_use]
+pub fn from() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }

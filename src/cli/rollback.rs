@@ -21,7 +21,7 @@ pub struct Undo {
 }
 
 /// Reads the host's runs and picks the wanted one, or else the last that was
-/// applied. One round trip; changes nothing.
+/// applied; nothing if the host keeps no such run. One round trip; changes nothing.
 ///
 /// # Errors
 /// The host's runs cannot be read, there is no such run, or nothing of it to undo.
@@ -29,7 +29,7 @@ pub async fn find(
     probe: &mut dyn Probe,
     wanted: Option<&RunId>,
     moved: Moved,
-) -> Result<Undo, HostProblem> {
+) -> Result<Option<Undo>, HostProblem> {
     let failed = |message: String, hint: Option<String>| HostProblem::Failed {
         step: None,
         chain: vec![message],
@@ -38,6 +38,10 @@ pub async fn find(
     let found = runs::read(probe, wanted)
         .await
         .map_err(|error| failed(error.to_string(), None))?;
+    // A host that took no part in a run has nothing to undo, and that is fine.
+    if found.runs.is_empty() {
+        return Ok(None);
+    }
     let record =
         rollback::pick(&found, wanted).map_err(|refusal| failed(refusal.message, refusal.hint))?;
     let mut plan = rollback::reverse(&record.manifest);
@@ -50,10 +54,10 @@ pub async fn find(
             "what was changed since that run is lost where it had changed the same".to_owned(),
         );
     }
-    Ok(Undo {
+    Ok(Some(Undo {
         record: record.clone(),
         plan,
-    })
+    }))
 }
 
 /// A run id as the user wrote it.

@@ -41,14 +41,19 @@ pub fn load(args: &HostArgs, playbook: Option<&Path>) -> Result<Settings, Proble
     let catalog = take(Catalog::load(&content), &mut problems);
     // With a broken inventory a limit would be blamed for hosts that were not read.
     let hosts = if readable {
-        take(inventory.select("all", args.limit.as_deref()), &mut problems)
+        take(
+            inventory.select("all", args.limit.as_deref()),
+            &mut problems,
+        )
     } else {
         None
     };
     if hosts.as_ref().is_some_and(Vec::is_empty) && args.limit.is_some() {
-        problems.push(Diagnostic::error("no host is left").hint(
-            "the pattern of --limit is right, but its groups and exceptions leave no host",
-        ));
+        problems.push(
+            Diagnostic::error("no host is left").hint(
+                "the pattern of --limit is right, but its groups and exceptions leave no host",
+            ),
+        );
     }
     let warnings = tell_warnings(problems)?;
     report::problems(&warnings);

@@ -13,7 +13,7 @@ use crate::event::{Event, HostProblem, Outcome, StepOutcome};
 use crate::plan::HostPlan;
 use crate::report::diagnostic::{self, Style};
 use crate::report::exit::{CheckMode, Exit};
-use crate::report::{Said, Tally};
+use crate::report::{Plans, Said, Tally};
 use crate::step::Class;
 use crate::text::{MESSAGE_LIMIT, printable};
 use crate::value::HostName;
@@ -23,6 +23,7 @@ use crate::value::HostName;
 pub struct Human {
     style: Style,
     check: CheckMode,
+    told: Plans,
     verbose: bool,
     /// Changes that were shown, and for which host first.
     shown: HashMap<Vec<Block>, HostName>,
@@ -33,10 +34,11 @@ pub struct Human {
 impl Human {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(style: Style, check: CheckMode, verbose: bool) -> Self {
+    pub fn new(style: Style, check: CheckMode, told: Plans, verbose: bool) -> Self {
         Self {
             style,
             check,
+            told,
             verbose,
             shown: HashMap::new(),
             steps: HashMap::new(),
@@ -54,7 +56,11 @@ impl Human {
             }
             Event::Planned { host, plan } => {
                 self.steps.insert(host.clone(), plan.steps.len());
+                if self.told == Plans::AsTheyCome {
+                    return self.plans(&[(host.clone(), Arc::clone(plan))]);
+                }
             }
+            Event::Plans(plans) => return self.plans(plans),
             Event::StepStart { .. } => {}
             Event::StepEnd {
                 host,
@@ -94,7 +100,7 @@ impl Human {
     }
 
     /// The plans of several hosts; equal ones once.
-    pub fn plans(&mut self, plans: &[(HostName, Arc<HostPlan>)]) -> Said {
+    fn plans(&mut self, plans: &[(HostName, Arc<HostPlan>)]) -> Said {
         let with_changes: Vec<(HostName, &HostPlan)> = plans
             .iter()
             .filter(|(_, plan)| !plan.steps.is_empty())

@@ -40,6 +40,7 @@ pub fn objects(event: &Event) -> Vec<Value> {
                 )
             })
             .collect(),
+        Event::Plans(_) => Vec::new(),
         Event::StepStart { host, step } => {
             vec![object(
                 "step_start",

@@ -10,13 +10,10 @@ pub mod human;
 pub mod json;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 
 use crate::error::Problems;
 use crate::event::{Event, Outcome};
-use crate::plan::HostPlan;
 use crate::text::{MESSAGE_LIMIT, printable};
-use crate::value::HostName;
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
@@ -59,6 +56,15 @@ impl Tally {
     }
 }
 
+/// When plans are shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plans {
+    /// Each as soon as it is made, before it is carried out.
+    AsTheyCome,
+    /// All at once, equal ones together.
+    Together,
+}
+
 /// In which form a run is told.
 #[derive(Debug)]
 enum Form {
@@ -78,8 +84,11 @@ pub struct Reporter {
 impl Reporter {
     /// For people. `verbose` also tells what is as wanted.
     #[must_use]
-    pub fn human(check: CheckMode, verbose: bool) -> Self {
-        Self::new(Form::Human(Human::new(out_style(), check, verbose)), check)
+    pub fn human(check: CheckMode, plans: Plans, verbose: bool) -> Self {
+        Self::new(
+            Form::Human(Human::new(out_style(), check, plans, verbose)),
+            check,
+        )
     }
 
     /// For programs.
@@ -106,15 +115,6 @@ impl Reporter {
         match &mut self.form {
             Form::Human(human) => human.event(event).print(),
             Form::Json => json_lines(&json::objects(event)),
-        }
-    }
-
-    /// Tells the plans of several hosts at once; equal ones are told once.
-    /// In JSON the plans were told as events.
-    pub fn plans(&mut self, plans: &[(HostName, Arc<HostPlan>)]) {
-        match &mut self.form {
-            Form::Human(human) => human.plans(plans).print(),
-            Form::Json => {}
         }
     }
 
@@ -157,7 +157,8 @@ impl Said {
     }
 }
 
-fn json_lines(objects: &[serde_json::Value]) {
+/// Writes objects to standard output, one a line.
+pub fn json_lines(objects: &[serde_json::Value]) {
     let mut text = String::new();
     for object in objects {
         text.push_str(&object.to_string());
@@ -204,6 +205,15 @@ pub fn error(chain: &[String], hint: Option<&str>) {
 #[must_use]
 pub fn talk_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Columns of the terminal that standard output is, or 80.
+#[must_use]
+pub fn width() -> usize {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col >= 40 => size.ws_col.into(),
+        _ => 80,
+    }
 }
 
 fn out_style() -> Style {

@@ -1,0 +1,219 @@
+//! The verbs that look at hosts or undo runs on them: `discover`, `runs`, `rollback`.
+//! What they print is made by `discover`, `runs` and `rollback` beside this file.
+
+use std::sync::Arc;
+
+use crate::apply::rollback::Moved;
+use crate::apply::runs::HostRuns;
+use crate::apply::{self, RunId};
+use crate::cli::args::{
+    ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, RollbackArgs, RunsArgs,
+};
+use crate::cli::flow::{self, Batches, Consent, Planned};
+use crate::cli::hosts::{self, Hosts};
+use crate::cli::reach::{self, reach};
+use crate::cli::settings::{self, Settings};
+use crate::cli::{Failure, discover, rollback, runs};
+use crate::error::Diagnostic;
+use crate::event::{Event, HostProblem, Outcome};
+use crate::facts::HostFacts;
+use crate::fleet;
+use crate::report::exit::{CheckMode, Exit};
+use crate::report::{self, Plans, Reporter};
+use crate::value::HostName;
+
+/// A reporter of the form that the flags ask for.
+#[must_use]
+pub fn reporter(output: &OutputArgs, check: CheckMode, plans: Plans) -> Reporter {
+    match output.output {
+        Format::Human => Reporter::human(check, plans, output.verbose > 0),
+        Format::Json => Reporter::json(check),
+    }
+}
+
+/// Everything that can be known before the first connection.
+///
+/// # Errors
+/// Every finding in the files and variables.
+pub async fn ready(
+    hosts: &HostArgs,
+    connection: &ConnectionArgs,
+    playbook: Option<&std::path::Path>,
+) -> Result<(Settings, Arc<Hosts>), Failure> {
+    let settings = settings::load(hosts, playbook)?;
+    let ready = hosts::prepare(&settings, connection, &hosts.inventory).await?;
+    Ok((settings, Arc::new(ready)))
+}
+
+/// Runs `deploy discover`.
+///
+/// # Errors
+/// Findings in the files and variables.
+pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
+    let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
+    let mut reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
+    let mut seen: Vec<(HostName, Arc<HostFacts>)> = Vec::new();
+    let order = settings.hosts.clone();
+    let catalog = Arc::clone(&settings.catalog);
+    let mut ends = Vec::new();
+    fleet::each(
+        settings.hosts.clone(),
+        args.connection.forks.into(),
+        |host| {
+            let (hosts, catalog) = (Arc::clone(&hosts), Arc::clone(&catalog));
+            async move {
+                let reached = reach(&hosts, &host, &catalog).await?;
+                reached.session.close().await;
+                Ok(reached.facts)
+            }
+        },
+        |host, facts| match facts {
+            Some(Ok(facts)) => seen.push((host, facts)),
+            Some(Err(problem)) => ends.push((host, Outcome::Unreachable, Some(problem))),
+            None => ends.push((host, Outcome::Failed, None)),
+        },
+    )
+    .await;
+    seen.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
+    if args.output.output == Format::Human {
+        let rows: Vec<(&str, &HostFacts)> = seen
+            .iter()
+            .map(|(host, facts)| (host.as_str(), facts.as_ref()))
+            .collect();
+        report::data(&discover::table(&rows, &settings.catalog, report::width()));
+    }
+    for (host, facts) in seen {
+        if args.output.output == Format::Json {
+            let host = host.clone();
+            reporter.event(&Event::Facts { host, facts });
+        }
+        ends.push((host, Outcome::Ok, None));
+    }
+    for (host, outcome, problem) in ends {
+        reporter.event(&Event::HostEnd {
+            host,
+            outcome,
+            problem,
+        });
+    }
+    Ok(reporter.finish())
+}
+
+/// Runs `deploy runs` and `deploy runs show`.
+///
+/// # Errors
+/// Findings in the files and variables, or no host that has the run.
+pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> {
+    let only = only.map(run_id).transpose()?;
+    let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
+    let order = settings.hosts.clone();
+    let mut found: Vec<(HostName, HostRuns)> = Vec::new();
+    let mut ends = Vec::new();
+    fleet::each(
+        settings.hosts.clone(),
+        args.connection.forks.into(),
+        |host| {
+            let (hosts, only) = (Arc::clone(&hosts), only.clone());
+            async move {
+                let mut session = reach::connect(&hosts, &host).await?;
+                let runs = apply::runs::read(session.as_mut(), only.as_ref()).await;
+                session.close().await;
+                Ok::<_, HostProblem>(runs.map_err(|error| error.to_string()))
+            }
+        },
+        |host, runs| match runs {
+            Some(Ok(Ok(runs))) => found.push((host, runs)),
+            Some(Ok(Err(message))) => {
+                ends.push((host, Outcome::Failed, Some(reach::failed(message))))
+            }
+            Some(Err(problem)) => ends.push((host, Outcome::Unreachable, Some(problem))),
+            None => ends.push((host, Outcome::Failed, None)),
+        },
+    )
+    .await;
+    found.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
+    let mut reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
+    let mut shown = 0;
+    for (host, runs) in &found {
+        shown += runs.runs.len();
+        match (args.output.output, &only) {
+            (Format::Json, _) => report::json_lines(&runs::objects(host, runs)),
+            (Format::Human, None) => report::data(&runs::list_text(host, runs)),
+            (Format::Human, Some(_)) => {
+                for run in &runs.runs {
+                    report::data(&runs::show_text(host, run));
+                }
+            }
+        }
+    }
+    if let (Some(id), 0, true) = (&only, shown, ends.is_empty()) {
+        return Err(Diagnostic::error(format!("no host keeps a run `{id}`"))
+            .hint("`deploy runs` lists those that are kept")
+            .into());
+    }
+    ends.extend(found.into_iter().map(|(host, _)| (host, Outcome::Ok, None)));
+    for (host, outcome, problem) in ends {
+        reporter.event(&Event::HostEnd {
+            host,
+            outcome,
+            problem,
+        });
+    }
+    Ok(reporter.finish())
+}
+
+/// Runs `deploy rollback`.
+///
+/// # Errors
+/// Findings in the files and variables.
+pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
+    let wanted = args.run.as_deref().map(run_id).transpose()?;
+    let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
+    let consent = Consent::of(args.check, args.yes);
+    let moved = if args.force {
+        Moved::UndoAnyway
+    } else {
+        Moved::Refuse
+    };
+    let batches = Batches {
+        batches: vec![settings.hosts.clone()],
+        forks: args.connection.forks.into(),
+        max_fail_percentage: None,
+    };
+    let find = move |host: HostName, _events| {
+        let (hosts, wanted) = (Arc::clone(&hosts), wanted.clone());
+        async move {
+            let mut session = match reach::connect(&hosts, &host).await {
+                Ok(session) => session,
+                Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
+            };
+            match rollback::find(session.as_mut(), wanted.as_ref(), moved).await {
+                Ok(Some(undo)) => Planned::Ready {
+                    plan: Arc::new(undo.plan),
+                    work: (session, undo.record),
+                },
+                Ok(None) => Planned::AsWanted,
+                Err(problem) => Planned::Ended(Outcome::Failed, problem),
+            }
+        }
+    };
+    let who = format!("{} from {}", reach::who(), reach::from());
+    let undo =
+        move |host: HostName, _plan, (mut session, record): (_, apply::runs::RunRecord), events| {
+            let who = who.clone();
+            async move {
+                let session: &mut Box<dyn crate::transport::Session> = &mut session;
+                apply::rollback::undo(session.as_mut(), &record, &who, moved, &host, &events).await
+            }
+        };
+    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    Ok(flow::run(batches, consent, reporter, "Undo this on", find, undo).await)
+}
+
+fn run_id(text: &str) -> Result<RunId, Failure> {
+    RunId::parse(text).ok_or_else(|| {
+        Diagnostic::error(format!("`{text}` is not the id of a run"))
+            .hint("`deploy runs` lists them; one looks like 20261122T210500Z-3f9a1c")
+            .into()
+    })
+}
