@@ -3,6 +3,8 @@
 mod apply;
 mod captures;
 mod catalog;
+mod harness;
+mod cli;
 mod discover;
 mod inventory;
 mod rooms;
