@@ -228,7 +228,7 @@ pub struct RunsVerbArgs {
     pub verb: Option<RunsVerb>,
     /// For the list.
     #[command(flatten)]
-    pub list: Option<RunsArgs>,
+    pub list: RunsArgs,
 }
 
 /// What `deploy runs` does besides listing.

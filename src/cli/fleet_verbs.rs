@@ -89,14 +89,7 @@ pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
         }
         ends.push((host, Outcome::Ok, None));
     }
-    for (host, outcome, problem) in ends {
-        reporter.event(&Event::HostEnd {
-            host,
-            outcome,
-            problem,
-        });
-    }
-    Ok(reporter.finish())
+    Ok(tell_ends(reporter, ends, args.output.output))
 }
 
 /// Runs `deploy runs` and `deploy runs show`.
@@ -132,7 +125,7 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
     )
     .await;
     found.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
-    let mut reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
+    let reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
     let mut shown = 0;
     for (host, runs) in &found {
         shown += runs.runs.len();
@@ -152,14 +145,7 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
             .into());
     }
     ends.extend(found.into_iter().map(|(host, _)| (host, Outcome::Ok, None)));
-    for (host, outcome, problem) in ends {
-        reporter.event(&Event::HostEnd {
-            host,
-            outcome,
-            problem,
-        });
-    }
-    Ok(reporter.finish())
+    Ok(tell_ends(reporter, ends, args.output.output))
 }
 
 /// Runs `deploy rollback`.
@@ -208,6 +194,26 @@ pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
         };
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
     Ok(flow::run(batches, consent, reporter, "Undo this on", find, undo).await)
+}
+
+/// Tells how hosts ended that were only read; people hear of it only if something went wrong.
+fn tell_ends(
+    mut reporter: Reporter,
+    ends: Vec<(HostName, Outcome, Option<HostProblem>)>,
+    format: Format,
+) -> Exit {
+    let all_well = ends.iter().all(|(_, outcome, _)| *outcome == Outcome::Ok);
+    if all_well && format == Format::Human {
+        return Exit::Done;
+    }
+    for (host, outcome, problem) in ends {
+        reporter.event(&Event::HostEnd {
+            host,
+            outcome,
+            problem,
+        });
+    }
+    reporter.finish()
 }
 
 fn run_id(text: &str) -> Result<RunId, Failure> {

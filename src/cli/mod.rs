@@ -20,7 +20,6 @@ pub mod sim;
 
 use clap::{CommandFactory, Parser};
 
-use crate::error::Diagnostic;
 use crate::report;
 use crate::report::exit::Exit;
 use args::{Cli, Verb};
@@ -137,14 +136,9 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Content(args) => content::run(&args.verb),
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
         Verb::Rollback(args) => fleet_verbs::rollback(&args).await,
-        Verb::Runs(args) => match (args.verb, args.list) {
-            (Some(args::RunsVerb::Show { id, args }), _) => {
-                fleet_verbs::runs(&args, Some(&id)).await
-            }
-            (None, Some(args)) => fleet_verbs::runs(&args, None).await,
-            (None, None) => Err(Diagnostic::error("`deploy runs` needs an inventory")
-                .hint("deploy runs -i INVENTORY")
-                .into()),
+        Verb::Runs(args) => match args.verb {
+            Some(args::RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
+            None => fleet_verbs::runs(&args.list, None).await,
         },
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
