@@ -178,6 +178,9 @@ impl Follower {
             return None;
         }
         let text = String::from_utf8_lossy(line);
+        if text.is_empty() {
+            return None;
+        }
         if !self.received {
             self.received = text == "received";
             return None;

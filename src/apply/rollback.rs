@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::manifest::Manifest;
 use super::runs::{HostRuns, RunRecord, Status};
-use super::upload::{FOLLOW, JOURNAL_LIMIT, one_line};
+use super::upload::{JOURNAL_LIMIT, follow_script, one_line};
 use super::{Ended, HostResult, RunId, failure, follow, heard_to_the_end, interrupted, patience};
 use crate::event::{Event, Outcome};
 use crate::plan::HostPlan;
@@ -182,7 +182,7 @@ pub async fn undo(
     let exec = Exec {
         command: Command::new("sh")
             .arg("-c")
-            .arg(FOLLOW)
+            .arg(follow_script())
             .arg("deploy")
             .path(run.directory())
             .arg(verb)

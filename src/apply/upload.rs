@@ -13,8 +13,9 @@ use crate::shell::{Command, Script};
 use crate::step::Step;
 use crate::transport::Exec;
 
+/// Scripts that travel, without what only their reader here needs.
 const RECEIVE: &str = include_str!("host/receive.sh");
-pub(super) const FOLLOW: &str = include_str!("host/follow.sh");
+const FOLLOW: &str = include_str!("host/follow.sh");
 const LIBRARY: &str = include_str!("host/lib.sh");
 const RUNNER: &str = include_str!("host/runner.sh");
 
@@ -31,7 +32,7 @@ pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -
     Exec {
         command: Command::new("sh")
             .arg("-c")
-            .arg(format!("{RECEIVE}{FOLLOW}"))
+            .arg(format!("{}{}", compact(RECEIVE), follow_script()))
             .arg("deploy")
             .path(STATE_DIR)
             .arg(context.run.as_str())
@@ -40,6 +41,29 @@ pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -
         timeout: patience(plan.steps.iter().map(|step| step.timeout_s)),
         limit: JOURNAL_LIMIT,
     }
+}
+
+/// The script that starts the runner and follows it.
+pub(super) fn follow_script() -> String {
+    compact(FOLLOW)
+}
+
+/// A script without comment lines and indentation, except for the comment that it
+/// begins with: bytes are round trips on a slow link. None of ours has a line
+/// within a quoted text that looks like a comment.
+fn compact(script: &str) -> String {
+    let mut text = String::with_capacity(script.len());
+    let mut code = false;
+    for line in script.lines() {
+        let line = line.trim_start();
+        code |= !line.starts_with('#');
+        if code && (line.is_empty() || line.starts_with('#')) {
+            continue;
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
 }
 
 /// Heads and small texts, and after them the data in the order of their heads.
@@ -118,8 +142,9 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
         bundle.directory(directory);
     }
     bundle.text("owner", owner(context));
-    bundle.text("runner.sh", RUNNER);
-    bundle.text("lib.sh", format!("{LIBRARY}\n{}", context.host_library));
+    bundle.text("runner.sh", compact(RUNNER));
+    let library = format!("{}{}", compact(LIBRARY), context.host_library);
+    bundle.text("lib.sh", library);
     bundle.text("manifest.json", json(manifest));
     bundle.text("current.json", json(&current(plan, context)));
     bundle.data("remembered", &context.remembered);

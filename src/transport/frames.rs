@@ -45,9 +45,15 @@ impl Splitter {
     /// The next whole frame, if it has come.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, String> {
         let Some(at) = find_from(&self.buffer, &self.pattern, self.scanned) else {
-            self.scanned = (self.buffer.len() + 1)
+            // Only what may be the start of an end line is kept back: a command's
+            // output is seen as it comes.
+            let end = self.buffer.len();
+            let tail = (end + 1)
                 .saturating_sub(self.pattern.len())
                 .max(self.scanned);
+            self.scanned = (tail..end)
+                .find(|at| self.pattern.starts_with(&self.buffer[*at..]))
+                .unwrap_or(end);
             return Ok(None);
         };
         self.scanned = at;

@@ -5,3 +5,4 @@ mod host;
 mod library;
 mod rollback;
 mod transaction;
+mod wire;

@@ -22,6 +22,8 @@ echo received
 ) &
 while read -r word code <&4; do
     cat <&3
+    # The wire keeps a last newline back until it knows what follows.
+    echo
     if [ "$word" = end ]; then break; fi
 done
 status=unknown
