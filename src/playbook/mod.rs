@@ -7,11 +7,13 @@
 
 mod keywords;
 mod load;
+mod project;
 
 use crate::error::Origin;
 use crate::value::{Map, Node, Vars};
 
 pub use load::{Files, load};
+pub use project::{Found, Project};
 
 /// A playbook as it was written.
 #[derive(Debug, Clone, PartialEq)]
