@@ -23,7 +23,7 @@ pub(super) static ASSERT: Module = Module {
 /// Ansible's `fail`.
 pub(super) static FAIL: Module = Module {
     name: "fail",
-    params: &[Param::new("msg", Kind::Text)],
+    params: &[Param::new("msg", Kind::Any)],
     free_form: None,
     open: false,
     plan: fail,
@@ -59,7 +59,8 @@ fn check(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
 
 fn fail(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let message = args
-        .text("msg")
+        .node("msg")
+        .map(joined)
         .unwrap_or_else(|| format!("task `{}` fails as it was told to", ctx.task.name));
     Err(Diagnostic::error(message).at(&ctx.task.origin).into())
 }

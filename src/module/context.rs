@@ -228,7 +228,7 @@ pub(super) fn whoami() -> Read {
 }
 
 /// A step's id as the name of its snapshot: safe for a file name, and unlike any other.
-pub(super) fn key(id: &StepId) -> String {
+pub(crate) fn key(id: &StepId) -> String {
     use sha2::{Digest, Sha256};
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {

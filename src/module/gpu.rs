@@ -163,7 +163,9 @@ fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         step.task.clone_from(&ctx.task.name);
         ctx.world.ids.insert(step.id.clone());
         if let Some(subject) = subject(&step.change) {
-            ctx.gpus.verify.insert(subject.to_owned(), step.verify.clone());
+            ctx.gpus
+                .verify
+                .insert(subject.to_owned(), step.verify.clone());
         }
     }
     Ok(done)

@@ -32,8 +32,11 @@ use crate::playbook::Task;
 use crate::render::{Binding, Rendered};
 use crate::step::Step;
 
-pub use args::Args;
+pub use args::{Args, OMIT};
+pub(crate) use context::key;
 pub use context::{Context, Gpus, World};
+#[cfg(test)]
+pub(crate) use path::sha256;
 pub use reads::ReadCache;
 pub use schema::{Kind, Param};
 
@@ -71,8 +74,6 @@ pub struct Done {
     pub facts: Vec<(String, Binding)>,
     /// Sentences for the plan.
     pub notes: Vec<String>,
-    /// Files of the user's project that it used instead of shipped ones.
-    pub overridden: Vec<String>,
     /// Set where the module knows that something changed though it has no steps.
     pub changed: Option<bool>,
 }

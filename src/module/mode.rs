@@ -19,11 +19,11 @@ pub(super) fn from_int(bits: i64) -> Result<u32, Diagnostic> {
     }
 }
 
-/// Whether a mode gives others or the group more than the owner, as decimal
-/// numbers that were meant to be octal do.
+/// Whether a mode gives others or the group more than the owner, or the owner nothing
+/// to read: decimal numbers that were meant to be octal do.
 fn odd(mode: u32) -> bool {
     let (owner, group, other) = (mode >> 6 & 7, mode >> 3 & 7, mode & 7);
-    mode > 0o777 || group & !owner != 0 || other & !owner != 0
+    owner & 4 == 0 || group & !owner != 0 || other & !owner != 0
 }
 
 /// A mode that was written as a text: octal digits, or changes of `now`.

@@ -99,7 +99,14 @@ fn step(name: &str, at: &str, load: bool, params: &str, ctx: &mut Context<'_>) -
     let words: Vec<&str> = params.split_whitespace().collect();
     let present = || Script::one(Command::new("test").arg("-d").path(at));
     let absent = || Script::one(Command::new("path_is_absent").path(at));
-    let insert = || Script::one(Command::new("modprobe").arg("--").arg(name).args(words.iter().copied()));
+    let insert = || {
+        Script::one(
+            Command::new("modprobe")
+                .arg("--")
+                .arg(name)
+                .args(words.iter().copied()),
+        )
+    };
     let remove = || Script::one(Command::new("modprobe").args(["-r", "--", name]));
     let word = |loaded: bool| if loaded { "loaded" } else { "not loaded" };
     Step {

@@ -43,9 +43,6 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let mut done = Done::default();
     done.values.insert("dest".to_owned(), json!(dest));
     done.steps.extend(step);
-    if found.overridden {
-        done.overridden.push(found.path.display().to_string());
-    }
     Ok(done)
 }
 

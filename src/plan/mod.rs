@@ -1,8 +1,29 @@
 //! From a playbook, variables and facts to the ordered steps that differ.
+//!
+//! `check` finds what is wrong with the user's files before any host is connected
+//! to. `host` plans one host: it walks the tasks over what was read so far, and
+//! either the plan is complete or it says what else to read, all of it at once.
+//! Everything here is pure: the same input gives the same plan.
+
+mod check;
+mod order;
+mod walk;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
+use crate::catalog::Catalog;
+use crate::desired::Desired;
+use crate::error::Problems;
+use crate::facts::HostFacts;
+pub use crate::module::ReadCache;
+use crate::playbook::{Playbook, Project, Tags};
+use crate::render::{self, Binding, Layer, Scope};
 use crate::step::Step;
+use crate::transport::Read;
+use crate::value::{HostName, Loaded, Vars};
+
+pub use check::{Checked, check};
 
 /// The steps of one host that differ, in the order in which they are made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,5 +35,119 @@ pub struct HostPlan {
     /// Files of the user's project that replaced shipped ones.
     pub overridden: Vec<String>,
     /// The desired state, as it is recorded on the host after the run.
-    pub desired: serde_json::Value,
+    pub desired: Json,
 }
+
+/// A host and its variables, before any facts.
+#[derive(Debug, Clone, Copy)]
+pub struct HostInput<'a> {
+    /// The playbook.
+    pub playbook: &'a Playbook,
+    /// The plays that are for this host, by their place in the playbook.
+    pub plays: &'a [usize],
+    /// The host.
+    pub host: &'a HostName,
+    /// The inventory's variables of the host, as they were written.
+    pub vars: &'a Vars,
+    /// `--extra-vars`.
+    pub extra: &'a Vars,
+    /// The variable `groups`, the same for all hosts.
+    pub groups: Option<&'a Json>,
+}
+
+/// All that a plan is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanInput<'a> {
+    /// The host and what is written of it.
+    pub host: HostInput<'a>,
+    /// What discovery saw.
+    pub facts: &'a HostFacts,
+    /// What models can do.
+    pub catalog: &'a Catalog,
+    /// Files that the playbook names.
+    pub project: &'a Project,
+    /// Which tasks are wanted.
+    pub tags: &'a Tags,
+}
+
+/// A plan, or what it still needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Planned {
+    /// Everything is known.
+    Complete {
+        /// The plan.
+        plan: HostPlan,
+        /// What was looked at. Left on the host by `transport::remember`, it is
+        /// there in the first batch of the next run.
+        reads: Vec<Read>,
+    },
+    /// These must be read first; then plan again. One more round of reads is rarely
+    /// needed, and every round asks for something new.
+    Needs(Vec<Read>),
+}
+
+/// Plans one host.
+///
+/// # Errors
+/// Everything that keeps the host from being changed: what cannot be rendered, what
+/// was asserted, what the cards cannot do. Nothing was changed then.
+pub fn host(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
+    walk::walk(input, cache)
+}
+
+/// What is wanted of a host's GPUs, with the variables of the play that slices them.
+/// For discovery and for checks before any connection.
+#[must_use]
+pub fn desired(input: &HostInput<'_>) -> Loaded<Desired> {
+    let slices = |play: &&usize| {
+        let play = input.playbook.plays.get(**play);
+        play.is_some_and(|play| {
+            play.tasks
+                .iter()
+                .any(|task| task.module.starts_with("gpu_"))
+        })
+    };
+    let play = input.plays.iter().find(slices).or(input.plays.first());
+    let scope = scope(input, play.copied());
+    let names: Vec<&str> = scope
+        .names()
+        .filter(|name| name.starts_with("containers_gpu") || *name == "gpu_policy")
+        .collect();
+    let (vars, mut problems) = render::some_vars(&scope, names);
+    if problems.has_errors() {
+        // What could not be rendered is missing, and would be told a second time.
+        let (desired, _) = crate::desired::read(&vars);
+        return (desired, problems);
+    }
+    let (desired, found) = crate::desired::read(&vars);
+    problems.extend(found);
+    (desired, problems)
+}
+
+/// The variables that a play starts with.
+#[must_use]
+pub fn scope(input: &HostInput<'_>, play: Option<usize>) -> Scope {
+    let mut scope = Scope::default()
+        .with(
+            Layer::Magic,
+            "ansible_managed",
+            Binding::Known(Json::from("Written by deploy; changes are overwritten.")),
+        )
+        .with(
+            Layer::Magic,
+            "omit",
+            Binding::Known(Json::from(crate::module::OMIT)),
+        )
+        .with_vars(Layer::Host, input.vars)
+        .with_vars(Layer::Extra, input.extra);
+    if let Some(groups) = input.groups {
+        scope.set(Layer::Magic, "groups", Binding::Known(groups.clone()));
+    }
+    match play.and_then(|play| input.playbook.plays.get(play)) {
+        Some(play) => scope.with_vars(Layer::Play, &play.vars),
+        None => scope,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,6 @@ pub struct Found {
     pub path: PathBuf,
     /// Its content.
     pub bytes: Arc<Vec<u8>>,
-    /// Whether it is the user's and stands in for a shipped one.
-    pub overridden: bool,
 }
 
 impl Found {
@@ -100,7 +98,6 @@ impl Project {
             .map(|bytes| Found {
                 path: path.to_owned(),
                 bytes: Arc::new(bytes),
-                overridden: false,
             });
         read.insert(path.to_owned(), found.clone());
         found
@@ -111,7 +108,6 @@ fn from_shipped(shipped: Shipped) -> Found {
     Found {
         path: shipped.path,
         bytes: Arc::new(shipped.text.into_bytes()),
-        overridden: shipped.overridden,
     }
 }
 

@@ -195,10 +195,12 @@ impl Lookup {
                 Err(self.failure(&Error::from(ErrorKind::InvalidOperation), text, origin))
             }
             Ok(value) if value.is_undefined() => {
-                let error = Error::new(
-                    ErrorKind::UndefinedError,
-                    format!("`{}` is undefined", text.trim()),
-                );
+                let error = if self.trace().undefined.is_some() {
+                    Error::from(ErrorKind::UndefinedError)
+                } else {
+                    let detail = format!("`{}` is undefined", text.trim());
+                    Error::new(ErrorKind::UndefinedError, detail)
+                };
                 Err(self.failure(&error, text, origin))
             }
             Ok(value) => self.settle().map(|()| value),

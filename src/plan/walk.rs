@@ -1,0 +1,413 @@
+//! One host's way through the plays: conditions, loops, results, handlers.
+//!
+//! A task that waits for something that was not read yet is passed over, and what
+//! depends on it too, so that one pass finds as much to read as it can.
+
+use indexmap::{IndexMap, IndexSet};
+use serde_json::{Map, Value as Json, json};
+
+use super::{HostPlan, PlanInput, Planned, order, scope};
+use crate::error::{Diagnostic, Problems};
+use crate::module::{self, Args, Context, Done, Gpus, ReadCache, World};
+use crate::playbook::{Play, Task};
+use crate::render::{self, Binding, Halt, Layer, Rendered, Scope};
+use crate::step::{Step, StepId};
+use crate::strategy;
+use crate::transport::Read;
+use crate::value::{Node, Value};
+
+/// Rounds of handlers that notify handlers.
+const MOST_ROUNDS: usize = 16;
+/// Most items of one loop.
+const MOST_ITEMS: usize = 10_000;
+
+pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
+    let mut walk = Walk {
+        input,
+        cache,
+        scope: Scope::default(),
+        kept: IndexMap::new(),
+        notified: IndexMap::new(),
+        world: World::default(),
+        gpus: Gpus::default(),
+        missing: IndexSet::new(),
+        used: IndexSet::new(),
+        steps: Vec::new(),
+        notes: IndexSet::new(),
+        problems: Problems::default(),
+        pending: false,
+    };
+    for number in input.host.plays {
+        let Some(play) = input.host.playbook.plays.get(*number) else {
+            continue;
+        };
+        walk.scope = scope(&input.host, Some(*number));
+        for (name, binding) in &walk.kept {
+            walk.scope.set(Layer::Set, name.clone(), binding.clone());
+        }
+        walk.gpus.desired = None;
+        if walk.play(play).is_err() {
+            break;
+        }
+    }
+    walk.finish()
+}
+
+/// Nothing after this may be planned.
+struct Stop;
+
+struct Walk<'a> {
+    input: &'a PlanInput<'a>,
+    cache: &'a ReadCache,
+    scope: Scope,
+    /// What tasks have set; it outlives its play.
+    kept: IndexMap<String, Binding>,
+    /// Handlers' names, with the step that notified first.
+    notified: IndexMap<String, Option<StepId>>,
+    world: World,
+    gpus: Gpus,
+    missing: IndexSet<Read>,
+    used: IndexSet<Read>,
+    steps: Vec<Step>,
+    notes: IndexSet<String>,
+    problems: Problems,
+    /// Whether something was passed over.
+    pending: bool,
+}
+
+impl Walk<'_> {
+    fn play(&mut self, play: &Play) -> Result<(), Stop> {
+        for task in &play.tasks {
+            if !self.input.tags.allow(&task.tags) {
+                continue;
+            }
+            if task.module == "meta" {
+                if self.wants_flush(task) {
+                    self.handlers(play)?;
+                }
+                continue;
+            }
+            self.task(task, false)?;
+        }
+        self.handlers(play)
+    }
+
+    fn wants_flush(&mut self, task: &Task) -> bool {
+        let flush = task.args.as_str() == Some("flush_handlers")
+            || task.params().is_some_and(|params| {
+                params
+                    .values()
+                    .any(|entry| entry.node.as_str() == Some("flush_handlers"))
+            });
+        let holds = task
+            .when
+            .as_ref()
+            .is_none_or(|when| matches!(render::condition(when, &self.scope), Ok(true)));
+        flush && holds
+    }
+
+    /// Handlers run in the order in which they are written, each once.
+    fn handlers(&mut self, play: &Play) -> Result<(), Stop> {
+        for _ in 0..MOST_ROUNDS {
+            let notified = std::mem::take(&mut self.notified);
+            if notified.is_empty() {
+                break;
+            }
+            for handler in &play.handlers {
+                let Some((_, first)) = notified.iter().find(|(name, _)| handler.answers_to(name))
+                else {
+                    continue;
+                };
+                let before = self.steps.len();
+                self.task(handler, true)?;
+                if let Some(first) = first {
+                    order::undo_again(&mut self.steps, before, first);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, task: &Task, in_handler: bool) -> Result<(), Stop> {
+        let scope = self.scope.clone().with_vars(Layer::Task, &task.vars);
+        let before = self.steps.len();
+        let outcome = match &task.r#loop {
+            None => self.once(task, &scope, in_handler).map(Outcome::binding),
+            Some(_) => self.each(task, &scope, in_handler),
+        };
+        match outcome {
+            Ok(Registered { binding, changed }) => {
+                if let Some(name) = &task.register {
+                    self.keep(name.clone(), binding);
+                }
+                if changed {
+                    let first = self.steps.get(before).map(|step| step.id.clone());
+                    self.notify(task, &scope, first.as_ref());
+                }
+                Ok(())
+            }
+            Err(halt) => self.halted(task, halt),
+        }
+    }
+
+    fn halted(&mut self, task: &Task, halt: Halt) -> Result<(), Stop> {
+        if let Some(name) = &task.register {
+            self.keep(name.clone(), Binding::Pending);
+        }
+        if task.module.starts_with("gpu_") {
+            // What comes after would only say that their variables are undefined.
+            for name in module::variables() {
+                self.keep(name, Binding::Pending);
+            }
+        }
+        match halt {
+            Halt::Pending => self.pending = true,
+            Halt::Problem(problem) => {
+                self.problems.push(*problem);
+                if task.module == "assert" || task.module == "fail" {
+                    return Err(Stop);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, name: String, binding: Binding) {
+        self.scope.set(Layer::Set, name.clone(), binding.clone());
+        self.kept.insert(name, binding);
+    }
+
+    fn notify(&mut self, task: &Task, scope: &Scope, first: Option<&StepId>) {
+        for (name, origin) in &task.notify {
+            let node = Node::new(Value::Str(name.clone()), origin.clone());
+            let name = match render::node(&node, scope) {
+                Ok(node) => node.as_str().map_or_else(|| name.clone(), str::to_owned),
+                Err(Halt::Pending) => continue,
+                Err(Halt::Problem(problem)) => {
+                    self.problems.push(*problem);
+                    continue;
+                }
+            };
+            self.notified.entry(name).or_insert_with(|| first.cloned());
+        }
+    }
+
+    fn once(&mut self, task: &Task, scope: &Scope, in_handler: bool) -> Rendered<Outcome> {
+        if let Some(when) = &task.when
+            && !render::condition(when, scope)?
+        {
+            return Ok(Outcome::Skipped);
+        }
+        let Some(module) = module::find(&task.module) else {
+            let message = format!("there is no module `{}`", task.module);
+            return Err(Diagnostic::error(message).at(&task.module_origin).into());
+        };
+        let args = Args::render(module, task, scope)?;
+        let mut context = Context {
+            task,
+            in_handler,
+            scope,
+            facts: self.input.facts,
+            catalog: self.input.catalog,
+            project: self.input.project,
+            cache: self.cache,
+            world: &mut self.world,
+            gpus: &mut self.gpus,
+            missing: &mut self.missing,
+            used: &mut self.used,
+        };
+        let mut done = (module.plan)(&args, &mut context)?;
+        let changed = done.is_changed();
+        self.steps.append(&mut done.steps);
+        self.notes.extend(done.notes.drain(..));
+        for (name, binding) in std::mem::take(&mut done.facts) {
+            self.keep(name, binding);
+        }
+        Ok(Outcome::Done {
+            task: task.name.clone(),
+            done,
+            changed,
+        })
+    }
+
+    fn each(&mut self, task: &Task, scope: &Scope, in_handler: bool) -> Rendered<Registered> {
+        let Some(wanted) = &task.r#loop else {
+            return self.once(task, scope, in_handler).map(Outcome::binding);
+        };
+        let list = render::node(&wanted.items, scope)?;
+        let Some(items) = list.as_seq() else {
+            return Err(Diagnostic::error(format!(
+                "`loop` wants a list, but this is {}",
+                list.kind()
+            ))
+            .at(&wanted.items.origin)
+            .into());
+        };
+        if items.len() > MOST_ITEMS {
+            let message = format!("`loop` has more than {MOST_ITEMS} items");
+            return Err(Diagnostic::error(message).at(&wanted.items.origin).into());
+        }
+        let mut results = Vec::new();
+        let (mut changed, mut later, mut all_skipped) = (false, false, true);
+        let mut halted = None;
+        for (index, item) in items.iter().enumerate() {
+            let item = item.to_json();
+            let mut scope = scope.clone().with(
+                Layer::Loop,
+                wanted.variable.clone(),
+                Binding::Known(item.clone()),
+            );
+            if let Some(name) = &wanted.index {
+                scope.set(Layer::Loop, name.clone(), Binding::Known(json!(index)));
+            }
+            // What an earlier item has set is seen by the next one.
+            for (name, binding) in &self.kept {
+                scope.set(Layer::Set, name.clone(), binding.clone());
+            }
+            let outcome = match self.once(task, &scope, in_handler) {
+                Ok(outcome) => outcome,
+                Err(Halt::Pending) => {
+                    halted.get_or_insert(Halt::Pending);
+                    continue;
+                }
+                Err(problem) => return Err(problem),
+            };
+            all_skipped &= matches!(outcome, Outcome::Skipped);
+            let registered = outcome.binding();
+            changed |= registered.changed;
+            let mut result = match registered.binding {
+                Binding::Known(Json::Object(map)) => map,
+                Binding::Result {
+                    known: Json::Object(map),
+                    ..
+                } => {
+                    later = true;
+                    map
+                }
+                _ => Map::new(),
+            };
+            result.insert(wanted.variable.clone(), item);
+            results.push(Json::Object(result));
+        }
+        if let Some(halt) = halted {
+            return Err(halt);
+        }
+        let mut known = Map::new();
+        known.insert("changed".to_owned(), json!(changed));
+        known.insert("failed".to_owned(), json!(false));
+        known.insert("skipped".to_owned(), json!(all_skipped));
+        let binding = if later {
+            Binding::Result {
+                known: Json::Object(known),
+                later: vec!["results"],
+                task: task.name.clone(),
+            }
+        } else {
+            known.insert("results".to_owned(), Json::Array(results));
+            Binding::Known(Json::Object(known))
+        };
+        Ok(Registered { binding, changed })
+    }
+
+    fn finish(self) -> Result<Planned, Problems> {
+        if !self.missing.is_empty() {
+            return Ok(Planned::Needs(self.missing.into_iter().collect()));
+        }
+        let mut problems = self.problems;
+        if self.pending && !problems.has_errors() {
+            // Cannot happen: what waits has said for what.
+            problems.push(Diagnostic::error(
+                "the plan waits for something that nobody asks for",
+            ));
+        }
+        let steps = order::order(self.steps);
+        let mut notes: Vec<String> = self.notes.into_iter().collect();
+        notes.extend(order::notes(&steps));
+        let plan = HostPlan {
+            steps,
+            notes,
+            overridden: self
+                .input
+                .project
+                .content()
+                .overridden()
+                .into_iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+            desired: recorded(self.input, &self.gpus, &self.used),
+        };
+        problems.or(Planned::Complete {
+            plan,
+            reads: self.used.into_iter().collect(),
+        })
+    }
+}
+
+/// What the host is told of its desired state: slices, and files by hash.
+fn recorded(input: &PlanInput<'_>, gpus: &Gpus, used: &IndexSet<Read>) -> Json {
+    let mut slices = strategy::template_vars(&gpus.decisions, input.facts);
+    if let Some(Json::Object(slices)) = slices.get_mut("gpu_slices") {
+        slices.remove("library");
+    }
+    let files: Map<String, Json> = used
+        .iter()
+        .filter_map(|read| match read {
+            Read::State {
+                path,
+                unless: Some(sum),
+                ..
+            } if !sum.is_empty() => Some((path.clone(), json!(sum))),
+            _ => None,
+        })
+        .collect();
+    json!({ "slices": slices.get("gpu_slices"), "files": files })
+}
+
+enum Outcome {
+    Skipped,
+    Done {
+        task: String,
+        done: Done,
+        changed: bool,
+    },
+}
+
+/// What `register` keeps.
+struct Registered {
+    binding: Binding,
+    changed: bool,
+}
+
+impl Outcome {
+    fn binding(self) -> Registered {
+        match self {
+            Self::Skipped => Registered {
+                binding: Binding::Known(
+                    json!({ "changed": false, "skipped": true, "failed": false }),
+                ),
+                changed: false,
+            },
+            Self::Done {
+                task,
+                done,
+                changed,
+            } => {
+                let mut known = done.values;
+                known.insert("changed".to_owned(), json!(changed));
+                known.insert("skipped".to_owned(), json!(false));
+                known.insert("failed".to_owned(), json!(false));
+                let known = Json::Object(known);
+                let binding = if done.later.is_empty() {
+                    Binding::Known(known)
+                } else {
+                    Binding::Result {
+                        known,
+                        later: done.later,
+                        task,
+                    }
+                };
+                Registered { binding, changed }
+            }
+        }
+    }
+}
