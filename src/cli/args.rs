@@ -86,7 +86,7 @@ pub struct HostArgs {
 }
 
 /// How hosts are reached.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ConnectionArgs {
     /// How many hosts at a time
     #[arg(short = 'f', long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::args::ConnectionArgs;
+use crate::cli::play::Which;
 use crate::cli::prompt;
 use crate::cli::settings::{Settings, once, take};
 use crate::desired::{self, Desired};
@@ -27,7 +28,29 @@ pub struct Hosts {
     /// What connections share: keys, bastions, known hosts.
     pub context: Arc<Context>,
     // Ends when dropped, so it is kept as long as its hosts are needed.
-    _fleet: Option<sim::Fleet>,
+    fleet: Option<sim::Fleet>,
+}
+
+impl Hosts {
+    /// Whether the playbook may run here: where simulated hosts cannot be kept in
+    /// their folders, only what is shipped does.
+    ///
+    /// # Errors
+    /// It is another playbook.
+    pub fn may_run(&self, which: &Which) -> Result<(), Problems> {
+        let confined = match &self.fleet {
+            Some(fleet) => fleet.confinement(),
+            None => return Ok(()),
+        };
+        match (confined, which) {
+            (sim::Confinement::Unavailable(why), Which::File(_)) => Err(Diagnostic::error(
+                "simulated hosts run shipped playbooks only on this machine",
+            )
+            .hint(format!("writes cannot be kept in the hosts' folders here: {why}"))
+            .into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Variables that the program itself reads; others are for playbooks.
@@ -87,7 +110,7 @@ pub async fn prepare(
         targets,
         desired: wanted,
         context: Arc::new(Context::new(Arc::new(prompt::Terminal))),
-        _fleet: fleet,
+        fleet,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod fleet_verbs;
 pub mod flow;
 pub mod hosts;
 pub mod inventory;
+pub mod play;
 pub mod prompt;
 pub mod reach;
 pub mod rollback;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser};
 use crate::report;
 use crate::report::exit::Exit;
 use args::{Cli, Verb};
+use play::Which;
 
 /// Why a verb ended early; nothing was changed by it.
 #[derive(Debug)]
@@ -134,6 +136,8 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         }
         Verb::Catalog(args) => catalog::run(&args),
         Verb::Content(args) => content::run(&args.verb),
+        Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args).await,
+        Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play).await,
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
         Verb::Rollback(args) => fleet_verbs::rollback(&args).await,
         Verb::Runs(args) => match args.verb {

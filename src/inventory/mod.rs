@@ -201,6 +201,12 @@ impl Inventory {
             .map(|(name, _)| name)
     }
 
+    /// The extra variables, which beat all others.
+    #[must_use]
+    pub fn extra(&self) -> &Vars {
+        &self.extra
+    }
+
     /// How many hosts there are.
     #[must_use]
     pub fn len(&self) -> usize {

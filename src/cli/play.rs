@@ -1,0 +1,374 @@
+//! `deploy gpu` and `deploy run`: a playbook on the selected hosts.
+//!
+//! Everything that can be seen to be wrong is found before the first connection;
+//! what a host then needs is planned from one batch of reads, seldom two or three.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use crate::apply::{self, RunContext, RunId};
+use crate::cli::args::PlayArgs;
+use crate::cli::fleet_verbs::reporter;
+use crate::cli::flow::{self, Batches, Consent, Planned};
+use crate::cli::hosts::{self, Hosts};
+use crate::cli::reach::{self, reach};
+use crate::cli::settings::{self, Settings, once, take};
+use crate::cli::Failure;
+use crate::desired::Desired;
+use crate::error::{Diagnostic, Problems};
+use crate::event::{Event, HostProblem, Outcome};
+use crate::module::{self, ReadCache};
+use crate::plan::{self, HostInput, PlanInput};
+use crate::playbook::{self, Batch, Playbook, Project, Tags};
+use crate::report;
+use crate::report::exit::Exit;
+use crate::strategy;
+use crate::transport::{self, Read, Session};
+use crate::value::{HostName, Vars};
+
+/// How often a host is asked for more before its plan is given up.
+const MOST_ROUNDS: usize = 8;
+
+/// What all hosts of a playbook share.
+pub struct Job {
+    /// Inventory, hosts, content, models.
+    pub settings: Settings,
+    /// The playbook.
+    pub playbook: Playbook,
+    /// Files that it names.
+    pub project: Project,
+    tags: Tags,
+    groups: Arc<Json>,
+    extra: Vars,
+    plays: HashMap<HostName, Vec<usize>>,
+}
+
+/// Which playbook.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// A shipped one, or the user's file of that name in `playbooks/`.
+    Named(&'static str),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Job {
+    /// Reads the playbook and everything around it.
+    ///
+    /// # Errors
+    /// Every finding in any of the files.
+    pub fn load(which: &Which, args: &PlayArgs) -> Result<Self, Failure> {
+        let path = match which {
+            Which::Named(_) => None,
+            Which::File(path) => Some(path.as_path()),
+        };
+        let settings = settings::load(&args.hosts, path);
+        let (settings, mut problems) = match settings {
+            Ok(settings) => (settings, Problems::default()),
+            // The playbook's own findings are told together with these.
+            Err(found) => {
+                let (content, _) = crate::content::Content::find(
+                    args.hosts.project.as_deref(),
+                    &args.hosts.inventory,
+                );
+                let mut problems = found;
+                problems.extend(read(which, &content).err().unwrap_or_default());
+                return Err(once(problems).into());
+            }
+        };
+        let (playbook, project) = match read(which, &settings.content) {
+            Ok(read) => read,
+            Err(found) => return Err(found.into()),
+        };
+        let mut plays: HashMap<HostName, Vec<usize>> = HashMap::new();
+        for (number, play) in playbook.plays.iter().enumerate() {
+            let selected = settings
+                .inventory
+                .select(&play.hosts, args.hosts.limit.as_deref())
+                .map_err(|found| at(found, &play.hosts_origin));
+            for host in take(selected, &mut problems).unwrap_or_default() {
+                plays.entry(host).or_default().push(number);
+            }
+        }
+        if problems.has_errors() {
+            return Err(problems.into());
+        }
+        let mut settings = settings;
+        settings.hosts.retain(|host| plays.contains_key(host));
+        Ok(Self {
+            groups: settings.inventory.groups_var(),
+            extra: settings.inventory.extra().clone(),
+            tags: Tags {
+                only: args.tags.clone(),
+                skip: args.skip_tags.clone(),
+            },
+            settings,
+            playbook,
+            project,
+            plays,
+        })
+    }
+
+    /// Everything of a host that planning needs before its facts.
+    fn input<'a>(&'a self, host: &'a HostName, vars: &'a Vars) -> HostInput<'a> {
+        HostInput {
+            playbook: &self.playbook,
+            plays: self.plays.get(host).map(Vec::as_slice).unwrap_or_default(),
+            host,
+            vars,
+            extra: &self.extra,
+            groups: Some(&self.groups),
+        }
+    }
+
+    /// Checks the playbook for all hosts, offline.
+    fn check(&self) -> Result<HashMap<HostName, Arc<Desired>>, Problems> {
+        let hosts = &self.settings.hosts;
+        let vars: Vec<Vars> = hosts
+            .iter()
+            .map(|host| self.settings.inventory.vars_of(host))
+            .collect();
+        let inputs: Vec<HostInput<'_>> = hosts
+            .iter()
+            .zip(&vars)
+            .map(|(host, vars)| self.input(host, vars))
+            .collect();
+        let checked = plan::check(&self.playbook, &inputs, &self.project, &self.settings.catalog);
+        let warnings = settings::tell_warnings(checked.problems)?;
+        report::problems(&warnings);
+        Ok(hosts
+            .iter()
+            .cloned()
+            .zip(checked.desired.into_iter().map(Arc::new))
+            .collect())
+    }
+
+    /// Whether any task asks to be root.
+    fn wants_become(&self) -> bool {
+        self.playbook.plays.iter().any(playbook::Play::wants_become)
+    }
+
+    /// The hosts in the batches of the first play that has `serial`.
+    fn batches(&self, forks: usize) -> Batches {
+        let hosts = &self.settings.hosts;
+        let serial = self
+            .playbook
+            .plays
+            .iter()
+            .map(|play| play.serial.as_slice())
+            .find(|serial| !serial.is_empty());
+        let limits = self.playbook.plays.iter().filter_map(|play| play.max_fail_percentage);
+        Batches {
+            batches: cut(hosts, serial.unwrap_or_default()),
+            forks,
+            max_fail_percentage: limits.reduce(f64::min),
+        }
+    }
+}
+
+/// Hosts in batches; the last number repeats.
+fn cut(hosts: &[HostName], serial: &[Batch]) -> Vec<Vec<HostName>> {
+    let mut rest = hosts;
+    let mut batches = Vec::new();
+    let mut numbers = serial.iter();
+    let mut current = numbers.next();
+    while !rest.is_empty() {
+        let size = match current {
+            None | Some(Batch::Hosts(0)) => rest.len(),
+            Some(Batch::Hosts(count)) => *count as usize,
+            Some(Batch::Percent(percent)) => (hosts.len() * *percent as usize / 100).max(1),
+        };
+        let (batch, left) = rest.split_at(size.min(rest.len()));
+        batches.push(batch.to_vec());
+        rest = left;
+        current = numbers.next().or(current);
+    }
+    batches
+}
+
+fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, Project), Problems> {
+    let (path, text, folder) = match which {
+        Which::Named(name) => {
+            let shipped = content
+                .playbook(name)
+                .ok_or_else(|| Diagnostic::error(format!("there is no playbook `{name}`")))?;
+            let folder = shipped.path.is_file().then(|| shipped.path.parent().map(Path::to_owned));
+            (shipped.path, shipped.text, folder.flatten())
+        }
+        Which::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Diagnostic::error(format!("the playbook {} cannot be read: {error}", path.display()))
+            })?;
+            let folder = match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+                _ => PathBuf::from("."),
+            };
+            (path.clone(), text, Some(folder))
+        }
+    };
+    let project = Project::new(content.clone(), folder);
+    let (playbook, found) = playbook::load(&path, &text, &module::names(), &project);
+    let warnings = settings::tell_warnings(found)?;
+    report::problems(&warnings);
+    Ok((playbook, project))
+}
+
+/// Findings about a pattern, at the place of the play that has it.
+fn at(problems: Problems, origin: &crate::error::Origin) -> Problems {
+    Problems(problems.0.into_iter().map(|found| found.at(origin)).collect())
+}
+
+/// Runs a playbook.
+///
+/// # Errors
+/// Every finding before the first connection.
+pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
+    let consent = Consent::of(args.check, args.yes);
+    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let job = match Job::load(which, args) {
+        Ok(job) => Arc::new(job),
+        Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
+        Err(other) => return Err(other),
+    };
+    let mut connection = args.connection.clone();
+    connection.r#become |= job.wants_become();
+    let checked = job.check();
+    let prepared = hosts::prepare(&job.settings, &connection, &args.hosts.inventory).await;
+    let (desired, mut hosts) = match (checked, prepared) {
+        (Ok(desired), Ok(hosts)) => (desired, hosts),
+        (checked, prepared) => {
+            let mut found = checked.err().unwrap_or_default();
+            found.extend(prepared.err().unwrap_or_default());
+            return Ok(reporter.refuse(&once(found)));
+        }
+    };
+    hosts.desired = desired;
+    if let Err(found) = hosts.may_run(which) {
+        return Ok(reporter.refuse(&found));
+    }
+    let hosts = Arc::new(hosts);
+    let batches = job.batches(args.connection.forks.into());
+    let started = jiff::Timestamp::now();
+    let run = RunId::new(started, chance());
+
+    let planner = {
+        let (job, hosts) = (Arc::clone(&job), Arc::clone(&hosts));
+        move |host: HostName, events: tokio::sync::mpsc::UnboundedSender<Event>| {
+            let (job, hosts) = (Arc::clone(&job), Arc::clone(&hosts));
+            async move { plan_host(&job, &hosts, &host, &events).await }
+        }
+    };
+    let (who, from) = (reach::who(), reach::from());
+    let library = Arc::new(strategy::host_library());
+    let carry_out = move |host: HostName, plan: Arc<plan::HostPlan>, work: Work, events| {
+        let context = RunContext {
+            host,
+            run: run.clone(),
+            who: who.clone(),
+            from: from.clone(),
+            started,
+            host_library: library.as_ref().clone(),
+            remembered: transport::remember(&work.reads),
+        };
+        async move {
+            let mut session = work.session;
+            let result = apply::run(session.as_mut(), &plan, &context, &events).await;
+            session.close().await;
+            result
+        }
+    };
+    Ok(flow::run(batches, consent, reporter, "Apply these changes to", planner, carry_out).await)
+}
+
+/// A planned host: its open connection, and what the next run should read early.
+struct Work {
+    session: Box<dyn Session>,
+    reads: Vec<Read>,
+}
+
+async fn plan_host(
+    job: &Job,
+    hosts: &Hosts,
+    host: &HostName,
+    events: &tokio::sync::mpsc::UnboundedSender<Event>,
+) -> Planned<Work> {
+    let mut reached = match reach(hosts, host, &job.settings.catalog).await {
+        Ok(reached) => reached,
+        Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
+    };
+    let _ = events.send(Event::Facts {
+        host: host.clone(),
+        facts: Arc::clone(&reached.facts),
+    });
+    let mut cache = ReadCache::default();
+    let (reads, replies): (Vec<Read>, Vec<_>) = reached.answers.into_iter().unzip();
+    cache.add(&reads, replies);
+    let vars = job.settings.inventory.vars_of(host);
+    for _ in 0..MOST_ROUNDS {
+        let input = PlanInput {
+            host: job.input(host, &vars),
+            facts: &reached.facts,
+            catalog: &job.settings.catalog,
+            project: &job.project,
+            tags: &job.tags,
+        };
+        let needs = match plan::host(&input, &cache) {
+            Ok(plan::Planned::Needs(needs)) => needs,
+            Ok(plan::Planned::Complete { plan, reads }) => {
+                if !apply::changes_something(&plan) {
+                    reached.session.close().await;
+                    return Planned::AsWanted;
+                }
+                return Planned::Ready {
+                    plan: Arc::new(plan),
+                    work: Work {
+                        session: reached.session,
+                        reads,
+                    },
+                };
+            }
+            Err(problems) => {
+                reached.session.close().await;
+                return Planned::Ended(Outcome::Failed, HostProblem::Refused(problems));
+            }
+        };
+        match reached.session.batch(&needs).await {
+            Ok(replies) => cache.add(&needs, replies),
+            Err(error) => {
+                return Planned::Ended(Outcome::Failed, reach::failed(error.to_string()));
+            }
+        }
+    }
+    let message = "the plan asks the host for more again and again; this is a defect of deploy";
+    Planned::Ended(Outcome::Failed, reach::failed(message.to_owned()))
+}
+
+/// A number that another run of the same second will hardly have.
+fn chance() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(count: usize, serial: &[Batch]) -> Vec<usize> {
+        let hosts: Vec<HostName> = (0..count).map(|n| HostName::from(format!("h{n}"))).collect();
+        cut(&hosts, serial).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn serial_cuts_hosts_and_its_last_number_repeats() {
+        assert_eq!(sizes(5, &[]), [5]);
+        assert_eq!(sizes(7, &[Batch::Hosts(1), Batch::Hosts(3)]), [1, 3, 3]);
+        assert_eq!(sizes(10, &[Batch::Percent(30)]), [3, 3, 3, 1]);
+        assert_eq!(sizes(3, &[Batch::Percent(10)]), [1, 1, 1]);
+        assert_eq!(sizes(3, &[Batch::Hosts(0)]), [3]);
+        assert_eq!(sizes(0, &[Batch::Hosts(2)]), [] as [usize; 0]);
+    }
+}
