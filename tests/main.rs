@@ -6,6 +6,7 @@ mod catalog;
 mod harness;
 mod cli;
 mod discover;
+mod discover_sim;
 mod inventory;
 mod rooms;
 mod sim;

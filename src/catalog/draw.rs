@@ -418,4 +418,37 @@ mod tests {
         let scale = scale(8, 80);
         assert_eq!(scale.chars().position(|c| c == '4'), Some(1 + 4 * 9));
     }
+
+    proptest::proptest! {
+        /// Whatever a host lists, the bar is a line, never wider than asked for unless it is a
+        /// list, and true to the grid.
+        #[test]
+        fn any_slices_are_drawn_in_one_line(
+            grid in 0u32..40,
+            width in 0usize..200,
+            places in proptest::collection::vec((0u32..40, 0u32..12, 0u32..4), 0..10),
+        ) {
+            let slices: Vec<Slice> = places
+                .iter()
+                .map(|(start, size, compute)| Slice {
+                    placement: Placement { start: *start, size: *size },
+                    profile: format!("{size}g.{}gb", size * 10),
+                    compute: (0..*compute).map(|_| format!("1c.{size}g.{}gb", size * 10)).collect(),
+                })
+                .collect();
+            let drawn = bar(grid, &slices, width);
+            proptest::prop_assert_eq!(drawn.lines().count(), 1);
+            if drawn.starts_with('│') {
+                let columns = drawn.chars().count();
+                proptest::prop_assert!(columns <= width);
+                let units = usize::try_from(grid).expect("small");
+                proptest::prop_assert_eq!((columns - 1) % units, 0);
+                let unit = (columns - 1) / units;
+                for slice in &slices {
+                    let at = usize::try_from(slice.placement.start).expect("small") * unit;
+                    proptest::prop_assert_eq!(drawn.chars().nth(at), Some('│'));
+                }
+            }
+        }
+    }
 }

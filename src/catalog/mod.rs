@@ -51,6 +51,8 @@ impl Catalog {
                 read.extend(load::models(&node, &mut problems));
             }
         }
+        // The files come by name; people look for NVIDIA's cards first.
+        read.sort_by_key(|entry| entry.model.vendor);
         let mut catalog = Self::default();
         let mut keys = BTreeMap::new();
         let mut ids = BTreeMap::new();
@@ -148,15 +150,7 @@ impl Catalog {
         let found = self.by_name(text);
         match found[..] {
             [model] => Ok(model),
-            [] => {
-                let keys = self.models.iter().map(|model| model.key.as_str());
-                let finding = Diagnostic::error(format!("no model is called `{text}`"))
-                    .did_you_mean(text, keys);
-                Err(match finding.hint {
-                    Some(_) => finding,
-                    None => finding.hint("`deploy catalog` lists all models"),
-                })
-            }
+            [] => Err(self.unknown(text)),
             _ => {
                 let keys: Vec<&str> = found.iter().map(|model| model.key.as_str()).collect();
                 Err(
@@ -165,6 +159,25 @@ impl Catalog {
                 )
             }
         }
+    }
+
+    /// What to say of a name that no model has: models that begin with it, the nearest one, or
+    /// where to look.
+    fn unknown(&self, text: &str) -> Diagnostic {
+        let finding = Diagnostic::error(format!("no model is called `{text}`"));
+        let wanted = text.trim().to_lowercase();
+        let keys = || self.models.iter().map(|model| model.key.as_str());
+        let beginning: Vec<&str> = keys()
+            .filter(|key| !wanted.is_empty() && key.to_lowercase().starts_with(&wanted))
+            .collect();
+        if !beginning.is_empty() {
+            return finding.hint(format!("there are {}", beginning.join(", ")));
+        }
+        let finding = finding.did_you_mean(text, keys());
+        if finding.hint.is_some() {
+            return finding;
+        }
+        finding.hint("`deploy catalog` lists all models")
     }
 }
 

@@ -224,6 +224,13 @@ fn models_are_found_by_what_people_call_them() {
 
     let unknown = catalog.resolve("H100-80BG").expect_err("a typo");
     assert_eq!(unknown.hint.as_deref(), Some("did you mean `H100-80GB`?"));
+    let beginning = catalog.resolve("mi30").expect_err("only its beginning");
+    assert_eq!(
+        beginning.hint.as_deref(),
+        Some("there are MI300A, MI300X, MI300X-HF, MI308X")
+    );
+    let strange = catalog.resolve("voodoo").expect_err("no such card");
+    assert!(strange.hint.is_some_and(|hint| hint.contains("deploy catalog")));
     let ambiguous = catalog.resolve("A100").expect_err("two of them");
     assert_eq!(
         ambiguous.hint.as_deref(),
