@@ -209,6 +209,28 @@ async fn a_layout_is_made_read_and_lost_with_a_reboot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reboot_ends_connections_and_what_ran_beside_them() {
+    let sim = Sim::new(&[("one", json!({})), ("other", json!({}))]).await;
+    let other = sim.connect("other").await;
+    sim.ok(
+        "one",
+        "sleep 1000 > /dev/null 2>&1 < /dev/null & echo $! > \"$R\"/root/pid",
+    )
+    .await;
+    let pid = sim.ok("one", "cat \"$R\"/root/pid").await;
+    assert!(Path::new("/proc").join(pid.trim()).join("comm").exists());
+    let ran = sim.run("one", "reboot; sleep 1000").await;
+    assert_eq!(
+        ran.status, None,
+        "the machine went down under the command: {ran:?}"
+    );
+    let state = std::fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"))
+        .unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    assert_eq!(run_on(&other, "echo here", b"").await.stdout, "here\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_card_in_use_is_held_by_a_process_that_can_be_seen() {
     let sim = Sim::new(&[("gpu-1", h100())]).await;
     sim.ok("gpu-1", "true").await;

@@ -7,13 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
 /// When to cut.
 #[derive(Debug)]
 pub(super) struct Cut {
     left: AtomicU64,
-    ended: Notify,
     waker: std::sync::Mutex<Option<std::task::Waker>>,
 }
 
@@ -21,7 +19,6 @@ impl Default for Cut {
     fn default() -> Self {
         Self {
             left: AtomicU64::new(u64::MAX),
-            ended: Notify::new(),
             waker: std::sync::Mutex::new(None),
         }
     }
@@ -42,11 +39,6 @@ impl Cut {
         }
     }
 
-    /// Waits until the stream is gone.
-    pub(super) async fn closed(&self) {
-        self.ended.notified().await;
-    }
-
     fn is_cut(&self) -> bool {
         self.left.load(Ordering::SeqCst) == 0
     }
@@ -63,12 +55,6 @@ impl<S> CutStream<S> {
     /// A stream that `cut` ends.
     pub(super) fn new(stream: S, cut: Arc<Cut>) -> Self {
         Self { stream, cut }
-    }
-}
-
-impl<S> Drop for CutStream<S> {
-    fn drop(&mut self) {
-        self.cut.ended.notify_one();
     }
 }
 

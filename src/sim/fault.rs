@@ -177,7 +177,7 @@ fn reboot(host: &Host) -> io::Result<()> {
     let binary = fs::read_link(host.path("/usr/bin/reboot"))?;
     let mut shell = std::process::Command::new(binary);
     std::os::unix::process::CommandExt::arg0(&mut shell, super::confine::SHELL_NAME);
-    let output = shell.arg(host.root()).arg("reboot").output()?;
+    let output = shell.arg(host.root()).arg("exec reboot").output()?;
     if output.status.success() {
         return Ok(());
     }

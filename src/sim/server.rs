@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
@@ -32,9 +31,6 @@ pub(super) struct SimulatedHost {
     spec: MachineSpec,
     folder: Host,
     made: Mutex<bool>,
-    /// Changes at every boot; connections end when it does.
-    rebooted: tokio::sync::watch::Sender<u32>,
-    watched: AtomicBool,
 }
 
 impl SimulatedHost {
@@ -45,14 +41,16 @@ impl SimulatedHost {
             spec,
             folder: Host::new(root),
             made: Mutex::new(false),
-            rebooted: tokio::sync::watch::Sender::new(0),
-            watched: AtomicBool::new(false),
         }
     }
 
     /// Its folder.
     pub(super) fn root(&self) -> &Path {
         self.folder.root()
+    }
+
+    fn boot_id(&self) -> String {
+        self.folder.read("/proc/sys/kernel/random/boot_id")
     }
 
     /// Makes the folder on first use. What another process made meanwhile, or
@@ -186,7 +184,6 @@ impl Handler for Connection {
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
         if let Some(host) = &self.host {
             self.cut.after(faults(&host.folder).cut_after);
-            watch(Arc::clone(host), Arc::clone(&self.cut));
         }
         Ok(())
     }
@@ -275,9 +272,10 @@ impl Connection {
         };
         session.channel_success(id)?;
         let binary = self.shared.binary.clone();
+        let cut = Arc::clone(&self.cut);
         tokio::spawn(async move {
             let (input, output) = channel.split();
-            run(&host, &binary, command, input, output).await;
+            run(&host, &binary, command, &cut, input, output).await;
         });
         Ok(())
     }
@@ -288,10 +286,13 @@ async fn run(
     host: &SimulatedHost,
     binary: &Path,
     command: Option<Vec<u8>>,
+    cut: &Cut,
     input: ChannelReadHalf,
     output: ChannelWriteHalf<Msg>,
 ) {
-    let started = match host.make(binary).await {
+    let made = host.make(binary).await;
+    let boot = host.boot_id();
+    let started = match made {
         Ok(()) => start(host, binary, command),
         Err(error) => Err(error),
     };
@@ -316,7 +317,13 @@ async fn run(
     let stdout = pump(child.stdout.take(), output.make_writer(), delay);
     let stderr = pump(child.stderr.take(), output.make_writer_ext(Some(1)), delay);
     // As with sshd, a process left behind that holds the output keeps the channel open.
-    let (_, _, status) = tokio::join!(stdout, stderr, child.wait());
+    let ((), (), status) = tokio::join!(stdout, stderr, child.wait());
+    if host.boot_id() != boot {
+        // The machine went down under the command; nobody is left to say good-bye.
+        cut.now();
+        feeding.abort();
+        return;
+    }
     let _ = output.eof().await;
     match status.map(outcome) {
         Ok(Ok(code)) => {
@@ -416,40 +423,4 @@ async fn pump(
             return;
         }
     }
-}
-
-/// Ends a connection when its host is booted anew.
-fn watch(host: Arc<SimulatedHost>, cut: Arc<Cut>) {
-    let mut boots = host.rebooted.subscribe();
-    if !host.watched.swap(true, Ordering::SeqCst) {
-        let host = Arc::downgrade(&host);
-        tokio::spawn(async move {
-            let mut last = None;
-            while let Some(host) = host.upgrade() {
-                let id = host.folder.read("/proc/sys/kernel/random/boot_id");
-                if last.as_ref().is_some_and(|last: &String| *last != id) && !id.is_empty() {
-                    host.rebooted.send_modify(|boots| *boots += 1);
-                }
-                if !id.is_empty() {
-                    last = Some(id);
-                }
-                if host.rebooted.receiver_count() == 0 {
-                    host.watched.store(false, Ordering::SeqCst);
-                    return;
-                }
-                drop(host);
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        });
-    }
-    tokio::spawn(async move {
-        tokio::select! {
-            changed = boots.changed() => {
-                if changed.is_ok() {
-                    cut.now();
-                }
-            }
-            () = cut.closed() => {}
-        }
-    });
 }

@@ -21,6 +21,42 @@ pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
     Ok(Outcome::silent())
 }
 
+/// Ends every process of the machine but this one. They are known by their
+/// environment, which names the machine's folder.
+fn end_processes(host: &Host) {
+    let mark = [
+        super::ROOT_VARIABLE.as_bytes(),
+        b"=",
+        host.root().as_os_str().as_encoded_bytes(),
+    ]
+    .concat();
+    let own = std::process::id();
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return;
+    };
+    for process in processes.filter_map(Result::ok) {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        if u32::try_from(pid) == Ok(own) {
+            continue;
+        }
+        // Processes of other users cannot be read, and are not the machine's.
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        let marked = environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark);
+        if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| marked) {
+            // One that ended by itself meanwhile is as well.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 /// MIG instances, virtual functions and modes that only the driver kept are gone;
 /// what stands in the InfoROM takes effect.
 pub(super) fn unload_driver(machine: &mut Machine) {
@@ -48,6 +84,7 @@ pub(super) fn unload_driver(machine: &mut Machine) {
 
 /// Boots the machine anew.
 pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
+    end_processes(host);
     let lock = host.lock()?;
     let mut machine = host.load()?;
     machine.boots += 1;
