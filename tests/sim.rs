@@ -120,7 +120,7 @@ async fn run_on(session: &client::Handle<AnyKey>, command: &str, stdin: &[u8]) -
         match message {
             ChannelMsg::Data { data } => ran.stdout.push_str(&String::from_utf8_lossy(&data)),
             ChannelMsg::ExtendedData { data, .. } => {
-                ran.stderr.push_str(&String::from_utf8_lossy(&data))
+                ran.stderr.push_str(&String::from_utf8_lossy(&data));
             }
             ChannelMsg::ExitStatus { exit_status } => ran.status = Some(exit_status),
             _ => {}

@@ -52,9 +52,9 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
                         Some(attached)
                     };
                     if letter == 'd' {
-                        options.ids = value
+                        options.ids = value;
                     } else {
-                        options.slot = value
+                        options.slot = value;
                     }
                 }
                 _ => {

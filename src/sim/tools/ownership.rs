@@ -90,7 +90,7 @@ fn change(
             "-R" | "--recursive" => recursive = true,
             "-h" | "--no-dereference" | "-f" | "-v" | "-c" | "--" => {}
             arg if arg.starts_with("--reference=") => {
-                reference = Some(of(Path::new(&arg["--reference=".len()..])))
+                reference = Some(of(Path::new(&arg["--reference=".len()..])));
             }
             arg => words.push(arg),
         }

@@ -25,7 +25,7 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
             "--" => files.extend(rest.by_ref()),
             arg if arg.starts_with("--format=") => format = Some((&arg["--format=".len()..], true)),
             arg if arg.starts_with("--printf=") => {
-                format = Some((&arg["--printf=".len()..], false))
+                format = Some((&arg["--printf=".len()..], false));
             }
             arg if arg.starts_with("-c") => format = Some((&arg[2..], true)),
             arg if arg.starts_with('-') && arg.len() > 1 => {

@@ -42,7 +42,7 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
             "--value" => value_only = true,
             "-p" | "--property" => properties.extend(rest.next().unwrap_or_default().split(',')),
             _ if arg.starts_with("--property=") => {
-                properties.extend(arg["--property=".len()..].split(','))
+                properties.extend(arg["--property=".len()..].split(','));
             }
             _ if arg.starts_with("-p") => properties.extend(arg[2..].split(',')),
             _ if arg.starts_with('-') => {}
@@ -177,9 +177,9 @@ fn settings(host: &Host, unit: &str) -> Settings {
                     .or_default();
                 // An empty value takes back what was said before.
                 if value.trim().is_empty() {
-                    values.clear()
+                    values.clear();
                 } else {
-                    values.push(value.trim().to_owned())
+                    values.push(value.trim().to_owned());
                 }
             }
         }

@@ -554,6 +554,9 @@ fn the_plain_table_has_the_form_of_its_branch() {
 
 #[test]
 fn the_long_form_is_that_of_the_captures() {
+    // Every line's name and place; values but for what is measured.
+    let is_measured = Regex::new(r"Timestamp|UUID|Temp|Draw|Throughput|Used|Free|Total|Replays")
+        .expect("it reads");
     for with_instances in [false, true] {
         let mut machine = machine("H100-80GB", "590.48.01", &["0000:00:09.0"]);
         let name = if with_instances {
@@ -566,10 +569,6 @@ fn the_long_form_is_that_of_the_captures() {
         };
         let (said, _) = say(&mut machine, "nvidia-smi -q");
         let text = capture(name);
-        // Every line's name and place; values but for what is measured.
-        let is_measured =
-            Regex::new(r"Timestamp|UUID|Temp|Draw|Throughput|Used|Free|Total|Replays")
-                .expect("it reads");
         let lines = |text: &str| -> Vec<String> {
             text.lines()
                 .map(|line| {

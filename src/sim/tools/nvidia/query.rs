@@ -240,7 +240,7 @@ pub(super) fn free_mib(machine: &Machine, gpu: &Gpu) -> u64 {
 pub(super) fn reserved_mib(machine: &Machine, gpu: &Gpu) -> u64 {
     if machine
         .product(gpu)
-        .is_some_and(|product| product.has_mig())
+        .is_some_and(crate::sim::product::Product::has_mig)
     {
         479
     } else {
