@@ -15,3 +15,4 @@ mod strategy;
 mod strategy_shell;
 mod yaml;
 mod ssh_private;
+mod strategy_sim;

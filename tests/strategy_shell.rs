@@ -78,7 +78,6 @@ impl Host {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("FAKE", self.path("fake"))
             .env("R", self.path("root"))
-            .env("DEPLOY_ROOT", self.path("root"))
             .current_dir(self.folder.path());
         command
     }

@@ -56,7 +56,7 @@ impl Strategy for Mig {
         for card in &own {
             match card.profiles().and_then(|profiles| card.solve(&profiles)) {
                 Ok((solution, notes)) => {
-                    decisions.extend(card.decision(&solution, notes, &mut problems))
+                    decisions.extend(card.decision(&solution, notes, &mut problems));
                 }
                 Err(found) => problems.extend(found),
             }

@@ -239,10 +239,7 @@ fn mode_step(
         "disable"
     };
     let title = match (mig.current == wanted, is_pending) {
-        (true, _) => format!(
-            "keep MIG mode {}d on {label}, where a change is pending",
-            verb
-        ),
+        (true, _) => format!("keep MIG mode {verb}d on {label}, where a change is pending"),
         (false, true) => format!("reset {label}, where MIG mode waits to be {verb}d"),
         (false, false) if waits_for_reset && may_reset => {
             format!("{verb} MIG mode on {label}, with a reset of the card if the driver needs it")

@@ -159,29 +159,33 @@ pub(super) fn check_mig(
         return;
     }
     let names: Vec<&Located<String>> = request.iter().map(|line| &line.profile).collect();
-    let known = names.iter().fold(true, |known, name| {
-        check_name(name, models, problems) && known
-    });
-    if !check_mig_names(wanted, models, problems) || !known {
+    let unknown = problems.0.len();
+    for name in names {
+        check_name(name, models, problems);
+    }
+    check_mig_names(wanted, models, problems);
+    if problems.0.len() > unknown {
         return;
     }
     let geometries: Vec<Geometry> = models
         .iter()
-        .filter_map(|m| Geometry::of_model(m))
+        .filter_map(|model| Geometry::of_model(model))
         .collect();
-    if geometries.len() < models.iter().filter(|model| model.mig.is_some()).count()
-        && models.len() == 1
-    {
+    // Of a model whose placements nobody published, only the host can tell.
+    let untold = |model: &&&Model| {
+        let listed = &wanted.mig.listed;
+        Geometry::of_model(model).is_none() && listed.iter().all(|p| has_profile(model, &p.value))
+    };
+    if models.iter().any(|model| untold(&model)) {
         return;
     }
     check_layout(wanted, &geometries, problems);
 }
 
-fn check_mig_names(wanted: &Wanted, models: &[&Model], problems: &mut Problems) -> bool {
-    let listed = wanted.mig.listed.iter();
-    listed.fold(true, |known, name| {
-        check_name(name, models, problems) && known
-    })
+fn check_mig_names(wanted: &Wanted, models: &[&Model], problems: &mut Problems) {
+    for name in &wanted.mig.listed {
+        check_name(name, models, problems);
+    }
 }
 
 fn has_profile(model: &Model, name: &str) -> bool {
@@ -194,10 +198,10 @@ fn has_profile(model: &Model, name: &str) -> bool {
     })
 }
 
-/// Whether one of the models has the profile; a finding if not.
-fn check_name(name: &Located<String>, models: &[&Model], problems: &mut Problems) -> bool {
+/// A finding if none of the models has the profile.
+fn check_name(name: &Located<String>, models: &[&Model], problems: &mut Problems) {
     if models.iter().any(|model| has_profile(model, &name.value)) {
-        return true;
+        return;
     }
     let rows = models.iter().filter_map(|model| model.mig.as_ref());
     let known: Vec<&str> = rows
@@ -219,7 +223,6 @@ fn check_name(name: &Located<String>, models: &[&Model], problems: &mut Problems
         _ => "`deploy catalog` lists all profiles".to_owned(),
     };
     problems.push(name.blame(Diagnostic::error(message).hint(hint)));
-    false
 }
 
 /// Known names that may be meant: the nearest in spelling, and those of the same compute slices
