@@ -20,6 +20,8 @@ use crate::value::HostName;
 const DRAWING_WIDTH: usize = 66;
 /// Most lines of one file's diff that are shown.
 const MOST_LINES: usize = 400;
+/// Most lines that are shown of a file that comes or goes as a whole.
+const MOST_LINES_OF_WHOLE: usize = 24;
 /// Longest line of a diff, in characters.
 const LONGEST_LINE: usize = 500;
 
@@ -109,11 +111,16 @@ fn block(step: &Step) -> Block {
         id: step.id.clone(),
         title: printable_line(&step.title, LONGEST_LINE),
         class: step.class,
-        lines: lines(&step.change),
+        lines: lines(&step.change, &step.title),
     }
 }
 
-fn lines(change: &Change) -> Vec<Line> {
+fn lines(change: &Change, title: &str) -> Vec<Line> {
+    // A subject that the title names is not said twice.
+    let subject = |name: &str| {
+        let line = Line::new(LineKind::Info, name);
+        (!title.contains(name)).then_some(line)
+    };
     match change {
         Change::Path {
             path,
@@ -134,21 +141,23 @@ fn lines(change: &Change) -> Vec<Line> {
             before,
             after,
         } => {
-            let mut lines = vec![Line::new(LineKind::Info, gpu)];
+            let mut lines: Vec<Line> = subject(gpu).into_iter().collect();
             lines.extend(drawing(LineKind::Removed, "before", *grid, before));
             lines.extend(drawing(LineKind::Added, "after", *grid, after));
             lines
         }
         Change::Setting {
-            subject,
+            subject: of,
             name,
             before,
             after,
-        } => vec![
-            Line::new(LineKind::Info, subject),
-            Line::new(LineKind::Removed, format!("- {name}: {before}")),
-            Line::new(LineKind::Added, format!("+ {name}: {after}")),
-        ],
+        } => subject(of)
+            .into_iter()
+            .chain([
+                Line::new(LineKind::Removed, format!("- {name}: {before}")),
+                Line::new(LineKind::Added, format!("+ {name}: {after}")),
+            ])
+            .collect(),
         Change::Action { .. } | Change::Check { .. } => Vec::new(),
     }
 }
@@ -289,9 +298,13 @@ fn unified(old: &str, new: &str) -> Vec<Line> {
             }
         }
     }
-    if lines.len() > MOST_LINES {
-        let more = lines.len() - MOST_LINES;
-        lines.truncate(MOST_LINES);
+    let most = match old.is_empty() || new.is_empty() {
+        true => MOST_LINES_OF_WHOLE,
+        false => MOST_LINES,
+    };
+    if lines.len() > most {
+        let more = lines.len() - most;
+        lines.truncate(most);
         lines.push(Line::new(LineKind::Info, format!("… {more} lines more")));
     }
     lines

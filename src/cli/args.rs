@@ -300,6 +300,9 @@ pub enum InventoryVerb {
     },
     /// Groups as a tree
     Graph {
+        /// From this group down
+        #[arg(default_value = "all")]
+        group: String,
         /// Which hosts.
         #[command(flatten)]
         hosts: HostArgs,

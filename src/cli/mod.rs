@@ -21,9 +21,12 @@ pub mod sim;
 
 use clap::{CommandFactory, Parser};
 
+use crate::error::Diagnostic;
 use crate::report;
 use crate::report::exit::Exit;
-use args::{Cli, Verb};
+use crate::value::HostName;
+use args::{Cli, Format, InventoryVerb, Verb};
+use inventory::GraphVars;
 use play::Which;
 
 /// Why a verb ended early; nothing was changed by it.
@@ -134,6 +137,7 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
             sim::run(&args, &mut report::data).await?;
             Ok(Exit::Done)
         }
+        Verb::Inventory(args) => inventory_verb(&args.verb),
         Verb::Catalog(args) => catalog::run(&args),
         Verb::Content(args) => content::run(&args.verb),
         Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args).await,
@@ -146,4 +150,48 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         },
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
+}
+
+fn inventory_verb(verb: &InventoryVerb) -> Result<Exit, Failure> {
+    let text = match verb {
+        InventoryVerb::List { hosts, output } => {
+            let settings = settings::load(hosts, None)?;
+            match output.output {
+                Format::Human => inventory::list_text(&settings.inventory, &settings.hosts),
+                Format::Json => pretty(&inventory::list_json(&settings.inventory, &settings.hosts)),
+            }
+        }
+        InventoryVerb::Graph { group, hosts, vars } => {
+            let settings = settings::load(hosts, None)?;
+            let vars = if *vars { GraphVars::Shown } else { GraphVars::Hidden };
+            inventory::graph(&settings.inventory, group, vars).ok_or_else(|| {
+                Diagnostic::error(format!("there is no group `{group}`"))
+                    .did_you_mean(group, settings.inventory.groups())
+            })?
+        }
+        InventoryVerb::Host {
+            name,
+            hosts,
+            output,
+        } => {
+            let settings = settings::load(hosts, None)?;
+            let host = HostName::from(name);
+            if !settings.inventory.contains(&host) {
+                let known = settings.inventory.hosts().map(HostName::as_str);
+                return Err(Diagnostic::error(format!("there is no host `{name}`"))
+                    .did_you_mean(name, known)
+                    .into());
+            }
+            match output.output {
+                Format::Human => inventory::host_text(&settings.inventory, &host),
+                Format::Json => pretty(&inventory::host_json(&settings.inventory, &host)),
+            }
+        }
+    };
+    report::data(&text);
+    Ok(Exit::Done)
+}
+
+fn pretty(json: &serde_json::Value) -> String {
+    format!("{json:#}\n")
 }

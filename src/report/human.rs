@@ -3,7 +3,7 @@
 //! Only what changed or failed is told, unless asked for more. The same changes
 //! on many hosts are told once, with the hosts' names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style as Paint};
@@ -29,6 +29,8 @@ pub struct Human {
     shown: HashMap<Vec<Block>, HostName>,
     /// How many steps each host's plan has.
     steps: HashMap<HostName, usize>,
+    /// Hosts of which a step failed, so that what follows is its undo.
+    undoing: HashSet<HostName>,
 }
 
 impl Human {
@@ -42,6 +44,7 @@ impl Human {
             verbose,
             shown: HashMap::new(),
             steps: HashMap::new(),
+            undoing: HashSet::new(),
         }
     }
 
@@ -71,7 +74,14 @@ impl Human {
                 let word = match outcome {
                     StepOutcome::Changed if self.verbose => self.paint(GREEN, "changed"),
                     StepOutcome::Changed => return said,
-                    StepOutcome::Failed => self.paint(RED, "failed"),
+                    StepOutcome::Failed => {
+                        self.undoing.insert(host.clone());
+                        self.paint(RED, "failed")
+                    }
+                    // An undo that was asked for is told by its plan; one after a failure is news.
+                    StepOutcome::Undone if !self.verbose && !self.undoing.contains(host) => {
+                        return said;
+                    }
                     StepOutcome::Undone => self.paint(YELLOW, "undone"),
                     StepOutcome::UndoFailed => self.paint(RED, "undo failed"),
                 };
