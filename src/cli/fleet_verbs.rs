@@ -41,7 +41,9 @@ pub async fn ready(
     playbook: Option<&std::path::Path>,
 ) -> Result<(Settings, Arc<Hosts>), Failure> {
     let settings = settings::load(hosts, playbook)?;
-    let ready = hosts::prepare(&settings, connection, &hosts.inventory).await?;
+    let ready = hosts::prepare(&settings, connection)?
+        .start(&hosts.inventory)
+        .await?;
     Ok((settings, Arc::new(ready)))
 }
 

@@ -31,6 +31,13 @@ pub struct Hosts {
     fleet: Option<sim::Fleet>,
 }
 
+/// What is known of the hosts before anything is started.
+pub struct Prepared {
+    targets: HashMap<HostName, Arc<Target>>,
+    simulated: Vec<(HostName, Vars)>,
+    desired: HashMap<HostName, Arc<Desired>>,
+}
+
 impl Hosts {
     /// Whether the playbook may run here: where simulated hosts cannot be kept in
     /// their folders, only what is shipped does.
@@ -64,11 +71,7 @@ fn is_ours(name: &str) -> bool {
 ///
 /// # Errors
 /// Everything that is wrong with any of them, each finding once.
-pub async fn prepare(
-    settings: &Settings,
-    args: &ConnectionArgs,
-    inventories: &[PathBuf],
-) -> Result<Hosts, Problems> {
+pub fn prepare(settings: &Settings, args: &ConnectionArgs) -> Result<Prepared, Problems> {
     let flags = flags(args)?;
     let mut problems = Problems::default();
     let mut targets = HashMap::new();
@@ -102,16 +105,30 @@ pub async fn prepare(
         return Err(problems);
     }
     report::problems(&problems);
-    let fleet = match simulated.is_empty() {
-        true => None,
-        false => Some(start_fleet(&simulated, inventories, &mut targets).await?),
-    };
-    Ok(Hosts {
+    Ok(Prepared {
         targets,
+        simulated,
         desired: wanted,
-        context: Arc::new(Context::new(Arc::new(prompt::Terminal))),
-        fleet,
     })
+}
+
+impl Prepared {
+    /// Starts the simulated fleet, if a host is simulated; from here on hosts can be reached.
+    ///
+    /// # Errors
+    /// What is wrong with the simulated hosts, or that their server cannot start.
+    pub async fn start(mut self, inventories: &[PathBuf]) -> Result<Hosts, Problems> {
+        let fleet = match self.simulated.is_empty() {
+            true => None,
+            false => Some(start_fleet(&self.simulated, inventories, &mut self.targets).await?),
+        };
+        Ok(Hosts {
+            targets: self.targets,
+            desired: self.desired,
+            context: Arc::new(Context::new(Arc::new(prompt::Terminal))),
+            fleet,
+        })
+    }
 }
 
 fn flags(args: &ConnectionArgs) -> Result<ConnectionFlags, Problems> {

@@ -236,14 +236,18 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
     let mut connection = args.connection.clone();
     connection.r#become |= job.wants_become();
     let checked = job.check();
-    let prepared = hosts::prepare(&job.settings, &connection, &args.hosts.inventory).await;
-    let (desired, mut hosts) = match (checked, prepared) {
-        (Ok(desired), Ok(hosts)) => (desired, hosts),
+    let prepared = hosts::prepare(&job.settings, &connection);
+    let (desired, prepared) = match (checked, prepared) {
+        (Ok(desired), Ok(prepared)) => (desired, prepared),
         (checked, prepared) => {
             let mut found = checked.err().unwrap_or_default();
             found.extend(prepared.err().unwrap_or_default());
             return Ok(reporter.refuse(&once(found)));
         }
+    };
+    let mut hosts = match prepared.start(&args.hosts.inventory).await {
+        Ok(hosts) => hosts,
+        Err(found) => return Ok(reporter.refuse(&found)),
     };
     hosts.desired = desired;
     if let Err(found) = hosts.may_run(which) {
