@@ -427,6 +427,99 @@ fn virtual_functions_in_use_stay() {
     });
 }
 
+/// The boot script as a host would have it, its library included.
+fn boot_script(host: &Host) -> Output {
+    let template = fs::read_to_string("templates/gpu_slices.sh.j2").expect("the template");
+    let (_, text) = template.split_once("-#}\n").expect("a comment at the head");
+    let text = text.replace(
+        "{{ gpu_slices.library }}",
+        &deploy::strategy::host_library(),
+    );
+    assert!(!text.contains("{{") && !text.contains("{%"), "{text}");
+    let script = host.path("boot");
+    fs::write(&script, text).expect("the script");
+    host.command(&script).output().expect("the shell starts")
+}
+
+#[test]
+fn the_boot_script_brings_back_what_its_files_say() {
+    on_every_shell(|host| {
+        let folder = host.path("root/etc/deploy/gpu");
+        fs::create_dir_all(&folder).expect("its folder");
+        let output = boot_script(host);
+        assert!(
+            output.status.success(),
+            "without files there is nothing to do: {}",
+            said(&output)
+        );
+        physical_function(host, 0);
+        host.set("mode", "Disabled Disabled\n");
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("a file");
+        write(
+            "mig.conf",
+            &format!("# a comment\n\n# H100\nmig GPU-1 {BALANCED}\n"),
+        );
+        write("time_slicing.conf", "timeslice GPU-1 Medium");
+        write("sriov.conf", "sriov 0000:03:00.0 3 0\n");
+        let output = boot_script(host);
+        assert!(
+            output.status.success(),
+            "{:?}: {}",
+            host.shell,
+            said(&output)
+        );
+        host.ok(&format!(
+            "mig_mode_is GPU-1 Enabled Enabled && mig_is GPU-1 {BALANCED}"
+        ));
+        host.ok("timeslice_is GPU-1 Medium && sriov_is 0000:03:00.0 3 0");
+        // Again it changes nothing.
+        host.set("log", "");
+        let (gis, writes) = (host.get("gis"), host.get("writes"));
+        assert!(boot_script(host).status.success());
+        assert_eq!((host.get("gis"), host.get("writes")), (gis, writes));
+        assert!(!host.get("log").contains("-cgi"), "{}", host.get("log"));
+        // One card that fails leaves the others alone, and is told.
+        write("mig.conf", "what is this\nmig GPU-1 9:4:4/full\n");
+        let output = boot_script(host);
+        assert!(!output.status.success());
+        assert!(
+            said(&output).contains("mig.conf: unknown line: what is this"),
+            "{}",
+            said(&output)
+        );
+        host.ok("mig_is GPU-1 9:4:4/full");
+    });
+}
+
+#[test]
+fn the_persistence_daemon_steps_aside_for_a_reset() {
+    on_every_shell(|host| {
+        let tool = host.path("bin/systemctl");
+        let text = "#!/bin/sh\necho \"$*\" >>\"$FAKE/units\"\n";
+        fs::write(&tool, text).expect("systemctl");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("executable");
+        for refused in [false, true] {
+            host.set("mode", "Disabled Enabled\n");
+            host.set("units", "");
+            if refused {
+                host.set("in-use-reset", "");
+                host.fails("mig_mode GPU-1 1 reset");
+            } else {
+                host.ok("mig_mode GPU-1 1 reset");
+            }
+            let units = host.get("units");
+            let calls: Vec<&str> = units.lines().skip(1).collect();
+            assert_eq!(
+                calls,
+                [
+                    "stop nvidia-persistenced.service",
+                    "start nvidia-persistenced.service"
+                ]
+            );
+        }
+    });
+}
+
 /// The outputs in a capture of the commands that have `words`, by the prompt lines between them.
 fn blocks(text: &str, words: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -262,6 +262,14 @@ impl<'a> Card<'a> {
         };
         let mut decision = self.ask.decision(Technology::Mig, target);
         decision.notes.extend(notes);
+        if solution.kept > 0 && (solution.kept as usize) < solution.placed.len() {
+            // The driver numbers instances as they come, and the UUIDs follow the numbers.
+            decision.notes.push(format!(
+                "{} of {} MIG instances stay as they are; at the next boot all are made in one go, which may give other UUIDs",
+                solution.kept,
+                solution.placed.len()
+            ));
+        }
         Some(decision)
     }
 }

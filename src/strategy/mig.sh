@@ -249,6 +249,12 @@ mig_mode() (
         have=$(mig_mode_of "$1") || exit 1
     fi
     if [ "$have" != "$want $want" ] && [ "${have#* }" = "$want" ] && [ "${3:-}" = reset ]; then
+        # The persistence daemon holds every card, which is enough to refuse a reset.
+        if systemctl is-active --quiet nvidia-persistenced.service 2>/dev/null; then
+            trap 'systemctl start nvidia-persistenced.service </dev/null' EXIT
+            trap 'exit 1' HUP INT TERM
+            systemctl stop nvidia-persistenced.service </dev/null
+        fi
         out="$out
 $(nvidia-smi --gpu-reset -i "$1" 2>&1 </dev/null)" || :
         have=$(mig_mode_of "$1") || exit 1

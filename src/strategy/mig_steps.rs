@@ -242,7 +242,9 @@ fn mode_step(
         (true, _) => format!("keep MIG mode {verb}d on {label}, where a change is pending"),
         (false, true) => format!("reset {label}, where MIG mode waits to be {verb}d"),
         (false, false) if waits_for_reset && may_reset => {
-            format!("{verb} MIG mode on {label}, with a reset of the card if the driver needs it")
+            format!(
+                "{verb} MIG mode on {label}, with a reset of the card if the driver needs it (nvidia-persistenced stops meanwhile)"
+            )
         }
         (false, false) => format!("{verb} MIG mode on {label}"),
     };

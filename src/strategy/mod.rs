@@ -96,6 +96,8 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy)]
 struct Ask<'a> {
     gpu: &'a Gpu,
+    /// Its place among the host's cards by PCI address.
+    position: usize,
     model: Option<&'a Model>,
     wanted: &'a Wanted,
     /// Whether the values above `gpus` apply, so that it takes its share of `request`.
@@ -114,8 +116,8 @@ impl Ask<'_> {
             pci: self.gpu.pci,
             label: self.gpu.label(),
             technology,
+            notes: self.picked.map(|_| why.clone()).into_iter().collect(),
             why,
-            notes: Vec::new(),
             target: Arc::new(target),
         }
     }
@@ -157,6 +159,7 @@ pub fn decide(
         };
         let ask = Ask {
             gpu,
+            position,
             model: gpu.model.known().and_then(|key| catalog.by_key(key)),
             wanted,
             is_default,

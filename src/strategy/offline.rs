@@ -153,8 +153,11 @@ pub(super) fn check_mig(
         &[]
     };
     if wanted.mig.listed.is_empty() && request.is_empty() {
-        // Where entries match all cards, the values above are never used; but then they say
-        // nothing, and `strategy` above says it wrongly.
+        // Entries may match every card; then nothing has to stand above them. Whether one is
+        // left over, the host tells.
+        if from_above && !desired.slicing.gpus.is_empty() {
+            return;
+        }
         problems.push(mig::nothing_asked(wanted));
         return;
     }

@@ -62,9 +62,9 @@ impl Strategy for BySysfs {
     fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
         let mut problems = Problems::default();
         let mut decisions = Vec::new();
-        for (position, ask) in asks.iter().enumerate() {
+        for ask in asks {
             let wanted = &ask.wanted.sriov;
-            let named = |device: &DeviceRef| device.names(ask.gpu, position);
+            let named = |device: &DeviceRef| device.names(ask.gpu, ask.position);
             if wanted
                 .pf_device
                 .as_ref()
