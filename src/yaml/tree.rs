@@ -254,13 +254,18 @@ impl Builder {
                 Scalar::Merge => return Built::Merge(origin),
                 found => self.resolved(found, text, &origin),
             },
-            Meaning::Open | Meaning::Text | Meaning::Core(Core::Str) => Value::Str(text.to_owned()),
+            Meaning::Open | Meaning::Text | Meaning::Core(Core::Str) => {
+                Value::Str(without_made_up_newline(text, style, &origin).to_owned())
+            }
             // Ansible resolves what stands behind these two tags even if it is quoted.
             Meaning::Unsafe => match scalar::resolve_by(self.rules, text) {
                 Scalar::Str | Scalar::Merge => Value::Tagged(Tag::Unsafe, text.to_owned()),
                 found => self.resolved(found, text, &origin),
             },
-            Meaning::Vault => Value::Tagged(Tag::Vault, text.to_owned()),
+            Meaning::Vault => {
+                let text = without_made_up_newline(text, style, &origin);
+                Value::Tagged(Tag::Vault, text.to_owned())
+            }
             Meaning::Core(core) => self.forced(core, text, &origin),
         };
         Built::Node(Node::new(value, origin))
@@ -395,6 +400,18 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+// The parser ends a block scalar with a newline even where the text ends
+// without one; libyaml does not.
+fn without_made_up_newline<'a>(text: &'a str, style: ScalarStyle, origin: &Origin) -> &'a str {
+    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+    let whole = &origin.source.text;
+    let last_line = whole.rsplit('\n').next().unwrap_or_default();
+    if block && !last_line.trim().is_empty() && whole[origin.span.end..].trim().is_empty() {
+        return text.strip_suffix('\n').unwrap_or(text);
+    }
+    text
 }
 
 fn node_of(built: Built) -> Node {

@@ -79,6 +79,9 @@ fn advice(info: &str, at: &Origin) -> Option<&'static str> {
     if quoted && (info.contains("expected key") || info.contains("trailing content")) {
         return Some("nothing may follow a quoted string: quote the whole value");
     }
+    if info.contains("invalid indentation") {
+        return Some("indent each line of this value further than its key");
+    }
     if info.contains("expected key") || info.contains("mapping values") {
         return Some("check the indentation of this line and the one above");
     }
