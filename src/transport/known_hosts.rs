@@ -575,11 +575,12 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-        /// `ssh-keygen -F` is the oracle for which lines are about a name.
+        /// `ssh-keygen -F` is the oracle for which lines are about a name (in lower
+        /// case: `ssh` turns names to that before, `ssh-keygen` not always).
         #[test]
         fn the_same_lines_as_ssh_keygen(
             fields in proptest::collection::vec((field(), 0..3_u8), 1..6),
-            name in prop_oneof!["[abAB]{1,2}", "\\[[ab]{1,2}\\]:2222"],
+            name in prop_oneof!["[ab]{1,2}", "\\[[ab]{1,2}\\]:2222"],
         ) {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("known_hosts");

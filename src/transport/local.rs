@@ -29,7 +29,7 @@ pub(crate) async fn open_as(
     first: &[Read],
     shell: &str,
 ) -> Result<Connected, Unreachable> {
-    let request = wire::request(first);
+    let request = wire::request(first, wire::Grouping::Together);
     let launch = Launch::new(who, root.trim_end_matches('/'), &request);
     let mut words = shell.split(' ');
     let mut command = Command::new(words.next().unwrap_or("sh"));

@@ -37,7 +37,7 @@ done
 d_name=@@$d_name
 
 d_frame() { printf '\n%s %s\n' "$d_name" "$*"; }
-d_mark() { printf '\n%s .\n' "$d_name" >&2; }
+d_mark() { printf '\n%s %s\n' "$d_name" "${1:-.}" >&2; }
 
 if command -v timeout > /dev/null 2>&1; then
     d_timed() { timeout -s KILL "$@"; }
@@ -219,6 +219,28 @@ d_run() {
     } 4>&1
     d_frame r "$d_rc"
     d_mark
+}
+
+# What a group's shell starts with. The name comes on its input, where nobody
+# can see it; d_r is called after each command.
+# shellcheck disable=SC2016
+d_inner='read -r d_name
+exec < /dev/null
+R=$1 RUN=
+set -f
+d_r() {
+    printf "\n%s r %s\n" "$d_name" "$?"
+    printf "\n%s .\n" "$d_name" >&2
+}
+'
+
+# SECONDS BYTES TEXT: several commands that change nothing, each with a d_r
+# after it, under one time limit and one limit of output: starting programs is
+# what a batch costs. Those that are not answered are asked for again, alone.
+d_group() {
+    printf '%s\n' "$d_name" | d_timed "$1" sh -c "$d_inner$3" deploy "$d_root" | head -c "$2"
+    d_frame G
+    d_mark G
 }
 
 # SECONDS BYTES WORD...: a command that gets so many bytes of our input. What

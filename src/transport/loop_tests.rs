@@ -403,12 +403,12 @@ async fn a_command_that_hangs_is_ended_and_the_others_are_answered() {
             timeout: Duration::from_secs(1),
             limit: 100,
         };
-        let connected = open_with(
-            shell,
-            Path::new(""),
-            &[command(&["echo", "a"]), hang, command(&["echo", "b"])],
-        )
-        .await;
+        let quick = |word: &str| Read::Command {
+            command: Command::new("echo").arg(word),
+            timeout: Duration::from_secs(2),
+            limit: 100,
+        };
+        let connected = open_with(shell, Path::new(""), &[quick("a"), hang, quick("b")]).await;
         assert_eq!(output(&connected.first[0]).stdout, b"a\n", "{shell}");
         assert!(
             output(&connected.first[1]).timed_out,
@@ -416,6 +416,34 @@ async fn a_command_that_hangs_is_ended_and_the_others_are_answered() {
             connected.first[1]
         );
         assert_eq!(output(&connected.first[2]).stdout, b"b\n", "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_floods_is_cut_and_the_others_are_answered() {
+    let root = fixture();
+    for shell in shells() {
+        let flood = Read::Command {
+            command: Command::new("sh").arg("-c").arg("yes; exit 1"),
+            timeout: Duration::from_secs(20),
+            limit: 1000,
+        };
+        let path = Read::Command {
+            command: Command::new("cat").path("/etc/hello"),
+            timeout: Duration::from_secs(5),
+            limit: 100,
+        };
+        let reads = [path.clone(), flood, command(&["cat"]), path];
+        let connected = open_with(shell, root.path(), &reads).await;
+        assert_eq!(output(&connected.first[0]).stdout, b"hello\n", "{shell}");
+        let flooded = output(&connected.first[1]);
+        assert_eq!(
+            (flooded.stdout.len(), flooded.truncated, flooded.timed_out),
+            (1000, true, false),
+            "{shell}"
+        );
+        assert_eq!(output(&connected.first[2]).stdout, b"", "{shell}");
+        assert_eq!(output(&connected.first[3]).stdout, b"hello\n", "{shell}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::frames::{Frame, Splitter, find_from};
-use super::wire::{self, Answer, Dialect, STDERR_LIMIT};
+use super::wire::{self, Answer, Dialect, Grouping, STDERR_LIMIT};
 use super::{
     Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError, Unreachable,
     UnreachableReason,
@@ -320,8 +320,7 @@ pub(crate) async fn start(
         false => session.ask(request).await,
     };
     let replies = match answer {
-        Ok(answer) => wire::replies(first, request, answer, &session.dialect)
-            .map_err(TransportError::Protocol),
+        Ok(answer) => session.replies(first, request, answer).await,
         Err(error) => Err(error),
     };
     match replies {
@@ -437,6 +436,46 @@ impl Stream<'_> {
 }
 
 impl ShellSession {
+    /// The replies of an answer. Commands whose group was ended by one of them
+    /// are asked for again, each alone: a second round trip, but only then.
+    async fn replies(
+        &mut self,
+        reads: &[Read],
+        request: &wire::Request,
+        answer: Answer,
+    ) -> Result<Vec<Reply>, TransportError> {
+        let replies = self.understood(reads, request, answer)?;
+        let missing: Vec<usize> = (0..reads.len())
+            .filter(|index| replies[*index].is_none())
+            .collect();
+        let mut replies = replies;
+        if !missing.is_empty() {
+            let again: Vec<Read> = missing.iter().map(|index| reads[*index].clone()).collect();
+            let request = wire::request(&again, Grouping::Alone);
+            let answer = self.ask(&request).await?;
+            for (index, reply) in missing
+                .iter()
+                .zip(self.understood(&again, &request, answer)?)
+            {
+                replies[*index] = reply;
+            }
+        }
+        let replies: Option<Vec<Reply>> = replies.into_iter().collect();
+        replies.ok_or_else(|| TransportError::Protocol("a read was not answered".to_owned()))
+    }
+
+    fn understood(
+        &mut self,
+        reads: &[Read],
+        request: &wire::Request,
+        answer: Answer,
+    ) -> Result<Vec<Option<Reply>>, TransportError> {
+        wire::replies(reads, request, answer, &self.dialect).map_err(|why| {
+            self.broken = Some(why.clone());
+            TransportError::Protocol(why)
+        })
+    }
+
     async fn ask(&mut self, request: &wire::Request) -> Result<Answer, TransportError> {
         if request.text.is_empty() {
             return Ok(Answer::default());
@@ -564,7 +603,12 @@ impl ShellSession {
             .ok_or_else(|| wrong("no status came".to_owned()))?;
         let status = wire::parse_status(status).map_err(wrong)?;
         let timed_out = wire::timed_out(status, exec.timeout, answer.took);
-        let stderr = answer.errors.into_iter().next().unwrap_or_default();
+        let stderr = answer
+            .errors
+            .into_iter()
+            .next()
+            .map(|frame| frame.payload)
+            .unwrap_or_default();
         Ok(Output {
             status,
             timed_out,
@@ -630,7 +674,7 @@ impl Collector<'_> {
                 Some(frame) if frame.fields == "end" => self.ended.1 = true,
                 Some(mut frame) => {
                     frame.payload.truncate(STDERR_LIMIT);
-                    self.answer.errors.push(frame.payload);
+                    self.answer.errors.push(frame);
                 }
                 None => {
                     // Of a flood only the start is kept; the end line is still found.
@@ -646,13 +690,9 @@ impl Collector<'_> {
 impl Probe for ShellSession {
     fn batch<'a>(&'a mut self, reads: &'a [Read]) -> Boxed<'a, Result<Vec<Reply>, TransportError>> {
         Box::pin(async move {
-            let request = wire::request(reads);
+            let request = wire::request(reads, Grouping::Together);
             let answer = self.ask(&request).await?;
-            let replies = wire::replies(reads, &request, answer, &self.dialect);
-            replies.map_err(|why| {
-                self.broken = Some(why.clone());
-                TransportError::Protocol(why)
-            })
+            self.replies(reads, &request, answer).await
         })
     }
 }

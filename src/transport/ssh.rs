@@ -220,7 +220,7 @@ pub(crate) async fn connect(
     first: &[Read],
 ) -> Result<Connected, Unreachable> {
     let client = dial(endpoint, context).await?;
-    let request = wire::request(first);
+    let request = wire::request(first, wire::Grouping::Together);
     let launch = Launch::new(&target.who, &target.root, &request);
     let channel = stage(
         endpoint,

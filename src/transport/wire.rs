@@ -32,11 +32,25 @@ const PATHS_PER_CALL: usize = 400;
 /// One call of a function of the loop, and which reads it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
-    Files { reads: Vec<usize> },
-    States { reads: Vec<usize> },
-    Glob { read: usize },
-    Run { read: usize },
-    Remembered { reads: Vec<usize> },
+    Files {
+        reads: Vec<usize>,
+    },
+    States {
+        reads: Vec<usize>,
+    },
+    Glob {
+        read: usize,
+    },
+    Run {
+        read: usize,
+    },
+    /// Several commands under one time limit.
+    Group {
+        reads: Vec<usize>,
+    },
+    Remembered {
+        reads: Vec<usize>,
+    },
 }
 
 /// A batch as shell text for the loop, with what is needed to read the answer.
@@ -77,11 +91,24 @@ pub(crate) fn seconds(limit: Duration) -> u64 {
     whole.max(1)
 }
 
+/// How the commands of a batch are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grouping {
+    /// In one shell under one time limit: the fewest programs on the host.
+    Together,
+    /// Each under its own time limit.
+    Alone,
+}
+
+/// A shell takes 128 KiB in one argument; groups stay far below.
+const GROUP_TEXT: usize = 48 << 10;
+
 /// The reads as one request.
-pub(crate) fn request(reads: &[Read]) -> Request {
+pub(crate) fn request(reads: &[Read], grouping: Grouping) -> Request {
     let mut files: Vec<(u64, Vec<usize>)> = Vec::new();
     let mut states = Vec::new();
     let mut others = Vec::new();
+    let mut commands = Vec::new();
     let mut remembered = Vec::new();
     let mut patience = Duration::from_secs(60);
     let mut bytes: u64 = 4 << 20;
@@ -114,7 +141,7 @@ pub(crate) fn request(reads: &[Read]) -> Request {
             Read::Command { timeout, limit, .. } => {
                 patience = patience.saturating_add(Duration::from_secs(seconds(*timeout)));
                 bytes = bytes.saturating_add(*limit).saturating_add(1 << 20);
-                others.push(Call::Run { read: index });
+                commands.push(index);
             }
             Read::Remembered => {
                 patience = patience.saturating_add(Duration::from_secs(600));
@@ -131,6 +158,10 @@ pub(crate) fn request(reads: &[Read]) -> Request {
         reads: reads.to_vec(),
     }));
     calls.append(&mut others);
+    match grouping {
+        Grouping::Together => calls.extend(groups(&commands, reads)),
+        Grouping::Alone => calls.extend(commands.iter().map(|read| Call::Run { read: *read })),
+    }
     // Last, because how many frames it answers with is not known beforehand.
     if !remembered.is_empty() {
         calls.push(Call::Remembered { reads: remembered });
@@ -145,6 +176,31 @@ pub(crate) fn request(reads: &[Read]) -> Request {
         bytes,
         calls,
     }
+}
+
+/// Commands in groups; one that would be alone in its group needs none.
+fn groups(commands: &[usize], reads: &[Read]) -> Vec<Call> {
+    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+    for index in commands {
+        let Read::Command { command, .. } = &reads[*index] else {
+            continue;
+        };
+        let length = command.to_sh().len();
+        match groups.last_mut() {
+            Some((sum, group)) if *sum + length < GROUP_TEXT => {
+                *sum += length;
+                group.push(*index);
+            }
+            _ => groups.push((length, vec![*index])),
+        }
+    }
+    let groups = groups.into_iter().map(|(_, group)| group);
+    groups
+        .map(|group| match group.as_slice() {
+            [read] => Call::Run { read: *read },
+            _ => Call::Group { reads: group },
+        })
+        .collect()
 }
 
 fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
@@ -203,6 +259,7 @@ fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
                 );
             }
         }
+        Call::Group { reads: indices } => write_group(text, indices, reads),
         Call::Remembered { .. } => {
             let folder = REMEMBERED
                 .rsplit_once('/')
@@ -211,6 +268,31 @@ fn write_call(text: &mut String, call: &Call, reads: &[Read]) {
             let _ = writeln!(text, "{}", command.to_sh());
         }
     }
+}
+
+/// A group has the longest limit of its commands. Where one hangs, or all
+/// together are slower than that, the rest is asked for again, each alone.
+fn write_group(text: &mut String, indices: &[usize], reads: &[Read]) {
+    let (mut longest, mut bytes) = (0, 0_u64);
+    let mut body = String::new();
+    for index in indices {
+        if let Read::Command {
+            command,
+            timeout,
+            limit,
+        } = &reads[*index]
+        {
+            longest = seconds(*timeout).max(longest);
+            // Room for the end line as well.
+            bytes = bytes.saturating_add(*limit).saturating_add(128);
+            let _ = writeln!(body, "{}\nd_r", command.to_sh());
+        }
+    }
+    let command = Command::new("d_group")
+        .arg(longest.to_string())
+        .arg(bytes.to_string())
+        .arg(body);
+    let _ = writeln!(text, "{}", command.to_sh());
 }
 
 /// Paths of this call are spelt with the noise, so that headers carry it.
@@ -238,7 +320,7 @@ pub fn remember(reads: &[Read]) -> Vec<u8> {
         .collect();
     let json = serde_json::to_string(&reads).unwrap_or_else(|_| "[]".to_owned());
     let note = Command::new("d_note").arg(json).to_sh();
-    let calls = request(&reads).text;
+    let calls = request(&reads, Grouping::Together).text;
     let text = format!(
         "# What deploy looks at when it comes again; evaluated by its own shell only.\n\
          [ \"$d_version\" = {VERSION} ] || return 0\n{note}\n{calls}"
@@ -251,19 +333,20 @@ pub fn remember(reads: &[Read]) -> Vec<u8> {
 pub(crate) struct Answer {
     /// Frames up to the one that ends the answer, which is left out.
     pub(crate) frames: Vec<Frame>,
-    /// Standard error, one piece a call.
-    pub(crate) errors: Vec<Vec<u8>>,
+    /// Standard error, one frame a call, and one a command of a group.
+    pub(crate) errors: Vec<Frame>,
     /// How long the answer took.
     pub(crate) took: Duration,
 }
 
-/// The replies in the order of the reads.
+/// The replies in the order of the reads. Commands of a group that was ended
+/// early have none; they are to be asked for alone.
 pub(crate) fn replies(
     reads: &[Read],
     request: &Request,
     answer: Answer,
     dialect: &Dialect,
-) -> Result<Vec<Reply>, String> {
+) -> Result<Vec<Option<Reply>>, String> {
     let mut replies: Vec<Option<Reply>> = vec![None; reads.len()];
     for (index, read) in reads.iter().enumerate() {
         match read {
@@ -287,15 +370,12 @@ pub(crate) fn replies(
     for call in &request.calls {
         reader.call(call, reads, &mut replies)?;
     }
-    replies
-        .into_iter()
-        .map(|reply| reply.ok_or_else(|| "a read was not answered".to_owned()))
-        .collect()
+    Ok(replies)
 }
 
 struct Reader<'a> {
     frames: std::vec::IntoIter<Frame>,
-    errors: std::vec::IntoIter<Vec<u8>>,
+    errors: std::vec::IntoIter<Frame>,
     took: Duration,
     dialect: &'a Dialect,
 }
@@ -314,6 +394,69 @@ impl Reader<'_> {
         }
     }
 
+    fn error(&mut self) -> Vec<u8> {
+        self.errors
+            .next()
+            .map(|frame| frame.payload)
+            .unwrap_or_default()
+    }
+
+    /// The commands of a group that were answered; the frame that a kill cut
+    /// off is the group's own.
+    fn group(
+        &mut self,
+        indices: &[usize],
+        reads: &[Read],
+        replies: &mut [Option<Reply>],
+    ) -> Result<(), String> {
+        let mut indices = indices.iter();
+        loop {
+            let frame = self.frames.next().ok_or("no `G` frame came")?;
+            match frame.fields.split_once(' ') {
+                None if frame.fields == "G" => break,
+                Some(("r", status)) => {
+                    let index = indices.next().ok_or("more answers than commands")?;
+                    let stderr = self.error();
+                    replies[*index] = self.output(&reads[*index], frame.payload, status, stderr)?;
+                }
+                _ => {
+                    return Err(format!(
+                        "a `{}` frame in a group",
+                        frame.fields.escape_debug()
+                    ));
+                }
+            }
+        }
+        // What the killed command said is dropped with it.
+        while self.errors.next().is_some_and(|frame| frame.fields != "G") {}
+        Ok(())
+    }
+
+    fn output(
+        &self,
+        read: &Read,
+        mut stdout: Vec<u8>,
+        status: &str,
+        mut stderr: Vec<u8>,
+    ) -> Result<Option<Reply>, String> {
+        let Read::Command { timeout, limit, .. } = read else {
+            return Ok(None);
+        };
+        stderr.truncate(STDERR_LIMIT);
+        let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+        let truncated = stdout.len() > limit;
+        stdout.truncate(limit);
+        let status = parse_status(status)?;
+        let timed_out = timed_out(status, *timeout, self.took);
+        Ok(Some(Reply::Command(Output {
+            status,
+            timed_out,
+            stdout,
+            stderr,
+            truncated,
+        })))
+    }
+
     fn name(&self, path: &str) -> String {
         format!("{}{}{path}", self.dialect.noise, self.dialect.root)
     }
@@ -327,7 +470,7 @@ impl Reader<'_> {
         match call {
             Call::Files { reads: indices } => {
                 let (payload, kinds) = self.frame("f")?;
-                let errors = self.errors.next().unwrap_or_default();
+                let errors = self.error();
                 let contents = contents(&payload, &self.dialect.noise);
                 for (position, index) in indices.iter().enumerate() {
                     let Read::File { path, limit } = &reads[*index] else {
@@ -347,7 +490,7 @@ impl Reader<'_> {
             Call::States { reads: indices } => self.states(indices, reads, replies)?,
             Call::Glob { read } => {
                 let (payload, _) = self.frame("g")?;
-                self.errors.next();
+                self.error();
                 let mut paths: Vec<String> = payload
                     .split(|byte| *byte == 0)
                     .filter(|path| !path.is_empty())
@@ -357,25 +500,11 @@ impl Reader<'_> {
                 replies[*read] = Some(Reply::Glob(paths));
             }
             Call::Run { read } => {
-                let (mut stdout, status) = self.frame("r")?;
-                let mut stderr = self.errors.next().unwrap_or_default();
-                stderr.truncate(STDERR_LIMIT);
-                let Read::Command { timeout, limit, .. } = &reads[*read] else {
-                    return Ok(());
-                };
-                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-                let truncated = stdout.len() > limit;
-                stdout.truncate(limit);
-                let status = parse_status(&status)?;
-                let timed_out = timed_out(status, *timeout, self.took);
-                replies[*read] = Some(Reply::Command(Output {
-                    status,
-                    timed_out,
-                    stdout,
-                    stderr,
-                    truncated,
-                }));
+                let (stdout, status) = self.frame("r")?;
+                let stderr = self.error();
+                replies[*read] = self.output(&reads[*read], stdout, &status, stderr)?;
             }
+            Call::Group { reads: indices } => self.group(indices, reads, replies)?,
             Call::Remembered { reads: indices } => {
                 let remembered = self.remembered();
                 for index in indices {
@@ -400,7 +529,7 @@ impl Reader<'_> {
         let (stats, _) = self.frame("t")?;
         let (sums, _) = self.frame("h")?;
         let (payload, _) = self.frame("c")?;
-        let errors = self.errors.next().unwrap_or_default();
+        let errors = self.error();
         let stats = stat_lines(&stats);
         let sums = sum_lines(&sums);
         let contents = contents(&payload, &self.dialect.noise);
@@ -462,7 +591,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let mut replies: Vec<Option<Reply>> = vec![None; reads.len()];
-        for call in &request(&reads).calls {
+        for call in &request(&reads, Grouping::Together).calls {
             if self.call(call, &reads, &mut replies).is_err() {
                 return Vec::new();
             }
