@@ -13,10 +13,10 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg, Public
 use russh::{MethodKind, MethodSet};
 
 use super::keys::{Keys, public_half};
-use super::shell_session::unreachable;
-use super::ssh::Verifier;
-use super::ssh_config::AgentChoice;
+use super::launch::unreachable;
+use super::ssh_settings::AgentChoice;
 use super::target::{Endpoint, Identity};
+use super::verify::Verifier;
 use super::{Unreachable, UnreachableReason};
 
 type Agent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;

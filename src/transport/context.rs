@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keys::{Keys, NoPrompt, Prompt};
 use super::known_hosts::{self, KeyName, KnownHosts};
-use super::shell_session::unreachable;
+use super::launch::unreachable;
 use super::ssh::Client;
 use super::{Unreachable, UnreachableReason};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, BufWriter};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::shell_session::{As, Incoming, Launch, Link, Piece, start, unreachable};
+use super::launch::{As, Launch, start, unreachable};
+use super::shell_session::{Incoming, Link, Piece};
 use super::{Boxed, Connected, Read, Unreachable, UnreachableReason, wire};
 
 /// How long a local shell may take to greet; longer only on a stuck machine.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::shell_session::As;
+use super::launch::As;
 use super::*;
 
 /// The shells of this machine that the loop must run on. One that is missing

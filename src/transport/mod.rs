@@ -5,23 +5,29 @@
 //! one connection and one long-lived `sh` a host. This room knows how to reach
 //! a host and nothing of GPUs, plans or files' meaning.
 
+mod arguments;
 mod auth;
 mod context;
 mod frames;
 mod keys;
 pub mod known_hosts;
+mod launch;
 pub mod local;
 #[cfg(test)]
 mod loop_tests;
+mod replies;
 mod shell_session;
 mod ssh;
 pub mod ssh_config;
+mod ssh_settings;
 mod stream;
 mod target;
+mod verify;
 mod wire;
 
 pub use context::Context;
 pub use keys::{NoPrompt, Prompt};
+pub use ssh_settings::{AgentChoice, Family};
 pub use target::{Connection, ConnectionFlags, Endpoint, Identity, Target};
 pub use wire::{REMEMBERED, remember};
 

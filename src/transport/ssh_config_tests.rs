@@ -1,3 +1,4 @@
+use super::super::known_hosts::HostKeyPolicy;
 use super::*;
 
 fn config(text: &str) -> (tempfile::TempDir, PathBuf) {
