@@ -42,7 +42,11 @@ impl Sim {
         };
         let fleet = Fleet::start(&hosts, &options).await.expect("it starts");
         let catalog = Catalog::load(&Content::shipped()).expect("the shipped files are right");
-        Self { fleet, catalog, _state: state }
+        Self {
+            fleet,
+            catalog,
+            _state: state,
+        }
     }
 
     async fn connect(&self, name: &str) -> Connected {
@@ -68,7 +72,12 @@ impl Sim {
     async fn facts(&self, name: &str) -> HostFacts {
         let discovery = Discovery::default();
         let replies = self.connect(name).await.first;
-        discover::facts(&discover::reads(&discovery), &replies, &self.catalog, &discovery)
+        discover::facts(
+            &discover::reads(&discovery),
+            &replies,
+            &self.catalog,
+            &discovery,
+        )
     }
 }
 
@@ -80,7 +89,11 @@ async fn run(host: &mut Connected, words: &[&str]) {
         limit: 1 << 16,
     };
     let mut ignore = |_: &[u8]| {};
-    let output = host.session.exec(&exec, &mut ignore).await.expect("connected");
+    let output = host
+        .session
+        .exec(&exec, &mut ignore)
+        .await
+        .expect("connected");
     assert!(output.success(), "{words:?}: {output:?}");
 }
 
@@ -91,9 +104,18 @@ fn nvidia(gpu: &Gpu) -> &NvidiaGpu {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_simulated_host_is_known() {
     let sim = Sim::new(&[
-        ("h100", json!({"driver": "590.48.01", "gpus": [{"product": "H100-80GB", "count": 8}]})),
-        ("a30", json!({"driver": "535.183.01", "gpus": [{"product": "A30-24GB", "count": 2}]})),
-        ("l40s", json!({"driver": "595.80", "gpus": [{"product": "L40S"}]})),
+        (
+            "h100",
+            json!({"driver": "590.48.01", "gpus": [{"product": "H100-80GB", "count": 8}]}),
+        ),
+        (
+            "a30",
+            json!({"driver": "535.183.01", "gpus": [{"product": "A30-24GB", "count": 2}]}),
+        ),
+        (
+            "l40s",
+            json!({"driver": "595.80", "gpus": [{"product": "L40S"}]}),
+        ),
         ("flex", json!({"gpus": [{"product": "Flex-170"}]})),
         ("web", json!({})),
     ])
@@ -149,7 +171,19 @@ async fn a_layout_made_by_the_tool_is_read_back_with_places_and_uuids() {
     .await;
     let mut host = sim.connect("h100").await;
     run(&mut host, &["nvidia-smi", "-i", "1", "-mig", "1"]).await;
-    run(&mut host, &["nvidia-smi", "mig", "-i", "1", "-cgi", "9:4,14:0,19:2", "-C"]).await;
+    run(
+        &mut host,
+        &[
+            "nvidia-smi",
+            "mig",
+            "-i",
+            "1",
+            "-cgi",
+            "9:4,14:0,19:2",
+            "-C",
+        ],
+    )
+    .await;
     run(&mut host, &["nvidia-smi", "mig", "-i", "1", "-cgi", "19:3"]).await;
 
     let facts = sim.facts("h100").await;
@@ -184,5 +218,10 @@ async fn a_layout_made_by_the_tool_is_read_back_with_places_and_uuids() {
         ]
     );
     let table = deploy::cli::discover::table(&[("h100", &facts)], &sim.catalog, 80);
-    assert!(table.lines().any(|line| line.starts_with("  │2g.20gb") && line.ends_with("│")), "{table}");
+    assert!(
+        table
+            .lines()
+            .any(|line| line.starts_with("  │2g.20gb") && line.ends_with("│")),
+        "{table}"
+    );
 }

@@ -230,7 +230,11 @@ fn models_are_found_by_what_people_call_them() {
         Some("there are MI300A, MI300X, MI300X-HF, MI308X")
     );
     let strange = catalog.resolve("voodoo").expect_err("no such card");
-    assert!(strange.hint.is_some_and(|hint| hint.contains("deploy catalog")));
+    assert!(
+        strange
+            .hint
+            .is_some_and(|hint| hint.contains("deploy catalog"))
+    );
     let ambiguous = catalog.resolve("A100").expect_err("two of them");
     assert_eq!(
         ambiguous.hint.as_deref(),

@@ -203,7 +203,11 @@ fn gpus(
         .iter()
         .filter(|row| gpus.iter().all(|gpu| gpu.pci != row.pci))
         .collect();
-    gpus.extend(hidden.into_iter().map(|row| off_bus(row, answers, scan, catalog)));
+    gpus.extend(
+        hidden
+            .into_iter()
+            .map(|row| off_bus(row, answers, scan, catalog)),
+    );
     gpus.sort_by_key(|gpu| gpu.pci);
     gpus
 }

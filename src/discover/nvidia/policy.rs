@@ -30,7 +30,9 @@ pub fn parse(text: &str) -> Vec<(Card, String)> {
                 .into_iter()
                 .find(|known| known.eq_ignore_ascii_case(word))
         };
-        let value = line.split(|c: char| !c.is_ascii_alphabetic()).find_map(word);
+        let value = line
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .find_map(word);
         // A heading such as "GPU  Name  Value" names no value.
         if let (Some(card), Some(value)) = (current, value)
             && found.iter().all(|(known, _)| *known != card)
@@ -70,7 +72,10 @@ mod tests {
         let short = |card, word: &str| (card, word.to_owned());
         assert_eq!(
             parse(lines),
-            [short(Card::Index(0), "Short"), short(Card::Index(1), "Default")]
+            [
+                short(Card::Index(0), "Short"),
+                short(Card::Index(1), "Default")
+            ]
         );
         let table = "+-----+\n| GPU compute policies: |\n| GPU   Name      Value   |\n|=====|\n|   0   Timeslice  Medium |\n";
         assert_eq!(parse(table), [short(Card::Index(0), "Medium")]);
