@@ -374,3 +374,29 @@ async fn a_full_disk_refuses_what_is_too_much() {
             <= 100
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_host_of_the_demo_fleet_answers() {
+    let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("inventories/demo");
+    let (inventory, problems) = deploy::inventory::load(&[demo], None, &[]);
+    assert!(problems.0.is_empty(), "{problems}");
+    let hosts: Vec<(HostName, Vars)> = inventory
+        .hosts()
+        .map(|host| (host.clone(), inventory.vars_of(host)))
+        .collect();
+    assert!(hosts.len() >= 6);
+    let state = tempfile::tempdir().expect("a folder");
+    let options = Options {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_deploy")),
+        ..Options::new(state.path()).expect("our own path")
+    };
+    let fleet = Fleet::start(&hosts, &options)
+        .await
+        .expect("the fleet starts");
+    let sim = Sim { fleet, state };
+    for (host, _) in &hosts {
+        assert_eq!(sim.ok(host.as_str(), "hostname").await, format!("{host}\n"));
+    }
+    let cards = sim.ok("h100-01", "nvidia-smi -L").await;
+    assert_eq!(cards.lines().count(), 8);
+}

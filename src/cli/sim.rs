@@ -164,7 +164,10 @@ pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
             };
             let root = sim::make(&name, vars, &options)?;
             sim::break_host(&root, &fault.fault()).map_err(|error| on(&name, &error))?;
-            say(&format!("{name} is broken; `deploy sim mend` mends it\n"));
+            say(&match fault {
+                FaultArgs::Reboot => format!("{name} has rebooted\n"),
+                _ => format!("{name} is broken; `deploy sim mend` mends it\n"),
+            });
             Ok(())
         }
         SimVerb::Mend { fleet } => {

@@ -525,7 +525,6 @@ fn question(host: &Host, verb: &str, units: &[String], quiet: bool) -> io::Resul
     let mut text = String::new();
     let mut good = false;
     let mut stderr = String::new();
-    let mut unknown = false;
     for unit in units {
         match verb {
             "is-enabled" => match enabled_state(host, unit) {
@@ -534,7 +533,6 @@ fn question(host: &Host, verb: &str, units: &[String], quiet: bool) -> io::Resul
                     text.push_str(&format!("{state}\n"));
                 }
                 None => {
-                    unknown = true;
                     stderr.push_str(&format!(
                         "Failed to get unit file state for {unit}: No such file or directory\n"
                     ));
@@ -557,7 +555,6 @@ fn question(host: &Host, verb: &str, units: &[String], quiet: bool) -> io::Resul
         ("is-active", false) => 3,
         _ => 1,
     };
-    let _ = unknown;
     Ok(Outcome {
         stdout: if quiet { Vec::new() } else { text.into_bytes() },
         stderr: stderr.into_bytes(),

@@ -124,7 +124,6 @@ struct Options {
     format: String,
     xml: bool,
     error_on_warning: bool,
-    display: Option<String>,
 }
 
 #[derive(Debug)]
@@ -161,7 +160,7 @@ fn options(machine: &mut Machine, args: &[&str]) -> Answer {
         Some(Action::Mig(value)) => mode::mig(machine, &selected, value, options.error_on_warning),
         Some(Action::Persistence(value)) => mode::persistence(machine, &selected, value),
         Some(Action::ComputeMode(value)) => mode::compute_mode(machine, &selected, value),
-        Some(Action::Reset) => mode::reset(machine, &selected, options.id.is_some()),
+        Some(Action::Reset) => mode::reset(machine, &selected),
         Some(Action::Version) => Answer::new(list::version(machine), 0),
         Some(Action::Help) => Answer::new(list::help(machine), 0),
     }
@@ -186,7 +185,8 @@ fn parse(args: &[&str]) -> Option<Options> {
                 continue;
             }
             "-d" | "--display" => {
-                options.display = Some(value()?);
+                // Which sections: all are printed.
+                value()?;
                 continue;
             }
             "-x" | "--xml-format" => {

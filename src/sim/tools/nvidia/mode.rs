@@ -122,7 +122,7 @@ pub(super) fn mig(
 }
 
 /// `-r`. All or nothing: one card that is in use keeps all of them from being reset.
-pub(super) fn reset(machine: &mut Machine, selected: &[usize], _by_id: bool) -> Answer {
+pub(super) fn reset(machine: &mut Machine, selected: &[usize]) -> Answer {
     let mut answer = Answer::default();
     let guests: Vec<usize> = selected
         .iter()

@@ -82,7 +82,7 @@ pub(super) fn gpus(machine: &Machine, selected: &[usize], list: &str, format: &s
     if format.header {
         let head: Vec<String> = wanted
             .iter()
-            .map(|(name, field)| titled(name, field.unit, &format))
+            .map(|(name, field)| titled(name, field.unit))
             .collect();
         answer.line(head.join(", "));
     }
@@ -103,9 +103,8 @@ pub(super) fn gpus(machine: &Machine, selected: &[usize], list: &str, format: &s
     answer
 }
 
-fn titled(name: &str, unit: &str, format: &Format) -> String {
+fn titled(name: &str, unit: &str) -> String {
     // The head carries the unit also with `nounits`.
-    let _ = format;
     if unit.is_empty() {
         name.to_owned()
     } else {
@@ -280,7 +279,7 @@ pub(super) fn apps(machine: &Machine, selected: &[usize], list: &str, format: &s
     if format.header {
         let head: Vec<String> = wanted
             .iter()
-            .map(|(_, title, unit)| titled(title, unit, &format))
+            .map(|(_, title, unit)| titled(title, unit))
             .collect();
         answer.line(head.join(", "));
     }
