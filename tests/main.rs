@@ -8,6 +8,7 @@ mod cli;
 mod discover;
 mod discover_sim;
 mod inventory;
+mod openssh;
 mod rooms;
 mod sim;
 mod ssh;

@@ -17,7 +17,7 @@ use crate::ssh::{
 
 /// What `crypt(3)` makes of `s3cret pass`.
 const HASH: &str = "$6$deploytest$AJeXT0AepyzuZhSSrGf3H0WcRwI7uh4MrT14fCSNk.dpK8K.YuXTf3Tmzlvs1RBlkOrkSfkbD5CvMn8LxZFWx.";
-const PASSWORD: &str = "s3cret pass";
+pub(crate) const PASSWORD: &str = "s3cret pass";
 
 /// Covers the accounts, then becomes the server.
 const COVER: &str = r#"
@@ -39,7 +39,7 @@ done
 mkdir -p /run/sudo
 mount -t tmpfs none /run/sudo
 if [ -e /etc/sudoers ]; then
-    printf '%s\n' 'root ALL=(ALL) ALL' 'tfree ALL=(ALL) NOPASSWD: ALL' 'task ALL=(ALL) ALL' >"$d/sudoers"
+    printf '%s\n' 'Defaults env_keep += "DEPLOY_SIM_ROOT"' 'root ALL=(ALL) ALL' 'tfree ALL=(ALL) NOPASSWD: ALL' 'task ALL=(ALL) ALL' >"$d/sudoers"
     chmod 440 "$d/sudoers"
     mount --bind "$d/sudoers" /etc/sudoers
 fi
@@ -59,7 +59,7 @@ fn root() -> bool {
 
 /// A server among accounts of its own: `tfree`, `task` and `tnone`, of which
 /// the first needs no password for `sudo`, the second does, the third may not.
-fn private(last: u8, extra: &str, program: &[&str]) -> Option<Server> {
+pub(crate) fn private(last: u8, extra: &str, program: &[&str]) -> Option<Server> {
     if !root() || !have(program[0]) {
         return None;
     }
@@ -115,7 +115,7 @@ fn private(last: u8, extra: &str, program: &[&str]) -> Option<Server> {
     Some(server)
 }
 
-const SSHD: &[&str] = &["/usr/sbin/sshd", "-D", "-e", "-f", "{d}/config"];
+pub(crate) const SSHD: &[&str] = &["/usr/sbin/sshd", "-D", "-e", "-f", "{d}/config"];
 
 fn as_user(server: &Server, user: &str) -> Vars {
     let mut vars = server.vars();
