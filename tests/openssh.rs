@@ -141,6 +141,10 @@ fn several_listeners_are_sliced_then_left_alone_then_undone() {
 #[test]
 fn sudo_works_without_and_with_a_password() {
     let mut machines = Machines::new(2);
+    for name in ["m1", "m2"] {
+        // The simulated machine brings a `sudo` that asks nothing; this test wants the real one.
+        fs::remove_file(machines.root(name).join("usr/bin/sudo")).expect("it is there");
+    }
     let env = machines.environment("m1");
     let (Some(free), Some(asks)) =
         (private(111, &env, SSHD), private(112, &machines.environment("m2"), SSHD))

@@ -14,7 +14,8 @@ d_token=$1 d_root=$2 d_first=$3
 R=$d_root RUN='' d_version=1
 LC_ALL=C
 PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/bin:/bin
-export LC_ALL PATH
+# Scripts that a request names find the root prefix in their environment.
+export LC_ALL PATH R
 unset IFS CDPATH ENV BASH_ENV
 set -f
 d_nl='
