@@ -14,6 +14,7 @@ pub mod inventory;
 pub mod play;
 pub mod prompt;
 pub mod reach;
+pub mod render;
 pub mod rollback;
 pub mod runs;
 pub mod settings;
@@ -148,6 +149,7 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
             Some(args::RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
             None => fleet_verbs::runs(&args.list, None).await,
         },
+        Verb::Render(args) => render::run(args).await,
         _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
 }

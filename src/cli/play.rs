@@ -40,7 +40,8 @@ pub struct Job {
     pub playbook: Playbook,
     /// Files that it names.
     pub project: Project,
-    tags: Tags,
+    /// Which tasks are wanted.
+    pub tags: Tags,
     groups: Arc<Json>,
     extra: Vars,
     plays: HashMap<HostName, Vec<usize>>,
@@ -113,7 +114,7 @@ impl Job {
     }
 
     /// Everything of a host that planning needs before its facts.
-    fn input<'a>(&'a self, host: &'a HostName, vars: &'a Vars) -> HostInput<'a> {
+    pub(super) fn input<'a>(&'a self, host: &'a HostName, vars: &'a Vars) -> HostInput<'a> {
         HostInput {
             playbook: &self.playbook,
             plays: self.plays.get(host).map(Vec::as_slice).unwrap_or_default(),
@@ -125,7 +126,7 @@ impl Job {
     }
 
     /// Checks the playbook for all hosts, offline.
-    fn check(&self) -> Result<HashMap<HostName, Arc<Desired>>, Problems> {
+    pub(super) fn check(&self) -> Result<HashMap<HostName, Arc<Desired>>, Problems> {
         let hosts = &self.settings.hosts;
         let vars: Vec<Vars> = hosts
             .iter()

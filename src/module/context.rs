@@ -43,6 +43,19 @@ pub struct Gpus {
     pub verify: BTreeMap<String, Script>,
 }
 
+/// A file as a task wants it, whether it is so already or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landing {
+    /// The template or file that it is made from; empty for a given content.
+    pub source: String,
+    /// Where it goes on the host.
+    pub path: String,
+    /// What will stand there.
+    pub content: Vec<u8>,
+    /// Whether it must not be shown.
+    pub secret: bool,
+}
+
 /// A module's view.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -66,6 +79,8 @@ pub struct Context<'a> {
     pub gpus: &'a mut Gpus,
     /// What is still to be read.
     pub missing: &'a mut IndexSet<Read>,
+    /// Files that are wanted.
+    pub landings: &'a mut Vec<Landing>,
     /// What was looked at, for the next run to have it read early.
     pub used: &'a mut IndexSet<Read>,
 }

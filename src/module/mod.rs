@@ -34,7 +34,7 @@ use crate::step::Step;
 
 pub use args::{Args, OMIT};
 pub(crate) use context::key;
-pub use context::{Context, Gpus, World};
+pub use context::{Context, Gpus, Landing, World};
 #[cfg(test)]
 pub(crate) use path::sha256;
 pub use reads::ReadCache;

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::args::Args;
-use super::context::{Context, Seen, key, whoami};
+use super::context::{Context, Landing, Seen, key, whoami};
 use crate::error::Diagnostic;
 use crate::facts::Init;
 use crate::render::Rendered;
@@ -41,6 +41,12 @@ pub(super) fn file(
     ctx: &mut Context<'_>,
 ) -> Rendered<Option<Step>> {
     let sum = sha256(&wanted.content);
+    ctx.landings.push(Landing {
+        source: args.text("src").unwrap_or_default(),
+        path: wanted.path.clone(),
+        content: wanted.content.clone(),
+        secret: wanted.secret || ctx.task.no_log,
+    });
     let seen = look_with_parent(&wanted.path, Some(&sum), args, ctx)?;
     let (before, mode, owner, group) = match &seen.state {
         PathState::File {

@@ -284,7 +284,11 @@ fn check_task(task: &Task, scope: &Scope, project: &Project) -> render::Rendered
     };
     let mut scope = scope.clone().with_vars(Layer::Task, &task.vars);
     if let Some(wanted) = &task.r#loop {
-        let list = render::node(&wanted.items, &scope)?;
+        let list = match (render::node(&wanted.items, &scope), &task.when) {
+            (Ok(list), _) => list,
+            (Err(_), Some(when)) if render::condition(when, &scope) == Ok(false) => return Ok(()),
+            (Err(halt), _) => return Err(halt),
+        };
         let Some(first) = list.as_seq().and_then(<[Node]>::first) else {
             return Ok(());
         };

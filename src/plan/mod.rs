@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::desired::Desired;
 use crate::error::Problems;
 use crate::facts::HostFacts;
-pub use crate::module::ReadCache;
+pub use crate::module::{Landing, ReadCache};
 use crate::playbook::{Playbook, Project, Tags};
 use crate::render::{self, Binding, Layer, Scope};
 use crate::step::Step;
@@ -92,7 +92,23 @@ pub enum Planned {
 /// Everything that keeps the host from being changed: what cannot be rendered, what
 /// was asserted, what the cards cannot do. Nothing was changed then.
 pub fn host(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
-    walk::walk(input, cache)
+    Ok(walk::walk(input, cache)?.0)
+}
+
+/// The files that a playbook wants on a host, whether they are so already or not, and
+/// what must be read before all of them are known.
+///
+/// # Errors
+/// As `host`.
+pub fn files(
+    input: &PlanInput<'_>,
+    cache: &ReadCache,
+) -> Result<(Vec<Landing>, Vec<Read>), Problems> {
+    let (planned, landings) = walk::walk(input, cache)?;
+    Ok(match planned {
+        Planned::Complete { .. } => (landings, Vec::new()),
+        Planned::Needs(reads) => (landings, reads),
+    })
 }
 
 /// What is wanted of a host's GPUs, with the variables of the play that slices them.

@@ -234,9 +234,7 @@ fn the_main_job_slices_then_persists_then_checks() {
     make directory /etc/deploy
     make directory /etc/deploy/gpu
     write /etc/deploy/gpu/mig.conf
-    write /etc/deploy/gpu/time_slicing.conf
     write /etc/deploy/gpu/time_slicing.yaml
-    write /etc/deploy/gpu/sriov.conf
     write /etc/deploy/gpu/gpu_slices.sh
     write /etc/systemd/system/deploy-gpu.service
     enable unit deploy-gpu.service

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{HostPlan, PlanInput, Planned, order, scope};
 use crate::error::{Diagnostic, Problems};
-use crate::module::{self, Args, Context, Done, Gpus, ReadCache, World};
+use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
 use crate::render::{self, Binding, Halt, Layer, Rendered, Scope};
 use crate::step::{Step, StepId};
@@ -21,7 +21,10 @@ const MOST_ROUNDS: usize = 16;
 /// Most items of one loop.
 const MOST_ITEMS: usize = 10_000;
 
-pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
+pub(super) fn walk(
+    input: &PlanInput<'_>,
+    cache: &ReadCache,
+) -> Result<(Planned, Vec<Landing>), Problems> {
     let mut walk = Walk {
         input,
         cache,
@@ -32,6 +35,7 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
         gpus: Gpus::default(),
         missing: IndexSet::new(),
         used: IndexSet::new(),
+        landings: Vec::new(),
         steps: Vec::new(),
         notes: IndexSet::new(),
         problems: Problems::default(),
@@ -50,7 +54,8 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
             break;
         }
     }
-    walk.finish()
+    let landings = std::mem::take(&mut walk.landings);
+    Ok((walk.finish()?, landings))
 }
 
 /// Nothing after this may be planned.
@@ -68,6 +73,7 @@ struct Walk<'a> {
     gpus: Gpus,
     missing: IndexSet<Read>,
     used: IndexSet<Read>,
+    landings: Vec<Landing>,
     steps: Vec<Step>,
     notes: IndexSet<String>,
     problems: Problems,
@@ -215,6 +221,7 @@ impl Walk<'_> {
             gpus: &mut self.gpus,
             missing: &mut self.missing,
             used: &mut self.used,
+            landings: &mut self.landings,
         };
         let mut done = (module.plan)(&args, &mut context)?;
         let changed = done.is_changed();
@@ -234,7 +241,17 @@ impl Walk<'_> {
         let Some(wanted) = &task.r#loop else {
             return self.once(task, scope, in_handler).map(Outcome::binding);
         };
-        let list = render::node(&wanted.items, scope)?;
+        let list = match render::node(&wanted.items, scope) {
+            Ok(list) => list,
+            // As in Ansible: a list that is not there does not matter to a task
+            // that is not done.
+            Err(halt) => match &task.when {
+                Some(when) if render::condition(when, scope) == Ok(false) => {
+                    return Ok(Outcome::Skipped.binding());
+                }
+                _ => return Err(halt),
+            },
+        };
         let Some(items) = list.as_seq() else {
             return Err(Diagnostic::error(format!(
                 "`loop` wants a list, but this is {}",

@@ -1,0 +1,160 @@
+//! `deploy render`: files as they would land on one host. Nothing is changed.
+
+use std::fmt::Write as _;
+
+use crate::cli::Failure;
+use crate::cli::args::{Format, OutputArgs, PlayArgs, RenderArgs};
+use crate::cli::hosts;
+use crate::cli::play::{Job, Which};
+use crate::cli::reach::{self, reach};
+use crate::error::{Diagnostic, nearest};
+use crate::event::HostProblem;
+use crate::plan::{self, Landing, PlanInput, ReadCache};
+use crate::report;
+use crate::report::exit::Exit;
+use crate::text::printable_line;
+use crate::transport::Read;
+use crate::value::HostName;
+
+/// How often the host is asked for more.
+const MOST_ROUNDS: usize = 8;
+
+/// Runs `deploy render`.
+///
+/// # Errors
+/// Findings in the files and variables, a host that cannot be reached, and a
+/// template that the playbook does not use there.
+pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
+    let host = HostName::from(&args.host);
+    let which = match args.playbook {
+        Some(path) => Which::File(path),
+        None => Which::Named("gpu.yml"),
+    };
+    let mut play = PlayArgs {
+        hosts: args.hosts,
+        connection: args.connection,
+        output: OutputArgs {
+            output: Format::Human,
+            verbose: 0,
+        },
+        tags: Vec::new(),
+        skip_tags: Vec::new(),
+        check: true,
+        diff: false,
+        yes: false,
+    };
+    play.hosts.limit = Some(args.host);
+    let job = Job::load(&which, &play)?;
+    let desired = job.check()?;
+    let mut connection = play.connection;
+    connection.r#become |= job
+        .playbook
+        .plays
+        .iter()
+        .any(crate::playbook::Play::wants_become);
+    let mut hosts = hosts::prepare(&job.settings, &connection, &play.hosts.inventory).await?;
+    hosts.desired = desired;
+    let files = files(&job, &hosts, &host).await?;
+    match args.template {
+        None => report::data(&all(&files)),
+        Some(name) => report::data(&one(&name, &files)?),
+    }
+    Ok(Exit::Done)
+}
+
+async fn files(job: &Job, hosts: &hosts::Hosts, host: &HostName) -> Result<Vec<Landing>, Failure> {
+    let mut reached = reach(hosts, host, &job.settings.catalog)
+        .await
+        .map_err(|problem| failure(host, problem))?;
+    let mut cache = ReadCache::default();
+    let (reads, replies): (Vec<Read>, Vec<_>) = reached.answers.into_iter().unzip();
+    cache.add(&reads, replies);
+    let vars = job.settings.inventory.vars_of(host);
+    let mut found = Ok(Vec::new());
+    for _ in 0..MOST_ROUNDS {
+        let input = PlanInput {
+            host: job.input(host, &vars),
+            facts: &reached.facts,
+            catalog: &job.settings.catalog,
+            project: &job.project,
+            tags: &job.tags,
+        };
+        let needs = match plan::files(&input, &cache) {
+            Ok((files, needs)) => {
+                found = Ok(files);
+                needs
+            }
+            Err(problems) => {
+                found = Err(Failure::Problems(problems));
+                Vec::new()
+            }
+        };
+        if needs.is_empty() {
+            break;
+        }
+        match reached.session.batch(&needs).await {
+            Ok(replies) => cache.add(&needs, replies),
+            Err(error) => return Err(failure(host, reach::failed(error.to_string()))),
+        }
+    }
+    reached.session.close().await;
+    found
+}
+
+fn failure(host: &HostName, problem: HostProblem) -> Failure {
+    match problem {
+        HostProblem::Unreachable(unreachable) => {
+            let finding = Diagnostic::error(format!("{host} is unreachable: {unreachable}"));
+            match unreachable.hint {
+                Some(hint) => finding.hint(hint).into(),
+                None => finding.into(),
+            }
+        }
+        HostProblem::Refused(problems) => Failure::Problems(problems),
+        HostProblem::Failed { chain, .. } => {
+            Diagnostic::error(format!("{host}: {}", chain.join(": "))).into()
+        }
+    }
+}
+
+/// One file and nothing else, so that it can be piped on.
+fn one(name: &str, files: &[Landing]) -> Result<String, Failure> {
+    let of_name = |file: &&Landing| file.source == name || file.path == name;
+    let Some(file) = files.iter().find(of_name) else {
+        let known = files.iter().map(|file| file.source.as_str());
+        let message = format!("the playbook makes nothing from `{name}` on this host");
+        let finding = Diagnostic::error(message);
+        return Err(match nearest(name, known.clone()) {
+            Some(near) => finding.hint(format!("did you mean `{near}`?")),
+            None => {
+                let known: Vec<&str> = known.filter(|name| !name.is_empty()).collect();
+                finding.hint(format!("it makes files from {}", known.join(", ")))
+            }
+        }
+        .into());
+    };
+    if file.secret {
+        return Err(Diagnostic::error(format!(
+            "{} is secret (`no_log`) and is not shown",
+            file.path
+        ))
+        .into());
+    }
+    Ok(String::from_utf8_lossy(&file.content).into_owned())
+}
+
+fn all(files: &[Landing]) -> String {
+    let mut text = String::new();
+    for file in files {
+        let _ = writeln!(text, "==> {} <==", file.path);
+        if file.secret {
+            let _ = writeln!(text, "(secret, {} bytes)", file.content.len());
+            continue;
+        }
+        for line in String::from_utf8_lossy(&file.content).lines() {
+            let _ = writeln!(text, "{}", printable_line(line, 4000));
+        }
+        text.push('\n');
+    }
+    text
+}
