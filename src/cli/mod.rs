@@ -150,7 +150,6 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
             None => fleet_verbs::runs(&args.list, None).await,
         },
         Verb::Render(args) => render::run(args).await,
-        _ => Err(anyhow::anyhow!("not wired yet").into()),
     }
 }
 

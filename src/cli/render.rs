@@ -52,7 +52,8 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         .plays
         .iter()
         .any(crate::playbook::Play::wants_become);
-    let mut hosts = hosts::prepare(&job.settings, &connection, &play.hosts.inventory).await?;
+    let prepared = hosts::prepare(&job.settings, &connection)?;
+    let mut hosts = prepared.start(&play.hosts.inventory).await?;
     hosts.desired = desired;
     let files = files(&job, &hosts, &host).await?;
     match args.template {

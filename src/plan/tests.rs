@@ -284,7 +284,7 @@ fn the_second_run_finds_nothing_to_do_and_asks_in_one_batch() {
     };
     assert_eq!(titles(&plan), Vec::<&str>::new());
     // A file that somebody changed is asked for again, with its content.
-    let changed = PathBuf::from("/etc/deploy/gpu/mig.conf");
+    let changed = PathBuf::from("/etc/deploy/gpu/gpu_slices.sh");
     let drifted = |read: &Read| match read {
         Read::State { path, .. } if Path::new(path) == changed => Reply::State(PathState::File {
             mode: 0o644,
@@ -300,7 +300,7 @@ fn the_second_run_finds_nothing_to_do_and_asks_in_one_batch() {
     assert_eq!(
         titles(&plan),
         [
-            "change /etc/deploy/gpu/mig.conf",
+            "change /etc/deploy/gpu/gpu_slices.sh",
             "check that every card answers"
         ]
     );

@@ -7,10 +7,14 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::yaml::emit::{Layout, to_yaml_by};
+
 pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter("to_json", to_json);
     env.add_filter("tojson", to_json);
     env.add_filter("to_nice_json", to_nice_json);
+    env.add_filter("to_yaml", to_yaml);
+    env.add_filter("to_nice_yaml", to_nice_yaml);
     env.add_filter("from_json", from_json);
     env.add_filter("from_yaml", from_yaml);
     env.add_filter("combine", combine);
@@ -158,6 +162,26 @@ impl serde_json::ser::Formatter for Python {
     ) -> std::io::Result<()> {
         writer.write_all(b": ")
     }
+}
+
+fn to_yaml(value: Value, options: Kwargs) -> Result<String, Error> {
+    yaml(&value, Layout::Terse, 2, &options)
+}
+
+fn to_nice_yaml(value: Value, options: Kwargs) -> Result<String, Error> {
+    yaml(&value, Layout::Nice, 4, &options)
+}
+
+fn yaml(value: &Value, layout: Layout, step: u8, options: &Kwargs) -> Result<String, Error> {
+    let step = options.get::<Option<u8>>("indent")?.unwrap_or(step);
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(true);
+    options.assert_all_used()?;
+    if !sorted {
+        return Err(wrong(
+            "keys are always sorted in YAML here; leave `sort_keys` out",
+        ));
+    }
+    Ok(to_yaml_by(&json(value)?, layout, step))
 }
 
 fn from_json(text: String) -> Result<Value, Error> {

@@ -249,6 +249,14 @@ fn filters_do_what_ansibles_do() {
         value("{{ {'b': 1} | to_nice_json }}", vars()),
         json!("{\n    \"b\": 1\n}")
     );
+    assert_eq!(
+        value(
+            "{{ {'b': ['yes', 1], 'a': none} | to_nice_yaml(indent=2) }}",
+            vars()
+        ),
+        json!("a: null\nb:\n- 'yes'\n- 1\n")
+    );
+    assert_eq!(value("{{ [1, 2] | to_yaml }}", vars()), json!("[1, 2]\n"));
     assert_eq!(value("{{ l | flatten }}", vars()), json!([1, 2, 3, 2]));
     assert_eq!(
         value("{{ l | flatten(levels=1) }}", vars()),

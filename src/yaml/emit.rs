@@ -26,16 +26,24 @@ pub enum Layout {
 /// The text that Ansible's filter of that layout gives for a value.
 #[must_use]
 pub fn to_yaml(value: &Json, layout: Layout) -> String {
+    let step = match layout {
+        Layout::Terse => 2,
+        Layout::Nice => 4,
+    };
+    to_yaml_by(value, layout, step)
+}
+
+/// The same with another indentation, as the filters' `indent` asks for; libyaml
+/// knows 2 to 9 columns.
+#[must_use]
+pub fn to_yaml_by(value: &Json, layout: Layout, step: u8) -> String {
     let mut emitter = Emitter {
         out: String::new(),
         column: 0,
         whitespace: true,
         indention: true,
         indent: -1,
-        step: match layout {
-            Layout::Terse => 2,
-            Layout::Nice => 4,
-        },
+        step: step.clamp(2, 9).into(),
         layout,
         flow_level: 0,
     };
