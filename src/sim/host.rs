@@ -1,6 +1,8 @@
 //! Makes a machine's folder: what a fresh Linux server with these cards shows
 //! in `/etc`, `/proc`, `/sys`, `/dev` and `/usr/bin`.
 
+mod pci;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,6 +12,8 @@ use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
 use super::spec::{CardSpec, FIRST_PID, MachineSpec, SYSTEMS};
 use super::tools;
+use pci::ordinary_devices;
+pub(super) use pci::{Device, add_device, bind, device_directory};
 
 /// Buses of the eight sockets of an HGX board, as such servers have them.
 const HGX_BUSES: [u8; 8] = [0x1b, 0x43, 0x52, 0x61, 0x9d, 0xc3, 0xd1, 0xdf];
@@ -183,111 +187,6 @@ pub(super) fn boot_files(host: &Host, machine: &Machine) -> io::Result<()> {
     host.write("/proc/uptime", "120.50 940.12\n")
 }
 
-/// A PCI function as sysfs shows it.
-pub(super) struct Device<'a> {
-    pub(super) address: &'a str,
-    pub(super) ids: (u16, u16),
-    pub(super) subsystem: (u16, u16),
-    pub(super) class: u32,
-    pub(super) driver: Option<&'a str>,
-    pub(super) numa_node: i32,
-    pub(super) iommu_group: u32,
-    pub(super) reset: bool,
-}
-
-/// The directory of a PCI function; its link in `/sys/bus/pci/devices` is what
-/// everybody uses.
-pub(super) fn device_directory(address: &str) -> String {
-    format!("/sys/devices/pci{}/{address}", &address[..7])
-}
-
-/// Makes the directory of a PCI function with what every function has.
-pub(super) fn add_device(host: &Host, device: &Device<'_>) -> io::Result<()> {
-    let directory = device_directory(device.address);
-    fs::create_dir_all(host.path(&directory))?;
-    let file = |name: &str, content: String| host.write(&format!("{directory}/{name}"), content);
-    file("vendor", format!("0x{:04x}\n", device.ids.0))?;
-    file("device", format!("0x{:04x}\n", device.ids.1))?;
-    file(
-        "subsystem_vendor",
-        format!("0x{:04x}\n", device.subsystem.0),
-    )?;
-    file(
-        "subsystem_device",
-        format!("0x{:04x}\n", device.subsystem.1),
-    )?;
-    file("class", format!("0x{:06x}\n", device.class))?;
-    file("revision", "0xa1\n".to_owned())?;
-    file("numa_node", format!("{}\n", device.numa_node))?;
-    file("driver_override", "(null)\n".to_owned())?;
-    if device.reset {
-        file("reset", String::new())?;
-    }
-    link(
-        host,
-        &format!("{directory}/iommu_group"),
-        &format!("../../../kernel/iommu_groups/{}", device.iommu_group),
-    )?;
-    link(
-        host,
-        &format!(
-            "/sys/kernel/iommu_groups/{}/devices/{}",
-            device.iommu_group, device.address
-        ),
-        &format!(
-            "../../../../devices/pci{}/{}",
-            &device.address[..7],
-            device.address
-        ),
-    )?;
-    link(
-        host,
-        &format!("/sys/bus/pci/devices/{}", device.address),
-        &format!(
-            "../../../devices/pci{}/{}",
-            &device.address[..7],
-            device.address
-        ),
-    )?;
-    if let Some(driver) = device.driver {
-        bind(host, device.address, driver)?;
-    }
-    Ok(())
-}
-
-/// Binds a driver to a function.
-pub(super) fn bind(host: &Host, address: &str, driver: &str) -> io::Result<()> {
-    let bus = &address[..7];
-    link(
-        host,
-        &format!("/sys/devices/pci{bus}/{address}/driver"),
-        &format!("../../../bus/pci/drivers/{driver}"),
-    )?;
-    link(
-        host,
-        &format!("/sys/bus/pci/drivers/{driver}/{address}"),
-        &format!("../../../../devices/pci{bus}/{address}"),
-    )?;
-    for name in ["bind", "unbind", "new_id"] {
-        let path = format!("/sys/bus/pci/drivers/{driver}/{name}");
-        if !host.path(&path).exists() {
-            host.write(&path, "")?;
-        }
-    }
-    Ok(())
-}
-
-fn link(host: &Host, path: &str, target: &str) -> io::Result<()> {
-    let path = host.path(path);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match symlink(target, &path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
 fn hex16(text: &str) -> u16 {
     u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(0)
 }
@@ -423,53 +322,6 @@ fn add_function(
     file("sriov_vf_device", format!("{:x}\n", function.vf_device))?;
     file("sriov_drivers_autoprobe", "1\n".to_owned())?;
     machine.functions.insert(address.to_owned(), function);
-    Ok(())
-}
-
-/// What else sits in a server: the display of its management controller (a VGA
-/// card that is nobody's GPU), a disk and a network card.
-fn ordinary_devices(host: &Host) -> io::Result<()> {
-    let devices = [
-        (
-            "0000:03:00.0",
-            (0x1a03, 0x2000),
-            (0x15d9, 0x1b95),
-            0x03_00_00,
-            Some("ast"),
-            10,
-        ),
-        (
-            "0000:05:00.0",
-            (0x144d, 0xa80a),
-            (0x144d, 0xa801),
-            0x01_08_02,
-            Some("nvme"),
-            11,
-        ),
-        (
-            "0000:09:00.0",
-            (0x15b3, 0x1021),
-            (0x15b3, 0x0023),
-            0x02_00_00,
-            Some("mlx5_core"),
-            12,
-        ),
-    ];
-    for (address, ids, subsystem, class, driver, iommu_group) in devices {
-        add_device(
-            host,
-            &Device {
-                address,
-                ids,
-                subsystem,
-                class,
-                driver,
-                numa_node: 0,
-                iommu_group,
-                reset: true,
-            },
-        )?;
-    }
     Ok(())
 }
 
