@@ -226,6 +226,9 @@ fn what_no_card_can_do_is_refused_offline_with_what_would_fit() {
         said.starts_with("no model has a profile `9g.1gb`"),
         "{said}"
     );
+    let per_card = json!({"strategy": "mig", "gpus": [
+        {"match": {"index": 0}, "mig": {"profiles": ["1g.6gb"]}}]});
+    assert_eq!(offline(per_card), "");
     assert!(
         offline(json!({"strategy": "mig"})).starts_with("`strategy: mig` needs `mig.profiles`")
     );
