@@ -182,6 +182,39 @@ fn all_typos_are_told_at_once_and_nothing_is_connected() {
 }
 
 #[test]
+fn slices_asked_for_by_name_are_not_missed_in_silence_where_no_card_is() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb"));
+    let text = fs::read_to_string(&inventory).expect("an inventory");
+    let text = text.replace("gpus: [{product: H100-80GB, count: 1}]", "gpus: []");
+    fs::write(&inventory, text).expect("an inventory");
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--check"])
+        .expect(3)
+        .says("no GPU was found on this host, and the variables ask for mig")
+        .says("hosts.yml:");
+}
+
+#[test]
+fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
+    scratch.deploy(&["gpu", "-i", &inventory, "--yes"]).expect(0);
+    scratch
+        .deploy(&["sim", "break", "node1", "in-use", "-i", &inventory, "--gpu", "0", "--pid", "4242", "--command", "train.py"])
+        .expect(0);
+    let before = tree_without_times(&fleet(&scratch));
+    one_h100(&scratch, &mig("7g.80gb"));
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(3)
+        .says("train.py")
+        .says("4242")
+        .says("nothing was left changed");
+    assert_eq!(differing(&before, &tree_without_times(&fleet(&scratch))), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn wrong_usage_is_64() {
     let scratch = Scratch::new();
     scratch.deploy(&["gpu"]).expect(64).says("--inventory");

@@ -142,6 +142,17 @@ pub fn decide(
         return Ok(Vec::new());
     }
     let mut problems = Problems::default();
+    if facts.gpus.is_empty()
+        && let Choice::Use(technology) = desired.slicing.default.strategy.value
+        && technology != Technology::None
+    {
+        let strategy = &desired.slicing.default.strategy;
+        let missing = format!("no GPU was found on this host, and the variables ask for {technology}");
+        return Err(strategy
+            .blame(Diagnostic::error(missing))
+            .hint("`strategy: auto` and `strategy: none` take a host without a GPU; `deploy discover` shows what was seen")
+            .into());
+    }
     let mut asks = Vec::new();
     let picks: Vec<Option<auto::Pick>> = (0..facts.gpus.len())
         .map(|position| {
