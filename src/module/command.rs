@@ -92,7 +92,7 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         .hint("let the command's exit status say whether it failed, and `creates` whether it is needed")
         .into());
     }
-    Ok(step(args, command, &words, timeout_s, ctx)?)
+    step(args, command, &words, timeout_s, ctx)
 }
 
 fn step(
@@ -284,7 +284,7 @@ fn words(args: &Args, name: &str) -> Rendered<Vec<String>> {
                 .into());
         }
     };
-    if words.first().is_none_or(|program| program.is_empty()) {
+    if words.first().is_none_or(String::is_empty) {
         return Err(args.problem(name, "the command is empty").into());
     }
     Ok(words)

@@ -232,7 +232,7 @@ impl Walk<'_> {
         }
         Ok(Outcome::Done {
             task: task.name.clone(),
-            done,
+            done: Box::new(done),
             changed,
         })
     }
@@ -384,7 +384,7 @@ enum Outcome {
     Skipped,
     Done {
         task: String,
-        done: Done,
+        done: Box<Done>,
         changed: bool,
     },
 }

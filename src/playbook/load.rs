@@ -421,7 +421,7 @@ impl Loader<'_> {
                 // Items are shown by what changes, not by a label.
                 ("label", _) => {}
                 ("loop_var" | "index_var", None) => {
-                    self.wrong(&entry.node, &format!("`{word}`"), "a name")
+                    self.wrong(&entry.node, &format!("`{word}`"), "a name");
                 }
                 _ => self.problems.push(
                     Diagnostic::error(format!("`{word}` is no word of `loop_control`"))
