@@ -54,7 +54,11 @@ unknown() {
 say query "--query-gpu=$mig,compute_cap" "$form"
 unknown && say query "--query-gpu=$mig" "$form"
 unknown && say query "--query-gpu=index,$base" "$form"
-[ "$rc" -eq 0 ] || exit 0
+# A card that fell off the bus makes the query fail, but the others are told.
+case $rc,$out in
+0,* | *', GPU-'*) ;;
+*) exit 0 ;;
+esac
 
 capable=
 enabled=

@@ -82,7 +82,9 @@ impl Answers {
         }
         match self.sections.get("query") {
             None => self.why_missing("query"),
-            Some(answer) if answer.status == 0 => "nvidia-smi does not list it".to_owned(),
+            Some(answer) if answer.status == 0 && self.fault().is_none() => {
+                "nvidia-smi does not list it".to_owned()
+            }
             Some(answer) => explain(answer),
         }
     }
@@ -91,9 +93,11 @@ impl Answers {
     #[must_use]
     pub fn fault(&self) -> Option<NvidiaFault> {
         let answer = self.sections.get("query")?;
-        (answer.status != 0)
-            .then(|| NvidiaFault::in_text(&answer.text))
-            .flatten()
+        // A cell may read `[Not Supported]`; that is no refusal.
+        if answer.status == 0 && !query::rows(&answer.text).is_empty() {
+            return None;
+        }
+        NvidiaFault::in_text(&answer.text)
     }
 
     /// All that is known of the card in `row`.
@@ -307,4 +311,92 @@ fn explain(answer: &Answer) -> String {
         .take(120)
         .collect();
     format!("nvidia-smi ended with status {}: {first}", answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "0, Enabled, Enabled, GPU-1e44b340-5807-0dbe-62e6-343a6b8b8bcd, NVIDIA A30, \
+                       00000000:0B:00.0, 0x20B710DE, 0x153210DE, 535.183.01, 24576, Disabled, Default, 8.0";
+
+    fn card(text: &str, cut: Option<&str>) -> NvidiaGpu {
+        let answers = Answers::parse(text, cut.map(str::to_owned));
+        answers.card(&answers.rows()[0])
+    }
+
+    fn mig(card: &NvidiaGpu) -> &MigState {
+        card.mig.known().expect("it has MIG")
+    }
+
+    #[test]
+    fn what_was_cut_off_is_unknown_with_the_reason() {
+        let text = format!("== query 0\n{ROW}\n== policy 0\n");
+        let card = card(&text, Some("it took too long"));
+        assert_eq!(mig(&card).instances.unknown(), Some("it took too long"));
+        assert_eq!(mig(&card).profiles.unknown(), Some("it took too long"));
+    }
+
+    #[test]
+    fn no_instances_are_told_from_an_unreadable_list() {
+        let of = |lgi: &str| {
+            let text = format!(
+                "== query 0\n{ROW}\n== lgi {lgi}\n== lci 6\nNo compute instances found: Not Found\n"
+            );
+            mig(&card(&text, None)).instances.clone()
+        };
+        assert_eq!(
+            of("6\nNo GPU instances found: Not Found"),
+            Fact::Known(Vec::new())
+        );
+        assert_eq!(of("0"), Fact::Known(Vec::new()));
+        let refused = "255\nFailed to display GPU instances: Insufficient Permissions\n\
+                       No GPU instances found: Insufficient Permissions";
+        assert!(of(refused).unknown().is_some());
+        assert!(of("255\nsomething new").unknown().is_some());
+    }
+
+    #[test]
+    fn uuids_are_not_guessed_where_the_lists_disagree() {
+        let text = format!(
+            "== query 0\n{ROW}\n== lgi 0\n|   0  MIG 1g.6gb          14        3          0:1     |\n\
+             == lci 0\n|   0      3       MIG 1g.6gb           0         0          0:1     |\n\
+             == list 0\nGPU 0: NVIDIA A30 (UUID: GPU-1e44b340-5807-0dbe-62e6-343a6b8b8bcd)\n\
+             \x20 MIG 1g.6gb      Device  0: (UUID: MIG-41b9eab5-8d48-5c52-9f07-82bc59af3901)\n"
+        );
+        let uuid = |text: &str| {
+            let card = card(text, None);
+            let instances = mig(&card).instances.known().expect("they are listed");
+            let compute = instances[0].compute.known().expect("they are listed");
+            compute[0].uuid.clone()
+        };
+        assert!(uuid(&text).known().is_some());
+        let more = format!(
+            "{text}  MIG 1g.6gb      Device  1: (UUID: MIG-55dcd9bd-e6b1-549a-bcb4-0b0496bfee9c)\n"
+        );
+        assert!(uuid(&more).unknown().is_some());
+        let other = text.replace("MIG 1g.6gb      Device", "MIG 2g.12gb     Device");
+        assert!(uuid(&other).unknown().is_some());
+    }
+
+    #[test]
+    fn a_dead_card_does_not_hide_the_living_ones() {
+        let text = format!(
+            "== query 255\n{ROW}\nUnable to determine the device handle for GPU0000:06:00.0: GPU is lost.\n"
+        );
+        let answers = Answers::parse(&text, None);
+        assert_eq!(answers.rows().len(), 1);
+        assert_eq!(answers.fault(), Some(NvidiaFault::Lost));
+        assert!(answers.why_no_row().contains("does not answer any more"));
+    }
+
+    #[test]
+    fn no_devices_is_said_so_whatever_the_status() {
+        for status in [0, 6] {
+            let answers =
+                Answers::parse(&format!("== query {status}\nNo devices were found\n"), None);
+            assert_eq!(answers.why_no_row(), "nvidia-smi: no devices were found");
+            assert_eq!(answers.fault(), Some(NvidiaFault::NoDevices));
+        }
+    }
 }
