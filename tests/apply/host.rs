@@ -26,13 +26,22 @@ pub(super) const SHELLS: [&str; 3] = ["dash", "bash", "busybox"];
 pub(super) struct Host {
     folder: TempDir,
     runs: u32,
+    /// Programs that are hidden from it.
+    pub(super) without: &'static [&'static str],
 }
 
 impl Host {
     /// A host whose `sh` is `shell`; on `busybox` all its programs are too.
     pub(super) fn new(shell: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let host = Self { folder, runs: 0 };
+        // In memory where that is possible: the runner flushes after each line.
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .expect("a temporary folder");
+        let host = Self {
+            folder,
+            runs: 0,
+            without: &[],
+        };
         fs::create_dir(host.root()).expect("a fresh folder");
         fs::create_dir(host.root().join("etc")).expect("a fresh folder");
         fs::create_dir_all(host.root().join("var/lib")).expect("a fresh folder");
@@ -74,7 +83,23 @@ impl Host {
     }
 
     pub(super) fn command(&self, command: &Command) -> tokio::process::Command {
-        let mut process = tokio::process::Command::new(self.bin().join("sh"));
+        let mut process = if self.without.is_empty() {
+            tokio::process::Command::new(self.bin().join("sh"))
+        } else {
+            // In a mount namespace of its own nothing can be executed at their paths.
+            let mut hide = String::new();
+            for program in self.without {
+                let path = which(program);
+                hide.push_str(&format!("mount --bind /dev/null {} && ", path.display()));
+            }
+            let mut process = tokio::process::Command::new("unshare");
+            process
+                .args(["-rm", "sh", "-c"])
+                .arg(format!("{hide} exec \"$@\""))
+                .arg("hide")
+                .arg(self.bin().join("sh"));
+            process
+        };
         let path = std::env::var("PATH").unwrap_or_default();
         process
             .arg("-c")

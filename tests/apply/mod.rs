@@ -1,6 +1,7 @@
 //! Applying and undoing, against the real scripts, real shells and real folders.
 //! Each test runs on `dash`, `bash` and `busybox`; one that is missing fails it.
 
+mod accidents;
 mod host;
 mod library;
 mod rollback;

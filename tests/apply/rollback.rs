@@ -128,7 +128,7 @@ async fn a_moved_host_is_undone_only_when_told_so() {
 async fn an_interrupted_run_is_undone_as_far_as_it_had_come() {
     for shell in SHELLS {
         let count = odd_wants().len();
-        for reached in 0..=count {
+        for reached in [0, 1, count / 2, count] {
             let mut host = odd_host(shell);
             let before = host.look();
             let wanted = plan(&host, &odd_wants());

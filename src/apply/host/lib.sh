@@ -6,6 +6,8 @@
 # the host's root prefix $R; $RUN is the run directory. To look at a run by
 # hand:  sh /var/lib/deploy/runs/ID/steps/001-…/verify
 
+if [ "${deploy_library-}" = "$RUN" ]; then return 0; fi
+deploy_library=$RUN
 R=${RUN%/var/lib/deploy/runs/*}
 LC_ALL=C
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -128,17 +128,18 @@ trap 'stop=1; if [ -n "$child" ]; then end_group TERM "$child"; fi' TERM INT
 # no setsid, the script alone.
 end_group() { kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2" 2>/dev/null; }
 
-# limited SECONDS SCRIPT: 0 or the script's status. It runs in a session of its
+# limited SECONDS SCRIPT [WORD…]: 0 or the script's status. It runs in a session of its
 # own, so that all it started can be ended with it; 124 says that it had to be,
 # 125 that even that did not work.
 limited() {
     [ -f "$2" ] || return 0
     hung=
     # shellcheck disable=SC2086 # no word where there is no setsid
-    (umask 022 && exec $detach sh "$2") </dev/null >"$RUN/output" 2>&1 9>&- &
+    (umask 022 && shift && exec $detach sh "$@") </dev/null >"$RUN/output" 2>&1 9>&- &
     child=$!
     echo "$child" >"$RUN/child"
-    watch "$child" "$1" </dev/null >/dev/null 2>&1 9>&- &
+    # Closed by `exec`: a shell may keep a copy of what it closes for one call.
+    (exec 9>&- && watch "$child" "$1") </dev/null >/dev/null 2>&1 &
     watcher=$!
     while :; do
         wait "$child"
@@ -205,6 +206,23 @@ patience_of() {
     limit=$(limit_of "$1")
     if [ "$limit" -lt 60 ]; then limit=60; fi
     printf '%s' "$limit"
+}
+
+# each SCRIPT: that script of all steps, in one process and under one limit, up
+# to the first that fails; that one's name is in `at`, and what it said in `output`.
+each() {
+    all=0
+    for step in $(steps); do all=$((all + $(patience_of "$step"))); done
+    limited "$all" "$RUN/runner.sh" each "$1"
+}
+each_here() {
+    for step in $(steps); do
+        echo "$step" >"$RUN/at" || exit
+        if [ -f "$RUN/steps/$step/$1" ]; then
+            # shellcheck source=/dev/null
+            (. "$RUN/steps/$step/$1") >"$RUN/output" 2>&1 || exit
+        fi
+    done
 }
 
 steps() {
@@ -331,18 +349,14 @@ run() {
     set_status preparing || exit 1
     journal start - "$(cat "$RUN/owner")"
 
-    for step in $(steps); do
-        if ! limited "$(patience_of "$step")" "$RUN/steps/$step/check"; then
-            journal check-failed "$step" "$(last_words)"
-            finish stale
-        fi
-    done
-    for step in $(steps); do
-        if [ -n "$stop" ] || ! limited "$(patience_of "$step")" "$RUN/steps/$step/snapshot"; then
-            journal snapshot-failed "$step" "$(last_words)"
-            finish failed
-        fi
-    done
+    if ! each check; then
+        journal check-failed "$(cat "$RUN/at")" "$(last_words)"
+        finish stale
+    fi
+    if [ -n "$stop" ] || ! each snapshot; then
+        journal snapshot-failed "$(cat "$RUN/at")" "$(last_words)"
+        finish failed
+    fi
     if ! keep_record || ! flush_snapshot || ! set_status running; then
         journal snapshot-failed - "$STATE cannot be written"
         finish failed
@@ -371,7 +385,7 @@ run() {
         restore_record
         undo_and_finish
     fi
-    rm -f "$RUN/reserve" "$RUN/output" "$RUN/child"
+    rm -f "$RUN/reserve" "$RUN/output" "$RUN/child" "$RUN/at"
     prune
     finish "done"
 }
@@ -421,5 +435,6 @@ case ${1-} in
     run) run ;;
     undo) undo "" "${2-}" ;;
     undo-anyway) undo 1 "${2-}" ;;
+    each) each_here "$2" ;;
     *) echo "runner.sh run|undo|undo-anyway" >&2; exit 64 ;;
 esac

@@ -1,0 +1,301 @@
+//! What befalls hosts: a killed runner, a full disk, tools that are not there.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command as Process;
+
+use deploy::apply::rollback::{self, Moved};
+use deploy::apply::runs::{self, Status};
+use deploy::event::{Event, Outcome};
+use deploy::shell::Command;
+use deploy::value::HostName;
+
+use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
+use super::transaction::problem;
+
+/// Says that it is there, and waits.
+const WAIT: &str = ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
+
+/// Signals the runner once its step waits; a second time it does nothing, as the
+/// step's undo is told as a start too.
+async fn signal(host: &Host, run: &deploy::apply::RunId, signal: &str, sent: &mut bool) {
+    if std::mem::replace(sent, true) {
+        return;
+    }
+    let here = host.root().join("here");
+    while !here.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    fs::remove_file(here).expect("the step has made it");
+    let pid = pid_of(&host.at(&run.directory()).join("runner.sh")).to_string();
+    let status = Process::new("kill").args([signal, &pid]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// The process that runs this script of ours.
+fn pid_of(script: &Path) -> u32 {
+    let wanted = script.to_string_lossy().into_owned();
+    fs::read_dir("/proc")
+        .expect("a Linux system")
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let mut words = line.split(|byte| *byte == 0);
+            // The shell itself, not one of its children that were just forked.
+            let is = words.nth(1)? == wanted.as_bytes() && words.next() == Some(b"run");
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            // Field 6 is the session: it leads its own.
+            let session = stat.rsplit(')').next()?.split_whitespace().nth(3)?.parse();
+            (is && session == Ok(pid)).then_some(pid)
+        })
+        .next()
+        .expect("the runner is at it")
+}
+
+#[tokio::test]
+async fn a_killed_runner_is_told_and_its_run_can_be_undone() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let before = host.look();
+        let mut wanted = plan(&host, &odd_wants());
+        wanted.steps[4]
+            .apply
+            .0
+            .push(Command::new("sh").arg("-c").arg(WAIT));
+        let context = host.context();
+        let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let mut sent = false;
+        let result = {
+            let mut session = host.session();
+            let run = deploy::apply::run(&mut session, &wanted, &context, &sender);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    result = &mut run => break result,
+                    event = events.recv() => {
+                        if let Some(Event::StepStart { step, .. }) = event
+                            && step == wanted.steps[4].id
+                        {
+                            signal(&host, &context.run, "-KILL", &mut sent).await;
+                        }
+                    }
+                }
+            }
+        };
+        assert_eq!(
+            result.outcome,
+            Outcome::Stuck,
+            "{shell}: {}",
+            problem(&result)
+        );
+        assert!(problem(&result).contains("deploy rollback --run"));
+        assert_ne!(host.look(), before);
+
+        let list = runs::read(&mut host.session(), None)
+            .await
+            .expect("in form");
+        assert_eq!(list.runs[0].status, Status::Interrupted, "{shell}");
+        let record = rollback::pick(&list, None).expect("an interrupted run comes first");
+        let name = HostName::from("h1");
+        let mut session = host.session();
+        let undone =
+            rollback::undo(&mut session, record, "ada", Moved::Refuse, &name, &sender).await;
+        assert_eq!(
+            undone.outcome,
+            Outcome::Changed,
+            "{shell}: {}",
+            problem(&undone)
+        );
+        assert_eq!(host.look(), before, "{shell}");
+        // The step that was left behind is gone: nothing changes the host any more.
+        fs::write(host.root().join("go"), "").expect("our folder");
+        let next = plan(&host, &[("/etc/x", Want::File(b"1".to_vec(), 0o644))]);
+        let (result, _) = host.apply(&next).await;
+        assert_eq!(
+            result.outcome,
+            Outcome::Changed,
+            "{shell}: {}",
+            problem(&result)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_is_asked_to_end_undoes_first() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let before = host.look();
+        let mut wanted = plan(&host, &odd_wants());
+        wanted.steps[4]
+            .apply
+            .0
+            .push(Command::new("sh").arg("-c").arg(WAIT));
+        let context = host.context();
+        let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let mut session = host.session();
+        let mut sent = false;
+        let run = deploy::apply::run(&mut session, &wanted, &context, &sender);
+        tokio::pin!(run);
+        let result = loop {
+            tokio::select! {
+                result = &mut run => break result,
+                event = events.recv() => {
+                    if let Some(Event::StepStart { step, .. }) = event
+                        && step == wanted.steps[4].id
+                    {
+                        signal(&host, &context.run, "-TERM", &mut sent).await;
+                    }
+                }
+            }
+        };
+        assert_eq!(
+            result.outcome,
+            Outcome::RolledBack,
+            "{shell}: {}",
+            problem(&result)
+        );
+        assert_eq!(host.look(), before, "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
+    let can = Process::new("unshare").args(["-rm", "true"]).status();
+    assert!(
+        can.is_ok_and(|status| status.success()),
+        "this test needs `unshare -rm`: user namespaces, or root"
+    );
+    for shell in ["dash", "bash"] {
+        let mut host = odd_host(shell);
+        host.without = &["flock", "setsid"];
+        let before = host.look();
+        let mut wanted = plan(&host, &odd_wants());
+        wanted.steps[3]
+            .apply
+            .0
+            .push(Command::new("sh").arg("-c").arg(WAIT));
+        let quick = plan(&host, &[("/etc/y", Want::File(b"2".to_vec(), 0o644))]);
+        let (first, second) = (host.context(), host.context());
+        let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let mut session = host.session();
+        {
+            let run = deploy::apply::run(&mut session, &wanted, &first, &sender);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    result = &mut run => panic!("the step waits for us: {}", problem(&result)),
+                    event = events.recv() => {
+                        if let Some(Event::StepStart { step, .. }) = event
+                            && step == wanted.steps[3].id
+                        {
+                            break;
+                        }
+                    }
+                }
+            }
+            let (refused, _) = host.apply_as(&quick, &second).await;
+            assert_eq!(
+                refused.outcome,
+                Outcome::Failed,
+                "{shell}: {}",
+                problem(&refused)
+            );
+            assert!(
+                problem(&refused).contains("by ada from desk"),
+                "{}",
+                problem(&refused)
+            );
+            fs::write(host.root().join("go"), "").expect("our folder");
+            let result = run.await;
+            assert_eq!(
+                result.outcome,
+                Outcome::Changed,
+                "{shell}: {}",
+                problem(&result)
+            );
+        }
+        fs::remove_file(host.root().join("go")).expect("our file");
+        // A lock whose maker is gone is taken over.
+        fs::create_dir(host.state().join("lock.d")).expect("it is free");
+        fs::write(host.state().join("lock.d/pid"), "999999999\n").expect("ours");
+        let list = runs::read(&mut session, None).await.expect("in form");
+        let record = rollback::pick(&list, None).expect("one is applied");
+        let name = HostName::from("h1");
+        let undone =
+            rollback::undo(&mut session, record, "ada", Moved::Refuse, &name, &sender).await;
+        assert_eq!(
+            undone.outcome,
+            Outcome::Changed,
+            "{shell}: {}",
+            problem(&undone)
+        );
+        assert_eq!(host.look(), before, "{shell}");
+    }
+}
+
+/// A small file system of its own at a folder of the host, for as long as it lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(at).expect("our folder");
+        let mounted = Process::new("mount")
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size},mode=755"),
+                "tmpfs",
+            ])
+            .arg(at)
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Process::new("umount").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_all_as_before() {
+    for shell in SHELLS {
+        // The target's file system first, then the one with our own state.
+        for (full, size) in [("/srv", "200k"), ("/var/lib/deploy", "200k")] {
+            let mut host = Host::new(shell);
+            let Some(_mounted) = Small::mount(&host.at(full), size) else {
+                println!(
+                    "NOT RUN: a_full_disk_leaves_all_as_before needs the right to mount (root)"
+                );
+                return;
+            };
+            fs::create_dir_all(host.at("/srv")).expect("our folder");
+            host.write("/srv/a", &[b'a'; 60_000], 0o640);
+            let before = host.look();
+            let wanted = plan(
+                &host,
+                &[
+                    ("/srv/a", Want::File(vec![b'b'; 70_000], 0o600)),
+                    ("/srv/b", Want::File(vec![b'c'; 150_000], 0o600)),
+                ],
+            );
+            let (result, _) = host.apply(&wanted).await;
+            assert!(
+                matches!(result.outcome, Outcome::Failed | Outcome::RolledBack),
+                "{shell}, {full}: {}",
+                problem(&result)
+            );
+            assert!(
+                problem(&result).contains("No space left"),
+                "{}",
+                problem(&result)
+            );
+            assert_eq!(host.look(), before, "{shell}, {full}");
+        }
+    }
+}
