@@ -201,7 +201,7 @@ fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
     let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
     scratch.deploy(&["gpu", "-i", &inventory, "--yes"]).expect(0);
     scratch
-        .deploy(&["sim", "break", "node1", "in-use", "-i", &inventory, "--gpu", "0", "--pid", "4242", "--command", "train.py"])
+        .deploy(&["sim", "break", "-i", &inventory, "node1", "in-use", "--gpu", "0", "--command", "train.py", "--unit", "train.service"])
         .expect(0);
     let before = tree_without_times(&fleet(&scratch));
     one_h100(&scratch, &mig("7g.80gb"));
@@ -209,7 +209,7 @@ fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
         .deploy(&["gpu", "-i", &inventory, "--yes"])
         .expect(3)
         .says("train.py")
-        .says("4242")
+        .says("train.service")
         .says("nothing was left changed");
     assert_eq!(differing(&before, &tree_without_times(&fleet(&scratch))), Vec::<PathBuf>::new());
 }
