@@ -132,6 +132,3 @@ pub fn check(task: &Task) -> Problems {
         None => Problems::default(),
     }
 }
-
-#[cfg(test)]
-mod tests;
