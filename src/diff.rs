@@ -127,14 +127,16 @@ fn lines(change: &Change, title: &str) -> Vec<Line> {
             before,
             after,
         } => path_lines(path, before, after),
-        Change::MigMode { gpu, before, after } => vec![
-            Line::new(LineKind::Info, gpu),
-            Line::new(
-                LineKind::Removed,
-                format!("- MIG mode {}", mode_word(*before)),
-            ),
-            Line::new(LineKind::Added, format!("+ MIG mode {}", mode_word(*after))),
-        ],
+        Change::MigMode { gpu, before, after } => subject(gpu)
+            .into_iter()
+            .chain([
+                Line::new(
+                    LineKind::Removed,
+                    format!("- MIG mode {}", mode_word(*before)),
+                ),
+                Line::new(LineKind::Added, format!("+ MIG mode {}", mode_word(*after))),
+            ])
+            .collect(),
         Change::MigLayout {
             gpu,
             grid,
