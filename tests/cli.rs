@@ -55,7 +55,10 @@ fn off_a_terminal_nothing_is_changed_without_yes() {
         .deploy(&["gpu", "--inventory", DEMO])
         .expect(1)
         .says("--yes");
-    assert_eq!(differing(&before, &tree(&fleet(&scratch))), Vec::<PathBuf>::new());
+    assert_eq!(
+        differing(&before, &tree(&fleet(&scratch))),
+        Vec::<PathBuf>::new()
+    );
 }
 
 /// One H100 host; `slicing` stands below `containers_gpu_slicing`.
@@ -76,13 +79,18 @@ fn mig(profiles: &str) -> String {
 fn rollback_brings_layout_and_files_back() {
     let scratch = Scratch::new();
     let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
-    scratch.deploy(&["gpu", "-i", &inventory, "--yes"]).expect(0);
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0);
     let etc = |scratch: &Scratch| {
         let root = find(&fleet(scratch), "etc").expect("the host has an etc");
         tree_without_times(&root)
     };
     let files = etc(&scratch);
-    let facts = scratch.deploy(&["discover", "-i", &inventory, "--output", "json"]).expect(0).out;
+    let facts = scratch
+        .deploy(&["discover", "-i", &inventory, "--output", "json"])
+        .expect(0)
+        .out;
 
     one_h100(&scratch, &mig("1g.10gb, 1g.10gb, 4g.40gb"));
     scratch
@@ -96,7 +104,10 @@ fn rollback_brings_layout_and_files_back() {
         .expect(0)
         .says("3g.40gb");
     assert_eq!(differing(&files, &etc(&scratch)), Vec::<PathBuf>::new());
-    let back = scratch.deploy(&["discover", "-i", &inventory, "--output", "json"]).expect(0).out;
+    let back = scratch
+        .deploy(&["discover", "-i", &inventory, "--output", "json"])
+        .expect(0)
+        .out;
     assert_eq!(gpus(&facts), gpus(&back));
 }
 
@@ -137,7 +148,10 @@ fn a_layout_that_cannot_exist_is_refused_before_any_connection() {
     for (profiles, word) in [
         ("4g.40gb, 4g.40gb", "4g.40gb"),
         ("4g.80gb", "4g.80gb"),
-        ("1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb", "1g.10gb"),
+        (
+            "1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb",
+            "1g.10gb",
+        ),
     ] {
         let inventory = one_h100(&scratch, &mig(profiles));
         scratch
@@ -145,7 +159,10 @@ fn a_layout_that_cannot_exist_is_refused_before_any_connection() {
             .expect(1)
             .says(word)
             .says("hosts.yml:");
-        assert!(!fleet(&scratch).exists(), "a host was reached for {profiles}");
+        assert!(
+            !fleet(&scratch).exists(),
+            "a host was reached for {profiles}"
+        );
     }
 }
 
@@ -199,9 +216,24 @@ fn slices_asked_for_by_name_are_not_missed_in_silence_where_no_card_is() {
 fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
     let scratch = Scratch::new();
     let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
-    scratch.deploy(&["gpu", "-i", &inventory, "--yes"]).expect(0);
     scratch
-        .deploy(&["sim", "break", "-i", &inventory, "node1", "in-use", "--gpu", "0", "--command", "train.py", "--unit", "train.service"])
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0);
+    scratch
+        .deploy(&[
+            "sim",
+            "break",
+            "-i",
+            &inventory,
+            "node1",
+            "in-use",
+            "--gpu",
+            "0",
+            "--command",
+            "train.py",
+            "--unit",
+            "train.service",
+        ])
         .expect(0);
     let before = tree_without_times(&fleet(&scratch));
     one_h100(&scratch, &mig("7g.80gb"));
@@ -211,7 +243,10 @@ fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
         .says("train.py")
         .says("train.service")
         .says("nothing was left changed");
-    assert_eq!(differing(&before, &tree_without_times(&fleet(&scratch))), Vec::<PathBuf>::new());
+    assert_eq!(
+        differing(&before, &tree_without_times(&fleet(&scratch))),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[test]
@@ -219,7 +254,9 @@ fn wrong_usage_is_64() {
     let scratch = Scratch::new();
     scratch.deploy(&["gpu"]).expect(64).says("--inventory");
     scratch.deploy(&["gpuu"]).expect(64);
-    scratch.deploy(&["gpu", "-i", "x", "--forks", "0"]).expect(64);
+    scratch
+        .deploy(&["gpu", "-i", "x", "--forks", "0"])
+        .expect(64);
 }
 
 #[test]
@@ -227,5 +264,8 @@ fn help_and_manual_come_from_the_same_definitions() {
     let scratch = Scratch::new();
     scratch.deploy(&["--help"]).expect(0).says("Exit codes:");
     scratch.deploy(&["man"]).expect(0).says(".TH deploy");
-    scratch.deploy(&["completions", "bash"]).expect(0).says("_deploy");
+    scratch
+        .deploy(&["completions", "bash"])
+        .expect(0)
+        .says("_deploy");
 }

@@ -22,7 +22,10 @@ pub(crate) struct Ended {
 impl Ended {
     /// Both streams, for messages of failed tests.
     pub(crate) fn all(&self) -> String {
-        format!("exit {}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err)
+        format!(
+            "exit {}\n--- out\n{}\n--- err\n{}",
+            self.code, self.out, self.err
+        )
     }
 
     /// Fails the test unless the exit code is `code`.
@@ -137,7 +140,8 @@ fn walk(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
             relative,
             Seen {
                 mode: meta.permissions().mode(),
-                modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
+                modified_ns: i128::from(meta.mtime()) * 1_000_000_000
+                    + i128::from(meta.mtime_nsec()),
                 content,
             },
         );

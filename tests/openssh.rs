@@ -33,7 +33,10 @@ impl Machines {
             .arg(path);
         crate::harness::ended(command.output().expect("deploy starts")).expect(0);
         // A plain user must reach the tools below; their folders are made for one owner.
-        run("chmod", &["-R", "a+rX", scratch.path().to_str().expect("a path")]);
+        run(
+            "chmod",
+            &["-R", "a+rX", scratch.path().to_str().expect("a path")],
+        );
         Self {
             scratch,
             lines: Vec::new(),
@@ -83,9 +86,16 @@ impl Machines {
         );
         let inventory = self.scratch.write("inv/hosts.yml", &text);
         let known = self.scratch.write("home/.ssh/known_hosts", &self.known);
-        let config = format!("UserKnownHostsFile {}\nIdentitiesOnly yes\n", known.display());
+        let config = format!(
+            "UserKnownHostsFile {}\nIdentitiesOnly yes\n",
+            known.display()
+        );
         let config = self.scratch.write("home/.ssh/config", &config);
-        let mut args = vec![verb.to_owned(), "-i".to_owned(), inventory.display().to_string()];
+        let mut args = vec![
+            verb.to_owned(),
+            "-i".to_owned(),
+            inventory.display().to_string(),
+        ];
         args.extend(["-F".to_owned(), config.display().to_string()]);
         args.extend(["-T".to_owned(), "4".to_owned()]);
         args.extend(more.iter().map(|word| (*word).to_owned()));
@@ -146,19 +156,28 @@ fn sudo_works_without_and_with_a_password() {
         fs::remove_file(machines.root(name).join("usr/bin/sudo")).expect("it is there");
     }
     let env = machines.environment("m1");
-    let (Some(free), Some(asks)) =
-        (private(111, &env, SSHD), private(112, &machines.environment("m2"), SSHD))
-    else {
+    let (Some(free), Some(asks)) = (
+        private(111, &env, SSHD),
+        private(112, &machines.environment("m2"), SSHD),
+    ) else {
         return;
     };
     let sudo = ", ansible_become: true, ansible_user: tfree";
     machines.add("m1", &free, sudo);
-    let sudo = format!(", ansible_become: true, ansible_user: task, ansible_become_password: '{PASSWORD}'");
+    let sudo = format!(
+        ", ansible_become: true, ansible_user: task, ansible_become_password: '{PASSWORD}'"
+    );
     machines.add("m2", &asks, &sudo);
-    let ended = machines.deploy("gpu", &["--yes"]).expect(0).says("changed=2");
+    let ended = machines
+        .deploy("gpu", &["--yes"])
+        .expect(0)
+        .says("changed=2");
     assert!(!ended.all().contains(PASSWORD), "the password is shown");
     assert!(machines.slices("m2").contains("MIG 3g.40gb"));
-    machines.deploy("gpu", &["--yes"]).expect(0).says("ok=2 changed=0");
+    machines
+        .deploy("gpu", &["--yes"])
+        .expect(0)
+        .says("ok=2 changed=0");
 
     let wrong = ", ansible_become: true, ansible_user: task, ansible_become_password: 'not it'";
     machines.lines.clear();
@@ -187,8 +206,15 @@ fn an_unknown_key_stops_with_its_fingerprint_and_a_changed_one_fails_its_host_on
     machines.add("m1", &one, "");
     machines.add("m2", &two, "");
     let known = std::mem::take(&mut machines.known);
-    let fingerprint = run("ssh-keygen", &["-lf", two.at("host.pub").to_str().expect("a path")]);
-    let fingerprint = fingerprint.split(' ').nth(1).expect("a fingerprint").to_owned();
+    let fingerprint = run(
+        "ssh-keygen",
+        &["-lf", two.at("host.pub").to_str().expect("a path")],
+    );
+    let fingerprint = fingerprint
+        .split(' ')
+        .nth(1)
+        .expect("a fingerprint")
+        .to_owned();
     machines
         .deploy("gpu", &["--yes"])
         .expect(4)
@@ -196,7 +222,10 @@ fn an_unknown_key_stops_with_its_fingerprint_and_a_changed_one_fails_its_host_on
         .says("unknown host key")
         .says(&fingerprint)
         .says("--accept-new-host-keys");
-    assert!(!machines.slices("m1").contains("MIG"), "it was sliced unseen");
+    assert!(
+        !machines.slices("m1").contains("MIG"),
+        "it was sliced unseen"
+    );
 
     // The key of the first in the place of the second's.
     let first = known.lines().next().expect("a line").to_owned();
@@ -227,7 +256,13 @@ fn hosts_that_are_down_silent_or_without_a_shell_fail_alone_with_a_clear_word() 
     let key = good.at("id");
     let port = silent.local_addr().expect("an address").port();
     machines.host("silent", "127.0.1.131", port, &key, "");
-    machines.host("down", "127.0.1.134", crate::ssh::free_port("127.0.1.134"), &key, "");
+    machines.host(
+        "down",
+        "127.0.1.134",
+        crate::ssh::free_port("127.0.1.134"),
+        &key,
+        "",
+    );
     machines
         .deploy("gpu", &["--yes"])
         .expect(4)

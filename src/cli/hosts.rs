@@ -53,7 +53,9 @@ impl Hosts {
             (sim::Confinement::Unavailable(why), Which::File(_)) => Err(Diagnostic::error(
                 "simulated hosts run shipped playbooks only on this machine",
             )
-            .hint(format!("writes cannot be kept in the hosts' folders here: {why}"))
+            .hint(format!(
+                "writes cannot be kept in the hosts' folders here: {why}"
+            ))
             .into()),
             _ => Ok(()),
         }

@@ -164,7 +164,11 @@ fn inventory_verb(verb: &InventoryVerb) -> Result<Exit, Failure> {
         }
         InventoryVerb::Graph { group, hosts, vars } => {
             let settings = settings::load(hosts, None)?;
-            let vars = if *vars { GraphVars::Shown } else { GraphVars::Hidden };
+            let vars = if *vars {
+                GraphVars::Shown
+            } else {
+                GraphVars::Hidden
+            };
             inventory::graph(&settings.inventory, group, vars).ok_or_else(|| {
                 Diagnostic::error(format!("there is no group `{group}`"))
                     .did_you_mean(group, settings.inventory.groups())

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::apply::{self, RunContext, RunId};
+use crate::cli::Failure;
 use crate::cli::args::PlayArgs;
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{self, Batches, Consent, Planned};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings, once, take};
-use crate::cli::Failure;
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
@@ -137,7 +137,12 @@ impl Job {
             .zip(&vars)
             .map(|(host, vars)| self.input(host, vars))
             .collect();
-        let checked = plan::check(&self.playbook, &inputs, &self.project, &self.settings.catalog);
+        let checked = plan::check(
+            &self.playbook,
+            &inputs,
+            &self.project,
+            &self.settings.catalog,
+        );
         let warnings = settings::tell_warnings(checked.problems)?;
         report::problems(&warnings);
         Ok(hosts
@@ -161,7 +166,11 @@ impl Job {
             .iter()
             .map(|play| play.serial.as_slice())
             .find(|serial| !serial.is_empty());
-        let limits = self.playbook.plays.iter().filter_map(|play| play.max_fail_percentage);
+        let limits = self
+            .playbook
+            .plays
+            .iter()
+            .filter_map(|play| play.max_fail_percentage);
         Batches {
             batches: cut(hosts, serial.unwrap_or_default()),
             forks,
@@ -196,12 +205,18 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
             let shipped = content
                 .playbook(name)
                 .ok_or_else(|| Diagnostic::error(format!("there is no playbook `{name}`")))?;
-            let folder = shipped.path.is_file().then(|| shipped.path.parent().map(Path::to_owned));
+            let folder = shipped
+                .path
+                .is_file()
+                .then(|| shipped.path.parent().map(Path::to_owned));
             (shipped.path, shipped.text, folder.flatten())
         }
         Which::File(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
-                Diagnostic::error(format!("the playbook {} cannot be read: {error}", path.display()))
+                Diagnostic::error(format!(
+                    "the playbook {} cannot be read: {error}",
+                    path.display()
+                ))
             })?;
             let folder = match path.parent() {
                 Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -219,7 +234,13 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
 
 /// Findings about a pattern, at the place of the play that has it.
 fn at(problems: Problems, origin: &crate::error::Origin) -> Problems {
-    Problems(problems.0.into_iter().map(|found| found.at(origin)).collect())
+    Problems(
+        problems
+            .0
+            .into_iter()
+            .map(|found| found.at(origin))
+            .collect(),
+    )
 }
 
 /// Runs a playbook.
@@ -285,7 +306,15 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
             result
         }
     };
-    Ok(flow::run(batches, consent, reporter, "Apply these changes to", planner, carry_out).await)
+    Ok(flow::run(
+        batches,
+        consent,
+        reporter,
+        "Apply these changes to",
+        planner,
+        carry_out,
+    )
+    .await)
 }
 
 /// A planned host: its open connection, and what the next run should read early.
@@ -354,7 +383,9 @@ async fn plan_host(
 /// A number that another run of the same second will hardly have.
 fn chance() -> u32 {
     use std::hash::{BuildHasher, Hasher};
-    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let hash = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
     u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
 }
 
@@ -363,7 +394,9 @@ mod tests {
     use super::*;
 
     fn sizes(count: usize, serial: &[Batch]) -> Vec<usize> {
-        let hosts: Vec<HostName> = (0..count).map(|n| HostName::from(format!("h{n}"))).collect();
+        let hosts: Vec<HostName> = (0..count)
+            .map(|n| HostName::from(format!("h{n}")))
+            .collect();
         cut(&hosts, serial).iter().map(Vec::len).collect()
     }
 

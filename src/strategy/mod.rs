@@ -147,7 +147,8 @@ pub fn decide(
         && technology != Technology::None
     {
         let strategy = &desired.slicing.default.strategy;
-        let missing = format!("no GPU was found on this host, and the variables ask for {technology}");
+        let missing =
+            format!("no GPU was found on this host, and the variables ask for {technology}");
         return Err(strategy
             .blame(Diagnostic::error(missing))
             .hint("`strategy: auto` and `strategy: none` take a host without a GPU; `deploy discover` shows what was seen")

@@ -17,8 +17,8 @@ use super::launch::As;
 use super::ssh_config::{self, Setting, SshConfig};
 use super::ssh_settings::{self, AgentChoice, Family, HostSettings};
 use crate::error::{Diagnostic, Problems};
-use crate::event::HostName;
 use crate::secret::Secret;
+use crate::value::HostName;
 use crate::value::{Node, Tag, Value, Vars};
 
 /// Ansible's default for `ansible_ssh_timeout`.
