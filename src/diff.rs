@@ -82,20 +82,26 @@ pub struct Group {
 #[must_use]
 pub fn group(plans: &[(HostName, &HostPlan)]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    let mut places: HashMap<(Vec<Block>, Vec<String>, Vec<String>), usize> = HashMap::new();
+    // The first group of each look; hosts with equal steps and other notes stand apart.
+    let mut places: HashMap<Vec<Block>, Vec<usize>> = HashMap::new();
     for (host, plan) in plans {
-        let look = (blocks(plan), plan.notes.clone(), plan.overridden.clone());
-        if let Some(place) = places.get(&look) {
+        let blocks = blocks(plan);
+        let alike = places.entry(blocks.clone()).or_default();
+        let same = alike.iter().find(|place| {
+            let group = &groups[**place];
+            group.notes == plan.notes && group.overridden == plan.overridden
+        });
+        if let Some(place) = same {
             groups[*place].hosts.push(host.clone());
             continue;
         }
+        alike.push(groups.len());
         groups.push(Group {
             hosts: vec![host.clone()],
-            blocks: look.0.clone(),
-            notes: look.1.clone(),
-            overridden: look.2.clone(),
+            blocks,
+            notes: plan.notes.clone(),
+            overridden: plan.overridden.clone(),
         });
-        places.insert(look, groups.len() - 1);
     }
     groups
 }

@@ -214,9 +214,6 @@ pub struct RollbackArgs {
     /// Undo without asking
     #[arg(long)]
     pub yes: bool,
-    /// Undo even where the host is no longer as the run left it
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// `deploy runs`.

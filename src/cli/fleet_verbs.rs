@@ -119,7 +119,7 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
         |host, runs| match runs {
             Some(Ok(Ok(runs))) => found.push((host, runs)),
             Some(Ok(Err(message))) => {
-                ends.push((host, Outcome::Failed, Some(reach::failed(message))))
+                ends.push((host, Outcome::Failed, Some(reach::failed(message))));
             }
             Some(Err(problem)) => ends.push((host, Outcome::Unreachable, Some(problem))),
             None => ends.push((host, Outcome::Failed, None)),
@@ -158,7 +158,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
     let wanted = args.run.as_deref().map(run_id).transpose()?;
     let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
     let consent = Consent::of(args.check, args.yes);
-    let moved = if args.force {
+    let moved = if args.anyway {
         Moved::UndoAnyway
     } else {
         Moved::Refuse

@@ -80,10 +80,7 @@ impl Job {
                 return Err(once(problems).into());
             }
         };
-        let (playbook, project) = match read(which, &settings.content) {
-            Ok(read) => read,
-            Err(found) => return Err(found.into()),
-        };
+        let (playbook, project) = read(which, &settings.content)?;
         let mut plays: HashMap<HostName, Vec<usize>> = HashMap::new();
         for (number, play) in playbook.plays.iter().enumerate() {
             let selected = settings
