@@ -46,6 +46,11 @@ impl Keys {
         }
     }
 
+    /// Whether the user is being asked for a passphrase.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asking.try_lock().is_err()
+    }
+
     /// The key of a file, decrypted if the user gives the passphrase.
     pub(crate) async fn load(&self, path: &Path) -> Loaded {
         let cell = Arc::clone(self.files.lock().await.entry(path.to_owned()).or_default());

@@ -163,7 +163,8 @@ pub(crate) fn dial<'a>(
         };
         // Each host key question was answered; logging in may ask the user.
         let login = auth::log_in(&mut handle, endpoint, &context.keys);
-        stage(endpoint, "logging in", login).await??;
+        let is_asking = || context.keys.is_asking();
+        unhurried(&endpoint.name, endpoint.timeout, "logging in", login, is_asking).await??;
         Ok(Client {
             handle,
             _through: through,
@@ -409,14 +410,54 @@ async fn stage<T>(
     what: &str,
     work: impl Future<Output = T>,
 ) -> Result<T, Unreachable> {
-    tokio::time::timeout(endpoint.timeout, work)
-        .await
-        .map_err(|_| {
-            let message = format!(
-                "`{}` did not answer within {} s while {what}",
-                endpoint.name,
-                endpoint.timeout.as_secs()
-            );
-            unreachable(UnreachableReason::Timeout, message, None)
-        })
+    unhurried(&endpoint.name, endpoint.timeout, what, work, || false).await
+}
+
+/// The same, but time in which a person is thinking does not count: a limit that
+/// passes while `is_asking` begins anew.
+async fn unhurried<T>(
+    name: &str,
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+    is_asking: impl Fn() -> bool,
+) -> Result<T, Unreachable> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(limit, &mut work).await {
+            Ok(done) => return Ok(done),
+            Err(_) if is_asking() => {}
+            Err(_) => break,
+        }
+    }
+    let message = format!(
+        "`{name}` did not answer within {} s while {what}",
+        limit.as_secs()
+    );
+    Err(unreachable(UnreachableReason::Timeout, message, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_a_person_is_asked_does_not_count() {
+        let limit = Duration::from_secs(10);
+        let rounds = Cell::new(0);
+        let asking = || {
+            rounds.set(rounds.get() + 1);
+            rounds.get() <= 3
+        };
+        let work = tokio::time::sleep(Duration::from_secs(35));
+        let ended = unhurried("h", limit, "logging in", work, asking).await;
+        assert!(ended.is_ok(), "three limits passed while somebody was asked");
+
+        let work = tokio::time::sleep(Duration::from_secs(11));
+        let ended = unhurried("h", limit, "logging in", work, || false).await;
+        let error = ended.expect_err("the limit passed");
+        assert_eq!(error.reason, UnreachableReason::Timeout);
+    }
 }
