@@ -103,19 +103,13 @@ where
     C: Fn(HostName, Arc<HostPlan>, W, UnboundedSender<Event>) -> CF + Clone + Send + 'static,
     CF: Future<Output = HostResult> + Send + 'static,
 {
-    let (events, mut heard) = unbounded_channel::<Event>();
-    let teller = tokio::spawn(async move {
-        let mut reporter = reporter;
-        while let Some(event) = heard.recv().await {
-            reporter.event(&event);
-        }
-        reporter
-    });
+    let count = hosts.batches.iter().map(Vec::len).sum();
+    let telling = Telling::start(reporter.expecting(count));
     if consent == Consent::Given {
-        at_once(hosts, &events, plan, carry_out).await;
-        drop(events);
-        return finish(teller).await;
+        at_once(hosts, &telling.events, plan, carry_out).await;
+        return telling.end().await;
     }
+    let events = telling.events.clone();
 
     let all: Vec<HostName> = hosts.batches.iter().flatten().cloned().collect();
     let mut ready = HashMap::new();
@@ -157,18 +151,30 @@ where
             end(&events, host, Outcome::Changed, None);
         }
         drop(events);
-        return finish(teller).await;
+        return telling.end().await;
     }
-    if !plans.is_empty() && !agreed(question, plans.len(), &events) {
+    drop(events);
+    // The question comes only when all that it is about was printed.
+    let Some(reporter) = telling.stop().await else {
+        return Exit::PersonNeeded;
+    };
+    let refused = match plans.is_empty() {
+        true => None,
+        false => ask(question, plans.len()).err(),
+    };
+    let telling = Telling::start(reporter.expecting(plans.len()));
+    let events = telling.events.clone();
+    if let Some(why) = refused {
+        if let Some(finding) = why {
+            let _ = events.send(Event::Diagnostics(finding.into()));
+        }
         for (host, _) in plans {
             end(&events, host, Outcome::Skipped, None);
         }
         drop(events);
-        let exit = finish(teller).await;
-        return if exit == Exit::Done {
-            Exit::Refused
-        } else {
-            exit
+        return match telling.end().await {
+            Exit::Done => Exit::Refused,
+            exit => exit,
         };
     }
     let mut failures = Failures::new(&hosts);
@@ -214,7 +220,40 @@ where
         .await;
     }
     drop(events);
-    finish(teller).await
+    telling.end().await
+}
+
+/// A reporter at work on a channel.
+struct Telling {
+    events: UnboundedSender<Event>,
+    teller: tokio::task::JoinHandle<Reporter>,
+}
+
+impl Telling {
+    fn start(mut reporter: Reporter) -> Self {
+        let (events, mut heard) = unbounded_channel::<Event>();
+        let teller = tokio::spawn(async move {
+            while let Some(event) = heard.recv().await {
+                reporter.event(&event);
+            }
+            reporter
+        });
+        Self { events, teller }
+    }
+
+    /// Waits until all was told. Everybody else must have let go of the channel.
+    async fn stop(self) -> Option<Reporter> {
+        drop(self.events);
+        self.teller.await.ok()
+    }
+
+    /// The same, with the sums.
+    async fn end(self) -> Exit {
+        match self.stop().await {
+            Some(reporter) => reporter.finish(),
+            None => Exit::PersonNeeded,
+        }
+    }
 }
 
 /// Plans and carries out host by host.
@@ -297,19 +336,22 @@ impl Failures {
     }
 }
 
-fn agreed(question: &str, count: usize, events: &UnboundedSender<Event>) -> bool {
-    let hosts = if count == 1 {
-        "1 host".to_owned()
-    } else {
-        format!("{count} hosts")
+/// Asks; a refusal has a finding where nobody could be asked.
+fn ask(question: &str, count: usize) -> Result<(), Option<Diagnostic>> {
+    let hosts = match count {
+        1 => "1 host".to_owned(),
+        count => format!("{count} hosts"),
     };
     if !prompt::somebody_there() {
-        let finding = Diagnostic::error("nothing was changed: nobody is there to be asked")
-            .hint("pass --yes to apply without asking, or --check to only look");
-        let _ = events.send(Event::Diagnostics(finding.into()));
-        return false;
+        let finding = Diagnostic::error("nothing was changed: nobody is there to be asked");
+        return Err(Some(finding.hint(
+            "pass --yes to apply without asking, or --check to only look",
+        )));
     }
-    prompt::yes(&format!("{question} {hosts}?")).unwrap_or(false)
+    match prompt::yes(&format!("{question} {hosts}?")) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(None),
+    }
 }
 
 fn end(
@@ -330,12 +372,5 @@ fn broke_off() -> HostProblem {
         step: None,
         chain: vec!["the work on this host broke off; this is a defect of deploy".to_owned()],
         hint: Some("`deploy runs` shows whether a run was begun there".to_owned()),
-    }
-}
-
-async fn finish(teller: tokio::task::JoinHandle<Reporter>) -> Exit {
-    match teller.await {
-        Ok(reporter) => reporter.finish(),
-        Err(_) => Exit::PersonNeeded,
     }
 }

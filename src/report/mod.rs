@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod exit;
 pub mod human;
 pub mod json;
+mod progress;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,6 +18,7 @@ use crate::text::{MESSAGE_LIMIT, printable};
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
+use progress::Progress;
 
 /// How many hosts ended how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +81,7 @@ pub struct Reporter {
     tally: Tally,
     outcomes: Vec<Outcome>,
     check: CheckMode,
+    progress: Progress,
 }
 
 impl Reporter {
@@ -103,7 +106,18 @@ impl Reporter {
             tally: Tally::default(),
             outcomes: Vec::new(),
             check,
+            progress: Progress::none(),
         }
+    }
+
+    /// The same reporter, which is about to hear of so many hosts.
+    #[must_use]
+    pub fn expecting(mut self, hosts: usize) -> Self {
+        self.progress = match self.form {
+            Form::Human(_) => Progress::of(hosts),
+            Form::Json => Progress::none(),
+        };
+        self
     }
 
     /// Tells one event.
@@ -112,8 +126,12 @@ impl Reporter {
             self.tally.count(*outcome);
             self.outcomes.push(*outcome);
         }
+        self.progress.hear(event);
         match &mut self.form {
-            Form::Human(human) => human.event(event).print(),
+            Form::Human(human) => {
+                let said = human.event(event);
+                self.progress.beside(|| said.print());
+            }
             Form::Json => json_lines(&json::objects(event)),
         }
     }
@@ -121,6 +139,7 @@ impl Reporter {
     /// Tells the sums and gives the exit.
     pub fn finish(mut self) -> Exit {
         let exit = Exit::of(self.outcomes.iter().copied(), self.check);
+        self.progress = Progress::none();
         match &mut self.form {
             Form::Human(human) => human.summary(&self.tally, exit).print(),
             Form::Json => json_lines(&[json::summary(&self.tally, exit)]),

@@ -164,7 +164,14 @@ pub(crate) fn dial<'a>(
         // Each host key question was answered; logging in may ask the user.
         let login = auth::log_in(&mut handle, endpoint, &context.keys);
         let is_asking = || context.keys.is_asking();
-        unhurried(&endpoint.name, endpoint.timeout, "logging in", login, is_asking).await??;
+        unhurried(
+            &endpoint.name,
+            endpoint.timeout,
+            "logging in",
+            login,
+            is_asking,
+        )
+        .await??;
         Ok(Client {
             handle,
             _through: through,
@@ -453,7 +460,10 @@ mod tests {
         };
         let work = tokio::time::sleep(Duration::from_secs(35));
         let ended = unhurried("h", limit, "logging in", work, asking).await;
-        assert!(ended.is_ok(), "three limits passed while somebody was asked");
+        assert!(
+            ended.is_ok(),
+            "three limits passed while somebody was asked"
+        );
 
         let work = tokio::time::sleep(Duration::from_secs(11));
         let ended = unhurried("h", limit, "logging in", work, || false).await;
