@@ -347,6 +347,7 @@ mod tests {
                 apply: Script::default(),
                 verify: Script::default(),
                 undo: Script::default(),
+                idle: Script::default(),
                 payload: Vec::new(),
                 timeout_s: 1,
             }],

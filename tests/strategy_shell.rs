@@ -291,6 +291,20 @@ fn process(host: &Host, pid: u32, name: &str, open: &str, cgroup: &str) {
 }
 
 #[test]
+fn nobody_is_not_said_of_a_card_whose_node_is_not_known() {
+    on_every_shell(|host| {
+        let device = host.path("root/sys/bus/pci/devices/0000:17:00.0");
+        fs::create_dir_all(&device).expect("a device");
+        fs::create_dir_all(host.path("root/proc")).expect("processes");
+        // Without a driver nobody can use it.
+        host.ok("gpu_idle 0000:17:00.0");
+        symlink("../../drivers/nvidia", device.join("driver")).expect("a driver");
+        let said = host.fails("gpu_idle 0000:17:00.0");
+        assert!(said.contains("cannot be told"), "{said}");
+    });
+}
+
+#[test]
 fn who_uses_a_card_is_named_and_others_are_not() {
     on_every_shell(|host| {
         let card = host.path("root/proc/driver/nvidia/gpus/0000:17:00.0");
@@ -326,6 +340,8 @@ fn who_uses_a_card_is_named_and_others_are_not() {
             "0::/system.slice/nvidia-dcgm.service\n",
         );
         let said = host.fails("gpu_idle 0000:17:00.0");
+        // Whether all is as before an undo does not depend on who came since.
+        host.ok("DEPLOY_AFTER_UNDO=1; gpu_idle 0000:17:00.0");
         assert!(
             said.contains(&format!("pid 43 (train me, container {id})")),
             "{said}"

@@ -35,8 +35,8 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// The run to undo: the wanted one, or else one that was interrupted, or else the
-/// one that was applied last.
+/// The run to undo: the wanted one, or else one that was interrupted or could not
+/// be undone, or else the one that was applied last.
 ///
 /// # Errors
 /// There is no such run, or nothing of it to undo.
@@ -59,7 +59,12 @@ pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRec
                 .find(|run| run.manifest.run == current.as_str() && run.status == Status::Done)
         };
         let newest = || runs.runs.iter().find(|run| run.status == Status::Done);
-        return match stuck.or_else(last).or_else(newest) {
+        // What an undo could not bring back is tried again before anything older is undone.
+        let half = || {
+            let newest = runs.runs.iter().find(|run| run.status.can_be_undone());
+            newest.filter(|run| run.status == Status::UndoFailed)
+        };
+        return match stuck.or_else(half).or_else(last).or_else(newest) {
             Some(run) => Ok(run),
             None => refuse(
                 "no run is applied on this host".to_owned(),
@@ -109,6 +114,7 @@ pub fn reverse(manifest: &Manifest) -> HostPlan {
             apply: Script::default(),
             verify: Script::default(),
             undo: Script::default(),
+            idle: Script::default(),
             payload: Vec::new(),
             timeout_s: step.timeout_s,
         });
@@ -210,6 +216,14 @@ fn result(ended: &Ended, manifest: &Manifest) -> HostResult {
                 follower.said(),
             ],
             Some("nothing was changed; try again when it has ended".to_owned()),
+        ),
+        (77, _) => HostResult::bad(
+            Outcome::Failed,
+            vec![
+                "what the undo would take away is in use".to_owned(),
+                follower.said(),
+            ],
+            Some("nothing was changed; stop what uses it, then roll back again".to_owned()),
         ),
         (76, "done") => HostResult::bad(
             Outcome::Failed,

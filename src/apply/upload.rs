@@ -177,13 +177,14 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
     bundle.into_bytes()
 }
 
-fn scripts(step: &Step) -> [(&'static str, &Script); 5] {
+fn scripts(step: &Step) -> [(&'static str, &Script); 6] {
     [
         ("check", &step.check),
         ("snapshot", &step.snapshot),
         ("apply", &step.apply),
         ("verify", &step.verify),
         ("undo", &step.undo),
+        ("idle", &step.idle),
     ]
 }
 

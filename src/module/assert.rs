@@ -44,6 +44,7 @@ fn check(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         };
         let message = args
             .node("fail_msg")
+            .filter(|_| !ctx.task.no_log)
             .map_or_else(|| format!("`{written}` does not hold"), joined);
         let problem = Diagnostic::error(message).at(&condition.origin);
         return Err(problem
@@ -51,7 +52,7 @@ fn check(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
             .into());
     }
     let mut done = Done::default();
-    if let Some(message) = args.node("success_msg") {
+    if let Some(message) = args.node("success_msg").filter(|_| !ctx.task.no_log) {
         done.notes.push(joined(message));
     }
     Ok(done)
@@ -60,6 +61,7 @@ fn check(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
 fn fail(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let message = args
         .node("msg")
+        .filter(|_| !ctx.task.no_log)
         .map(joined)
         .unwrap_or_else(|| format!("task `{}` fails as it was told to", ctx.task.name));
     Err(Diagnostic::error(message).at(&ctx.task.origin).into())

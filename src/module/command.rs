@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use super::context::{Context, key};
+use super::context::Context;
 use super::{Args, Done, Kind, Module, Param};
 use crate::error::Diagnostic;
 use crate::render::{self, Binding, Layer, Rendered};
@@ -102,13 +102,18 @@ fn step(
     timeout_s: u32,
     ctx: &mut Context<'_>,
 ) -> Rendered<Done> {
+    let secret = ctx.task.no_log;
     let shown = command.display();
-    let id = ctx.id(format!("command:{shown}"));
+    // An id stands in plans, reports and names of folders.
+    let id = ctx.id(format!(
+        "command:{}",
+        if secret { &ctx.task.name } else { &shown }
+    ));
     let mut done = Done::default();
     let undo = match args.node("undo") {
-        Some(_) => Script::one(in_directory(
-            &self::words(args, "undo")?,
-            args.path("chdir"),
+        Some(_) => Script::one(heard(
+            in_directory(&self::words(args, "undo")?, args.path("chdir")),
+            secret,
         )),
         None => {
             done.notes.push(format!(
@@ -124,21 +129,17 @@ fn step(
         check = check.then(Command::new("path_is_absent").path(&path));
         verify = Script::one(Command::new("test").arg("-e").path(&path));
     }
-    if ctx.task.no_log {
+    if secret {
         done.notes
             .push(format!("`{}`: the command is not shown", ctx.task.name));
     }
-    let what = if ctx.task.no_log {
+    let what = if secret {
         "a command".to_owned()
     } else {
         shown
     };
     done.steps.push(Step {
-        id: if ctx.task.no_log {
-            crate::step::StepId(format!("command:{}", key(&id)))
-        } else {
-            id
-        },
+        id,
         task: ctx.task.name.clone(),
         title: format!("run {what}"),
         class: if undo.is_empty() {
@@ -149,15 +150,26 @@ fn step(
         change: Change::Action { what },
         check,
         snapshot: Script::default(),
-        apply: Script::one(command),
+        apply: Script::one(heard(command, secret)),
         verify,
         undo,
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s,
     });
     done.values.insert("cmd".to_owned(), json!(words));
     done.later = vec!["rc", "stdout", "stdout_lines", "stderr", "stderr_lines"];
     Ok(done)
+}
+
+/// The command, kept from saying anything where that may be a secret.
+fn heard(command: Command, secret: bool) -> Command {
+    if !secret {
+        return command;
+    }
+    let mut quiet = Command::new("unheard");
+    quiet.words.extend(command.words);
+    quiet
 }
 
 /// Runs it now, as a read.
@@ -212,13 +224,12 @@ fn probe(
         } else {
             format!("failed with status {}", output.status)
         };
-        let said = if ctx.task.no_log {
-            String::new()
+        let message = if ctx.task.no_log {
+            format!("the command {why}; it and what it said are not shown (`no_log`)")
         } else {
-            stderr
+            format!("`{}` {why}: {stderr}", words.join(" "))
         };
-        let problem = Diagnostic::error(format!("`{}` {why}: {said}", words.join(" ")));
-        return Err(problem.at(&ctx.task.origin).into());
+        return Err(Diagnostic::error(message).at(&ctx.task.origin).into());
     }
     Ok(done)
 }

@@ -45,6 +45,11 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
                 .into());
         }
     };
+    let text = if ctx.task.no_log {
+        format!("`{}` is not shown (`no_log`)", ctx.task.name)
+    } else {
+        text
+    };
     Ok(Done {
         notes: vec![text],
         ..Done::default()

@@ -282,6 +282,7 @@ fn check(id: &str, what: &str, verify: Script, ctx: &mut Context<'_>) -> Step {
         apply: Script::default(),
         verify,
         undo: Script::default(),
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s: 120,
     }

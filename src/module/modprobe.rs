@@ -128,6 +128,7 @@ fn step(name: &str, at: &str, load: bool, params: &str, ctx: &mut Context<'_>) -
         apply: if load { insert() } else { remove() },
         verify: if load { present() } else { absent() },
         undo: if load { remove() } else { insert() },
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s: 60,
     }

@@ -294,6 +294,7 @@ fn step(
         apply: Script::default(),
         verify: Script::default(),
         undo,
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s: TIMEOUT_S,
     };

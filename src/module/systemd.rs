@@ -217,6 +217,7 @@ fn bare(id: String, title: String, class: Class, change: Change, ctx: &mut Conte
         apply: Script::default(),
         verify: Script::default(),
         undo: Script::default(),
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s: TIMEOUT_S,
     }

@@ -507,6 +507,43 @@ fn secret_files_are_not_shown() {
 }
 
 #[test]
+fn nothing_of_a_secret_task_is_shown() {
+    let bench = Bench::new(
+        "
+- hosts: all
+  tasks:
+    - name: log in
+      command: {cmd: login --token hunter2, undo: logout hunter2}
+      no_log: true
+    - debug: {msg: '{{ token }}'}
+      no_log: true
+    - assert: {that: true, success_msg: '{{ token }}'}
+      no_log: true
+",
+        "token: hunter2",
+    );
+    let plan = bench.plan();
+    let step = &plan.steps[0];
+    let shown = format!(
+        "{:?} {} {:?} {:?}",
+        step.id, step.title, step.change, plan.notes
+    );
+    assert!(!shown.contains("hunter2"), "{shown}");
+    // What it says is heard by nobody, on the way back neither.
+    for script in [&step.apply, &step.undo] {
+        assert!(script.to_sh().starts_with("unheard log"), "{script:?}");
+    }
+    for task in [
+        "assert: {that: false, fail_msg: '{{ token }}'}",
+        "fail: {msg: '{{ token }}'}",
+    ] {
+        let playbook = format!("\n- hosts: all\n  tasks:\n    - {task}\n      no_log: true\n");
+        let said = Bench::new(&playbook, "token: hunter2").refusal();
+        assert!(!said.is_empty() && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
 fn extra_vars_beat_registered_ones_and_tags_choose() {
     let mut bench = Bench::new(
         "

@@ -61,6 +61,9 @@ pub struct Step {
     /// Brings back exactly what was before, from wherever the step stopped;
     /// harmless when run twice. Empty only for `Class::OneWay`.
     pub undo: Script,
+    /// Succeeds while nobody uses what `undo` takes away, and says who does otherwise. A
+    /// rollback asks this of all steps before it changes anything.
+    pub idle: Script,
     /// Files that the scripts need, written to the run directory's `payload/`.
     pub payload: Vec<Payload>,
     /// After how many seconds `apply` counts as hung.

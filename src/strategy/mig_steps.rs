@@ -263,6 +263,7 @@ fn mode_step(
         apply: set(wanted),
         verify: Script::one(is(wanted, wanted)),
         undo: set(mig.current),
+        idle: Script::one(usage::idle_check(gpu)),
         payload: Vec::new(),
         timeout_s: 300,
     }))
@@ -334,6 +335,7 @@ fn layout_step(
         apply: with("mig_ensure", &after),
         verify: with("mig_is", &after),
         undo: file("mig_restore"),
+        idle: Script::one(usage::idle_check(gpu)),
         payload: Vec::new(),
         timeout_s: 600,
     }))

@@ -420,6 +420,7 @@ fn drain(steps: &mut Vec<Step>, desired: &Desired) {
         apply,
         verify: crate::shell::Script::default(),
         undo,
+        idle: crate::shell::Script::default(),
         payload: Vec::new(),
         timeout_s: 600,
     };

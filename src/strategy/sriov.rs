@@ -262,6 +262,7 @@ fn set(
         apply: Script::one(call("sriov_set", count, probe)),
         verify,
         undo: Script::one(call("sriov_set", sriov.num_vfs, restored)),
+        idle: Script::one(Command::new("sriov_unused").arg(&pci)),
         payload: Vec::new(),
         timeout_s: 120,
     })

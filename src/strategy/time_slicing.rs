@@ -182,6 +182,7 @@ fn set(gpu: &Gpu, nvidia: &NvidiaGpu, level: &'static str) -> Option<Step> {
         apply: call("timeslice_set", level),
         verify: call("timeslice_is", level),
         undo: call("timeslice_set", before),
+        idle: Script::default(),
         payload: Vec::new(),
         timeout_s: 60,
     })

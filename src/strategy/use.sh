@@ -22,11 +22,22 @@ gpu_nodes() (
 )
 
 # gpu_holders PCI: the processes that have one of its nodes open, one pid a line.
-# nvidia-persistenced holds every card and is no user of it.
+# nvidia-persistenced holds every card and is no user of it. Fails where that cannot be
+# told: nobody is only said where everybody was looked at.
 gpu_holders() (
     nodes=$(gpu_nodes "$1")
-    [ -n "$nodes" ] || exit 0
+    if [ -z "$nodes" ]; then
+        driver=$(readlink "$R/sys/bus/pci/devices/$1/driver" 2>/dev/null) || driver=
+        [ "${driver##*/}" = nvidia ] || exit 0
+        printf '%s\n' "GPU $1: who uses it cannot be told: its device node is not known" >&2
+        exit 1
+    fi
     cd "$R/proc" || exit 1
+    hidden=0
+    for fds in [0-9]*/fd; do
+        # One that has just ended hides nothing.
+        if [ ! -r "$fds" ] && [ -e "${fds%/fd}/comm" ]; then hidden=$((hidden + 1)); fi
+    done
     # One process for all file descriptors. /dev/null makes sure that ls names the folders.
     # shellcheck disable=SC2012
     pids=$(ls -l /dev/null [0-9]*/fd 2>/dev/null | awk -v nodes="$nodes" -v root="$R" '
@@ -39,17 +50,27 @@ gpu_holders() (
             if (root != "" && index(target, root "/") == 1) target = substr(target, length(root) + 1)
             if (target in wanted && !(pid in seen)) { seen[pid] = 1; print pid }
         }')
+    users=
     for pid in $pids; do
         case $(cat "$pid/comm" 2>/dev/null) in
         nvidia-persiste*) ;;
-        *) echo "$pid" ;;
+        *)
+            users=yes
+            echo "$pid"
+            ;;
         esac
     done
+    if [ -z "$users" ] && [ "$hidden" -gt 0 ]; then
+        printf '%s\n' "GPU $1: who uses it cannot be told: $hidden processes cannot be looked at; become root" >&2
+        exit 1
+    fi
     exit 0
 )
 
-# gpu_idle PCI: succeeds if nobody uses the card; names who does otherwise.
+# gpu_idle PCI: succeeds if nobody uses the card; names who does otherwise. After an undo
+# the question is only whether all is as before, and who began to use it is no matter.
 gpu_idle() (
+    [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
     pids=$(gpu_holders "$1") || exit 1
     [ -n "$pids" ] || exit 0
     for pid in $pids; do

@@ -383,6 +383,7 @@ pub(super) fn step(host: &Host, index: usize, path: &str, want: &Want) -> Step {
         apply: Script::one(apply),
         verify: Script::one(verify),
         undo: Script::one(Command::new("path_restore").arg(&key).path(path)),
+        idle: Script::default(),
         payload,
         timeout_s: 30,
     }

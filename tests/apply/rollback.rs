@@ -6,6 +6,7 @@ use deploy::apply::rollback::{self, Moved};
 use deploy::apply::runs::{self, HostRuns, Status};
 use deploy::apply::{HostResult, RunId};
 use deploy::event::{HostProblem, Outcome};
+use deploy::shell::{Command, Script};
 use deploy::value::HostName;
 
 use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
@@ -120,6 +121,34 @@ async fn a_moved_host_is_undone_only_when_told_so() {
             "{shell}: {:?}",
             result.problem
         );
+        assert_eq!(host.look(), before, "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_undone_while_what_goes_is_in_use() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let before = host.look();
+        let mut wanted = plan(&host, &odd_wants());
+        // The first step, so that the undo comes to it last.
+        wanted.steps[0].idle = Script::one(Command::new("path_is_absent").path("/etc/holder"));
+        host.apply(&wanted).await;
+        host.write("/etc/holder", b"", 0o644);
+        let applied = host.look();
+        for moved in [Moved::Refuse, Moved::UndoAnyway] {
+            let refused = undo(&host, None, moved).await;
+            assert_eq!(refused.outcome, Outcome::Failed, "{shell}");
+            let Some(HostProblem::Failed { chain, .. }) = &refused.problem else {
+                panic!("a reason is told");
+            };
+            assert!(chain[0].contains("in use"), "{shell}: {chain:?}");
+            assert!(chain[1].contains("/etc/holder"), "{shell}: {chain:?}");
+            assert_eq!(host.look(), applied, "{shell}");
+        }
+        fs::remove_file(host.at("/etc/holder")).expect("ours");
+        let result = undo(&host, None, Moved::Refuse).await;
+        assert_eq!(result.outcome, Outcome::Changed, "{shell}");
         assert_eq!(host.look(), before, "{shell}");
     }
 }

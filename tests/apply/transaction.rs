@@ -244,6 +244,27 @@ fn running(word: &str) -> usize {
 }
 
 #[tokio::test]
+async fn what_is_taken_into_use_meanwhile_does_not_make_an_undo_fail() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let mut wanted = plan(&host, &odd_wants());
+        let holder = host.at("/etc/holder").display().to_string();
+        let idle = Command::new("sh")
+            .args(["-c", "test -n \"${DEPLOY_AFTER_UNDO-}\" || test ! -e \"$1\"", "sh"])
+            .arg(&holder);
+        wanted.steps[0].check = wanted.steps[0].check.clone().then(idle);
+        wanted.steps[4].apply =
+            Script::one(Command::new("touch").arg(&holder)).then(Command::new("false"));
+        let (result, _) = host.apply(&wanted).await;
+        assert_eq!(result.outcome, Outcome::RolledBack, "{shell}: {result:?}");
+        assert!(host.at("/etc/holder").exists());
+        // Before a run it does matter.
+        let (result, _) = host.apply(&wanted).await;
+        assert_eq!(result.outcome, Outcome::Failed, "{shell}: {result:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_undo_that_fails_is_told_and_the_others_are_undone() {
     for shell in SHELLS {
         let mut host = odd_host(shell);

@@ -15,6 +15,14 @@ export R RUN LC_ALL PATH
 
 say() { printf '%s\n' "$*" >&2; }
 
+# unheard COMMAND…: what it says may be a secret and is kept nowhere; its status is.
+unheard() {
+    "$@" >/dev/null 2>&1 && return 0
+    status=$?
+    say "it ended with status $status; what it said is not shown (no_log)"
+    return "$status"
+}
+
 # The path as people know it, without the root prefix.
 shown() { printf '%s' "${1#"$R"}"; }
 

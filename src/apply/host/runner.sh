@@ -4,12 +4,13 @@
 #   runner.sh run             check, snapshot, then apply and verify step by step;
 #                             on a failure undo what was begun, in reverse
 #   runner.sh undo WHO        undo a finished or an interrupted run; refused if
-#                             the host is no longer as the run left it
-#   runner.sh undo-anyway WHO the same without that question
+#                             the host is no longer as the run left it, or if
+#                             somebody uses what the undo takes away
+#   runner.sh undo-anyway WHO the same without the first question
 #
 # It stands in the run directory, /var/lib/deploy/runs/ID, and is the same for
-# every run. What it finds there: steps/NNN-…/{check,snapshot,apply,verify,undo}
-# and `limit` (seconds), payload/, current.json, remembered. What it keeps there:
+# every run. What it finds there: steps/NNN-…/{check,snapshot,apply,verify,undo,
+# idle} and `limit` (seconds), payload/, current.json, remembered. What it keeps there:
 # snapshot/, `journal` (a line an event: time, event, step, detail) and `status`:
 #
 #   uploaded     nothing was begun            stale    the host was not as planned
@@ -20,8 +21,8 @@
 #
 # Every journal line, and every snapshot, is on disk before what follows it
 # changes anything. It needs no connection: whoever started it may go away.
-# Exit status: 0 ended, see `status`; 75 the lock is taken; 76 refused; both say
-# why on standard output.
+# Exit status: 0 ended, see `status`; 75 the lock is taken; 76 refused; 77 in use;
+# these say why on standard output.
 
 umask 077
 RUN=${0%/*}
@@ -250,6 +251,10 @@ undo_steps() {
         bad=1
         journal undo-failed "$step" "$(last_words)"
     done
+    # A check that asks more than whether all is as before, such as whether a device
+    # is idle, leaves that out now.
+    DEPLOY_AFTER_UNDO=1
+    export DEPLOY_AFTER_UNDO
     for step in "$@"; do
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/check"; then
             bad=1
@@ -406,6 +411,7 @@ undo() {
     esac
     rm -f "$RUN/reserve"
     end_leftover
+    refuse_if_used
     set_status undoing || exit 1
     journal start - "rollback: $2"
     # shellcheck disable=SC2046 # names of steps have no blanks
@@ -414,6 +420,20 @@ undo() {
         finish rolled-back
     fi
     finish undo-failed
+}
+
+# An undo that is refused half-way leaves the host between.
+refuse_if_used() {
+    used=
+    for step in $(begun_steps); do
+        if ! limited "$(patience_of "$step")" "$RUN/steps/$step/idle"; then
+            used=1
+            echo "$step: $(last_words)"
+        fi
+    done
+    [ -n "$used" ] || return 0
+    unlock
+    exit 77
 }
 
 refuse_if_moved() {
