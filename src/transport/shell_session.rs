@@ -165,12 +165,8 @@ impl ShellSession {
             collector.collect(&mut stream)?;
             while collector.ended != (true, true) {
                 tokio::select! {
-                    sent = &mut send, if sending => {
-                        sending = false;
-                        if let Err(error) = sent {
-                            tracing::debug!("writing to the host failed: {error}");
-                        }
-                    }
+                    // A write that fails is told better by what the host says, or by its end.
+                    _ = &mut send, if sending => sending = false,
                     piece = link.incoming.next() => {
                         collector.piece(piece)?;
                         collector.collect(&mut stream)?;

@@ -396,9 +396,8 @@ async fn tcp(endpoint: &Endpoint, heard: Heard) -> Result<Stream, Unreachable> {
         .await
         {
             Ok(Ok(stream)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!("{name}: nodelay: {error}");
-                }
+                // Without it the connection is slower, not broken.
+                let _ = stream.set_nodelay(true);
                 return Ok(Stream::tcp(stream, heard));
             }
             Ok(Err(error)) => {
