@@ -243,6 +243,47 @@ pub fn quote_for_login(word: &str) -> String {
     }
 }
 
+/// A text cut into words as Python's `shlex.split` does, which Ansible uses for command
+/// lines and SSH arguments: quotes and backslashes, no expansions. `None` if a quote
+/// stays open or nothing follows a backslash.
+#[must_use]
+pub fn split(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next()? {
+                        '\'' => break,
+                        c => word.push(c),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next()? {
+                        '"' => break,
+                        '\\' => match chars.next()? {
+                            c @ ('"' | '\\') => word.push(c),
+                            c => word.extend(['\\', c]),
+                        },
+                        c => word.push(c),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().push(chars.next()?),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Some(words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,5 +313,20 @@ mod tests {
     fn an_assignment_as_program_is_not_an_assignment() {
         // `a=b` unquoted in first place would set a variable instead of running.
         assert_eq!(Command::new("echo").arg("a=b").to_sh(), "echo a=b");
+    }
+
+    #[test]
+    fn commands_are_split_as_python_does() {
+        let words = |text: &str| split(text).unwrap_or_default();
+        assert_eq!(words("a  b\n c"), ["a", "b", "c"]);
+        assert_eq!(
+            words(r#"a 'b c' "d \" e" f\ g '' "#),
+            ["a", "b c", "d \" e", "f g", ""]
+        );
+        assert_eq!(words(r#"x="1 2"'3'"#), ["x=1 23"]);
+        assert_eq!(words(r#""a\nb""#), [r"a\nb"]);
+        assert_eq!(words("a | b > c; $d"), ["a", "|", "b", ">", "c;", "$d"]);
+        assert_eq!(split("a 'b"), None);
+        assert_eq!(split("a \\"), None);
     }
 }

@@ -15,13 +15,13 @@ use crate::cli::args::PlayArgs;
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{self, Batches, Consent, Planned};
 use crate::cli::hosts::{self, Hosts};
-use crate::cli::reach::{self, reach};
+use crate::cli::reach::{self, Reached, reach};
 use crate::cli::settings::{self, Settings, once, take};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::module::{self, ReadCache};
-use crate::plan::{self, HostInput, PlanInput};
+use crate::plan::{self, Complete, HostInput, PlanInput};
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::report::exit::Exit;
@@ -149,8 +149,49 @@ impl Job {
             .collect())
     }
 
+    /// Plans one host, in as many rounds of reads as that takes. The connection is
+    /// closed where there is no plan.
+    pub(super) async fn plan(
+        &self,
+        host: &HostName,
+        reached: Reached,
+    ) -> Result<(Box<dyn Session>, Complete), HostProblem> {
+        let Reached {
+            mut session,
+            facts,
+            answers,
+        } = reached;
+        let mut cache = ReadCache::default();
+        let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
+        cache.add(&reads, replies);
+        let vars = self.settings.inventory.vars_of(host);
+        let input = PlanInput {
+            host: self.input(host, &vars),
+            facts: &facts,
+            catalog: &self.settings.catalog,
+            project: &self.project,
+            tags: &self.tags,
+        };
+        for _ in 0..MOST_ROUNDS {
+            match plan::host(&input, &cache) {
+                Ok(plan::Planned::Complete(found)) => return Ok((session, found)),
+                Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
+                    Ok(replies) => cache.add(&needs, replies),
+                    Err(error) => return Err(reach::failed(error.to_string())),
+                },
+                Err(problems) => {
+                    session.close().await;
+                    return Err(HostProblem::Refused(problems));
+                }
+            }
+        }
+        session.close().await;
+        let message = "the plan asks the host for more again and again; this is a defect of deploy";
+        Err(reach::failed(message.to_owned()))
+    }
+
     /// Whether any task asks to be root.
-    fn wants_become(&self) -> bool {
+    pub(super) fn wants_become(&self) -> bool {
         self.playbook.plays.iter().any(playbook::Play::wants_become)
     }
 
@@ -326,7 +367,7 @@ async fn plan_host(
     host: &HostName,
     events: &tokio::sync::mpsc::UnboundedSender<Event>,
 ) -> Planned<Work> {
-    let mut reached = match reach(hosts, host, &job.settings.catalog).await {
+    let reached = match reach(hosts, host, &job.settings.catalog).await {
         Ok(reached) => reached,
         Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
     };
@@ -334,47 +375,20 @@ async fn plan_host(
         host: host.clone(),
         facts: Arc::clone(&reached.facts),
     });
-    let mut cache = ReadCache::default();
-    let (reads, replies): (Vec<Read>, Vec<_>) = reached.answers.into_iter().unzip();
-    cache.add(&reads, replies);
-    let vars = job.settings.inventory.vars_of(host);
-    for _ in 0..MOST_ROUNDS {
-        let input = PlanInput {
-            host: job.input(host, &vars),
-            facts: &reached.facts,
-            catalog: &job.settings.catalog,
-            project: &job.project,
-            tags: &job.tags,
-        };
-        let needs = match plan::host(&input, &cache) {
-            Ok(plan::Planned::Needs(needs)) => needs,
-            Ok(plan::Planned::Complete { plan, reads }) => {
-                if !apply::changes_something(&plan) {
-                    reached.session.close().await;
-                    return Planned::AsWanted;
-                }
-                return Planned::Ready {
-                    plan: Arc::new(plan),
-                    work: Work {
-                        session: reached.session,
-                        reads,
-                    },
-                };
-            }
-            Err(problems) => {
-                reached.session.close().await;
-                return Planned::Ended(Outcome::Failed, HostProblem::Refused(problems));
-            }
-        };
-        match reached.session.batch(&needs).await {
-            Ok(replies) => cache.add(&needs, replies),
-            Err(error) => {
-                return Planned::Ended(Outcome::Failed, reach::failed(error.to_string()));
-            }
+    match job.plan(host, reached).await {
+        Ok((session, found)) if !apply::changes_something(&found.plan) => {
+            session.close().await;
+            Planned::AsWanted
         }
+        Ok((session, found)) => Planned::Ready {
+            plan: Arc::new(found.plan),
+            work: Work {
+                session,
+                reads: found.reads,
+            },
+        },
+        Err(problem) => Planned::Ended(Outcome::Failed, problem),
     }
-    let message = "the plan asks the host for more again and again; this is a defect of deploy";
-    Planned::Ended(Outcome::Failed, reach::failed(message.to_owned()))
 }
 
 /// A number that another run of the same second will hardly have.

@@ -6,18 +6,14 @@ use crate::cli::Failure;
 use crate::cli::args::{Format, OutputArgs, PlayArgs, RenderArgs};
 use crate::cli::hosts;
 use crate::cli::play::{Job, Which};
-use crate::cli::reach::{self, reach};
+use crate::cli::reach::reach;
 use crate::error::{Diagnostic, nearest};
 use crate::event::HostProblem;
-use crate::plan::{self, Landing, PlanInput, ReadCache};
+use crate::plan::Landing;
 use crate::report;
 use crate::report::exit::Exit;
 use crate::text::printable_line;
-use crate::transport::Read;
 use crate::value::HostName;
-
-/// How often the host is asked for more.
-const MOST_ROUNDS: usize = 8;
 
 /// Runs `deploy render`.
 ///
@@ -47,59 +43,21 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
     let job = Job::load(&which, &play)?;
     let desired = job.check()?;
     let mut connection = play.connection;
-    connection.r#become |= job
-        .playbook
-        .plays
-        .iter()
-        .any(crate::playbook::Play::wants_become);
+    connection.r#become |= job.wants_become();
     let prepared = hosts::prepare(&job.settings, &connection)?;
     let mut hosts = prepared.start(&play.hosts.inventory).await?;
     hosts.desired = desired;
-    let files = files(&job, &hosts, &host).await?;
+    let planned = async {
+        let reached = reach(&hosts, &host, &job.settings.catalog).await?;
+        job.plan(&host, reached).await
+    };
+    let (session, found) = planned.await.map_err(|problem| failure(&host, problem))?;
+    session.close().await;
     match args.template {
-        None => report::data(&all(&files)),
-        Some(name) => report::data(&one(&name, &files)?),
+        None => report::data(&all(&found.files)),
+        Some(name) => report::data(&one(&name, &found.files)?),
     }
     Ok(Exit::Done)
-}
-
-async fn files(job: &Job, hosts: &hosts::Hosts, host: &HostName) -> Result<Vec<Landing>, Failure> {
-    let mut reached = reach(hosts, host, &job.settings.catalog)
-        .await
-        .map_err(|problem| failure(host, problem))?;
-    let mut cache = ReadCache::default();
-    let (reads, replies): (Vec<Read>, Vec<_>) = reached.answers.into_iter().unzip();
-    cache.add(&reads, replies);
-    let vars = job.settings.inventory.vars_of(host);
-    let mut found = Ok(Vec::new());
-    for _ in 0..MOST_ROUNDS {
-        let input = PlanInput {
-            host: job.input(host, &vars),
-            facts: &reached.facts,
-            catalog: &job.settings.catalog,
-            project: &job.project,
-            tags: &job.tags,
-        };
-        let needs = match plan::files(&input, &cache) {
-            Ok((files, needs)) => {
-                found = Ok(files);
-                needs
-            }
-            Err(problems) => {
-                found = Err(Failure::Problems(problems));
-                Vec::new()
-            }
-        };
-        if needs.is_empty() {
-            break;
-        }
-        match reached.session.batch(&needs).await {
-            Ok(replies) => cache.add(&needs, replies),
-            Err(error) => return Err(failure(host, reach::failed(error.to_string()))),
-        }
-    }
-    reached.session.close().await;
-    found
 }
 
 fn failure(host: &HostName, problem: HostProblem) -> Failure {

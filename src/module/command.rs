@@ -13,7 +13,7 @@ use super::context::Context;
 use super::{Args, Done, Kind, Module, Param};
 use crate::error::Diagnostic;
 use crate::render::{self, Binding, Layer, Rendered};
-use crate::shell::{Command, Script};
+use crate::shell::{self, Command, Script};
 use crate::step::{Change, Class, Step};
 use crate::transport::{PathState, Read};
 use crate::value::Value;
@@ -286,7 +286,7 @@ fn words(args: &Args, name: &str) -> Rendered<Vec<String>> {
         }
         (Some(_), None) => args.texts("argv").unwrap_or_default(),
         (None, Some(node)) if node.as_seq().is_some() => args.texts(name).unwrap_or_default(),
-        (None, Some(_)) => split(&args.required(name))
+        (None, Some(_)) => shell::split(&args.required(name))
             .ok_or_else(|| args.problem(name, "a quote is not closed in this command"))?,
         (None, None) => {
             return Err(args
@@ -301,63 +301,6 @@ fn words(args: &Args, name: &str) -> Rendered<Vec<String>> {
     Ok(words)
 }
 
-/// Python's `shlex.split`, POSIX mode.
-fn split(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => match chars.next()? {
-                            c @ ('"' | '\\') => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().push(chars.next()?),
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Some(words)
-}
-
 fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn commands_are_split_as_python_does() {
-        let words = |text: &str| split(text).unwrap_or_default();
-        assert_eq!(words("a  b\n c"), ["a", "b", "c"]);
-        assert_eq!(
-            words(r#"a 'b c' "d \" e" f\ g '' "#),
-            ["a", "b c", "d \" e", "f g", ""]
-        );
-        assert_eq!(words(r#"x="1 2"'3'"#), ["x=1 23"]);
-        assert_eq!(words("a | b > c; $d"), ["a", "|", "b", ">", "c;", "$d"]);
-        assert_eq!(split("a 'b"), None);
-        assert_eq!(split("a \\"), None);
-    }
 }

@@ -74,16 +74,22 @@ pub struct PlanInput<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Planned {
     /// Everything is known.
-    Complete {
-        /// The plan.
-        plan: HostPlan,
-        /// What was looked at. Left on the host by `transport::remember`, it is
-        /// there in the first batch of the next run.
-        reads: Vec<Read>,
-    },
+    Complete(Complete),
     /// These must be read first; then plan again. One more round of reads is rarely
     /// needed, and every round asks for something new.
     Needs(Vec<Read>),
+}
+
+/// A plan and what belongs to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Complete {
+    /// The plan.
+    pub plan: HostPlan,
+    /// What was looked at. Left on the host by `transport::remember`, it is there in
+    /// the first batch of the next run.
+    pub reads: Vec<Read>,
+    /// The files that the playbook wants there, whether they are so already or not.
+    pub files: Vec<Landing>,
 }
 
 /// Plans one host.
@@ -92,23 +98,7 @@ pub enum Planned {
 /// Everything that keeps the host from being changed: what cannot be rendered, what
 /// was asserted, what the cards cannot do. Nothing was changed then.
 pub fn host(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
-    Ok(walk::walk(input, cache)?.0)
-}
-
-/// The files that a playbook wants on a host, whether they are so already or not, and
-/// what must be read before all of them are known.
-///
-/// # Errors
-/// As `host`.
-pub fn files(
-    input: &PlanInput<'_>,
-    cache: &ReadCache,
-) -> Result<(Vec<Landing>, Vec<Read>), Problems> {
-    let (planned, landings) = walk::walk(input, cache)?;
-    Ok(match planned {
-        Planned::Complete { .. } => (landings, Vec::new()),
-        Planned::Needs(reads) => (landings, reads),
-    })
+    walk::walk(input, cache)
 }
 
 /// What is wanted of a host's GPUs, with the variables of the play that slices them.

@@ -138,7 +138,7 @@ impl Bench {
         let mut cache = ReadCache::default();
         for batches in 0..5 {
             match self.once(&cache)? {
-                Planned::Complete { plan, reads } => return Ok((plan, reads, batches)),
+                Planned::Complete(found) => return Ok((found.plan, found.reads, batches)),
                 Planned::Needs(reads) => {
                     let replies = reads.iter().map(&answer).collect();
                     cache.add(&reads, replies);
@@ -279,7 +279,7 @@ fn the_second_run_finds_nothing_to_do_and_asks_in_one_batch() {
         .collect();
     let mut cache = ReadCache::default();
     cache.add(&[Read::Remembered], vec![Reply::Remembered(remembered)]);
-    let Ok(Planned::Complete { plan, .. }) = bench.once(&cache) else {
+    let Ok(Planned::Complete(Complete { plan, .. })) = bench.once(&cache) else {
         panic!("one batch is not enough");
     };
     assert_eq!(titles(&plan), Vec::<&str>::new());

@@ -6,7 +6,7 @@
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::{HostPlan, PlanInput, Planned, order, scope};
+use super::{Complete, HostPlan, PlanInput, Planned, order, scope};
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
@@ -21,10 +21,7 @@ const MOST_ROUNDS: usize = 16;
 /// Most items of one loop.
 const MOST_ITEMS: usize = 10_000;
 
-pub(super) fn walk(
-    input: &PlanInput<'_>,
-    cache: &ReadCache,
-) -> Result<(Planned, Vec<Landing>), Problems> {
+pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
     let mut walk = Walk {
         input,
         cache,
@@ -54,8 +51,7 @@ pub(super) fn walk(
             break;
         }
     }
-    let landings = std::mem::take(&mut walk.landings);
-    Ok((walk.finish()?, landings))
+    walk.finish()
 }
 
 /// Nothing after this may be planned.
@@ -353,10 +349,11 @@ impl Walk<'_> {
                 .collect(),
             desired: recorded(self.input, &self.gpus, &self.used),
         };
-        problems.or(Planned::Complete {
+        problems.or(Planned::Complete(Complete {
             plan,
             reads: self.used.into_iter().collect(),
-        })
+            files: self.landings,
+        }))
     }
 }
 

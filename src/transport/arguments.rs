@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::ssh_config::{self, Setting};
 use super::target::Reader;
 use crate::error::Diagnostic;
+use crate::shell;
 
 impl Reader<'_> {
     /// Options as on `ssh`'s command line; those that are not known are refused by name.
@@ -30,7 +31,7 @@ impl Reader<'_> {
             refuse(format!("`{variable}` is still a template"));
             return;
         }
-        let Some(words) = shell_words(&text) else {
+        let Some(words) = shell::split(&text) else {
             refuse(format!("a quote in `{variable}` is not closed"));
             return;
         };
@@ -107,41 +108,6 @@ impl Reader<'_> {
             });
         }
     }
-}
-
-/// Words as a POSIX shell would cut them, without expansions; `None` if a quote stays open.
-fn shell_words(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => word.push(chars.next()?),
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().push(chars.next()?),
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Some(words)
 }
 
 /// `[user@]host[:port]`, also as `ssh://…` and with an IPv6 address in brackets.
