@@ -330,7 +330,6 @@ impl Failures {
     }
 
     fn too_many(&self) -> bool {
-        #[allow(clippy::cast_precision_loss)]
         self.limit
             .is_some_and(|limit| self.failed as f64 * 100.0 > limit * self.all as f64)
     }

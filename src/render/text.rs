@@ -295,7 +295,6 @@ fn int(value: Value, default: Option<Value>, options: Kwargs) -> Result<Value, E
 fn whole(number: f64) -> Option<i64> {
     let whole = number.trunc();
     // Every float strictly between these bounds has an exact integer.
-    #[allow(clippy::cast_possible_truncation)]
     (whole.abs() < 9.2e18).then_some(whole as i64)
 }
 
