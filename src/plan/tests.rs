@@ -341,8 +341,16 @@ fn what_is_not_managed_and_what_has_no_gpu_is_left_alone() {
     let mut bench = Bench::new(&shipped_gpu_play(), "x: 1");
     bench.facts = facts(vec![h100(0)]);
     assert_eq!(titles(&bench.plan()), Vec::<&str>::new());
-    let bench = Bench::new(&shipped_gpu_play(), MIG);
+    let auto = "containers_gpu_slicing: {enabled: true, strategy: auto}";
+    let bench = Bench::new(&shipped_gpu_play(), auto);
     assert_eq!(titles(&bench.plan()), Vec::<&str>::new());
+}
+
+#[test]
+fn slices_asked_for_by_name_are_refused_where_no_gpu_is() {
+    let bench = Bench::new(&shipped_gpu_play(), MIG);
+    let refusal = bench.refusal();
+    assert!(refusal.contains("no GPU was found"), "{refusal}");
 }
 
 #[test]
