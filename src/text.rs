@@ -26,12 +26,17 @@ pub fn printable_line(text: &str, limit: usize) -> String {
     printable(text, limit).replace('\n', "\\n")
 }
 
+/// Whether a character reorders or hides text.
+#[must_use]
+pub fn hides(c: char) -> bool {
+    matches!(c,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 fn push_safe(out: &mut String, c: char) {
-    let hides = matches!(c,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     if c == '\n' || c == '\t' {
         out.push(c);
-    } else if hides {
+    } else if hides(c) {
         out.extend(c.escape_unicode());
     } else if c.is_control() {
         out.push_str(&format!("\\x{:02x}", u32::from(c)));

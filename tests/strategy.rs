@@ -744,3 +744,45 @@ fn cards_of_another_vendor_are_left_alone_by_the_values_above_gpus() {
         {"match": {"vendor": "intel"}, "strategy": "mig", "mig": {"profiles": ["3g.40gb"]}}]}));
     assert!(refused(&by_hand, &facts).contains("has no mig"));
 }
+
+proptest::proptest! {
+    /// Whatever a host says of its instances and profiles, there is an answer.
+    #[test]
+    fn no_numbers_of_a_host_panic(
+        numbers in proptest::collection::vec(
+            proptest::prop_oneof![0_u32..12, proptest::num::u32::ANY, u32::MAX - 4..=u32::MAX],
+            10..40,
+        ),
+        strategy in proptest::sample::select(&["mig", "none", "auto"]),
+        enabled in proptest::bool::ANY,
+    ) {
+        let mut gpu = card(0, "H100-80GB");
+        let state = mig(&mut gpu);
+        state.current = if enabled { MigMode::Enabled } else { MigMode::Disabled };
+        let mut next = numbers.iter().copied().cycle();
+        let mut number = || next.next().unwrap_or_default();
+        let Fact::Known(profiles) = &mut state.profiles else { panic!("listed") };
+        for profile in profiles.iter_mut().step_by(2) {
+            profile.total = number();
+            let places = (0..2).map(|_| Placement { start: number(), size: number() });
+            profile.placements = Fact::Known(places.collect());
+        }
+        let instances = (0..3).map(|_| GpuInstance {
+            gi_id: number(),
+            profile_id: number(),
+            profile: format!("{}g.{}gb", number(), number()),
+            placement: Placement { start: number(), size: number() },
+            compute: Fact::Known(Vec::new()),
+        });
+        state.instances = Fact::Known(instances.collect());
+        let mut wanted = json!({"strategy": strategy});
+        if strategy == "mig" {
+            wanted["mig"] = json!({"profiles": ["1g.10gb"]});
+        }
+        let desired = slicing(wanted);
+        if let Ok(steps) = plan(&desired, &host(vec![gpu])) {
+            let plan = deploy::plan::HostPlan { steps, ..Default::default() };
+            deploy::diff::blocks(&plan);
+        }
+    }
+}

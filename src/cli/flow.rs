@@ -112,6 +112,7 @@ where
     let events = telling.events.clone();
 
     let all: Vec<HostName> = hosts.batches.iter().flatten().cloned().collect();
+    let mut failures = Failures::new(&hosts);
     let mut ready = HashMap::new();
     {
         let (plan, sender) = (plan, events.clone());
@@ -129,9 +130,13 @@ where
                 }
                 Some(Planned::AsWanted) => end(&events, host, Outcome::Ok, None),
                 Some(Planned::Ended(outcome, problem)) => {
+                    failures.count(outcome);
                     end(&events, host, outcome, Some(problem));
                 }
-                None => end(&events, host, Outcome::Failed, Some(broke_off())),
+                None => {
+                    failures.count(Outcome::Failed);
+                    end(&events, host, Outcome::Failed, Some(broke_off()));
+                }
             },
         )
         .await;
@@ -177,7 +182,6 @@ where
             exit => exit,
         };
     }
-    let mut failures = Failures::new(&hosts);
     for batch in hosts.batches {
         let batch: Vec<HostName> = batch
             .into_iter()

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::error::Problems;
 use crate::event::{Event, Outcome};
-use crate::text::{MESSAGE_LIMIT, printable};
+use crate::text::{MESSAGE_LIMIT, hides, printable};
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
@@ -180,10 +180,26 @@ impl Said {
 pub fn json_lines(objects: &[serde_json::Value]) {
     let mut text = String::new();
     for object in objects {
-        text.push_str(&object.to_string());
+        text.push_str(&json_line(object));
         text.push('\n');
     }
     data(&text);
+}
+
+/// An object in one line of which a terminal acts on nothing: JSON itself lets DEL,
+/// the second set of control characters and what reorders text stand in strings.
+fn json_line(object: &serde_json::Value) -> String {
+    let mut line = String::new();
+    for c in object.to_string().chars() {
+        if c.is_control() || hides(c) {
+            // All of them are of the first 65536, so that one escape says them; they
+            // stand in strings only.
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// Writes to standard output. A reader that went away is no error of ours.
@@ -246,5 +262,19 @@ fn talk_style() -> Style {
     match anstream::AutoStream::choice(&io::stderr()) {
         anstream::ColorChoice::Never => Style::Plain,
         _ => Style::Colour,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_carries_no_escapes_to_a_terminal_and_means_the_same() {
+        let object = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}ü\u{200b}\n"});
+        let line = json_line(&object);
+        assert_eq!(line, r#"{"a":"\u001b[2J\u009b31m\u007f\u202eü\u200b\n"}"#);
+        let back: serde_json::Value = serde_json::from_str(&line).expect("still JSON");
+        assert_eq!(back, object);
     }
 }

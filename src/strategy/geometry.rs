@@ -117,7 +117,7 @@ impl Geometry {
             profile
                 .starts
                 .last()
-                .map_or(0, |start| start + profile.size)
+                .map_or(0, |start| start.saturating_add(profile.size))
         };
         let grid = profiles.iter().map(end).max()?;
         let compute = profiles.iter().map(|profile| profile.compute).max()?;

@@ -151,7 +151,10 @@ pub(super) fn removal(gpu: &Gpu) -> Result<Vec<Step>, Problems> {
         Fact::Unknown(reason) => return Err(unreadable(gpu, reason)),
     };
     let existing = existing(gpu, mig)?;
-    let end = |instance: &GpuInstance| instance.placement.start + instance.placement.size;
+    let end = |instance: &GpuInstance| {
+        let place = instance.placement;
+        place.start.saturating_add(place.size)
+    };
     let grid = existing.iter().map(end).max().unwrap_or(1);
     let mut steps = Vec::new();
     steps.extend(layout_step(gpu, nvidia, existing, grid, &[])?);

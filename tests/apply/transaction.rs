@@ -250,7 +250,11 @@ async fn what_is_taken_into_use_meanwhile_does_not_make_an_undo_fail() {
         let mut wanted = plan(&host, &odd_wants());
         let holder = host.at("/etc/holder").display().to_string();
         let idle = Command::new("sh")
-            .args(["-c", "test -n \"${DEPLOY_AFTER_UNDO-}\" || test ! -e \"$1\"", "sh"])
+            .args([
+                "-c",
+                "test -n \"${DEPLOY_AFTER_UNDO-}\" || test ! -e \"$1\"",
+                "sh",
+            ])
             .arg(&holder);
         wanted.steps[0].check = wanted.steps[0].check.clone().then(idle);
         wanted.steps[4].apply =
