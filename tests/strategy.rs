@@ -782,7 +782,7 @@ proptest::proptest! {
         let desired = slicing(wanted);
         if let Ok(steps) = plan(&desired, &host(vec![gpu])) {
             let plan = deploy::plan::HostPlan { steps, ..Default::default() };
-            deploy::diff::blocks(&plan);
+            assert_eq!(deploy::diff::blocks(&plan).len(), plan.steps.len());
         }
     }
 }

@@ -172,7 +172,7 @@ watch() {
         if [ -n "$nap" ]; then kill "$nap"; fi; exit 0' TERM
     kill -0 "$1" || exit 0
     nap_for "$2"
-    kill -0 "$1" || exit 0
+    is_ours "$1" || exit 0
     over=1
     end_group TERM "$1"
     nap_for 5
@@ -180,6 +180,13 @@ watch() {
     nap_for 10
     kill -USR1 "$$"
     exit 99
+}
+
+# is_ours PID: whether it still is a process of this run. Its runner may have been
+# killed, and the number be another's by now.
+is_ours() {
+    kill -0 "$1" || return
+    [ ! -r "/proc/$1/cmdline" ] || grep -qF "$RUN/" "/proc/$1/cmdline"
 }
 
 nap_for() {
