@@ -111,6 +111,26 @@ fn rollback_brings_layout_and_files_back() {
     assert_eq!(gpus(&facts), gpus(&back));
 }
 
+#[test]
+fn what_cannot_be_undone_because_it_is_not_there_is_said() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb"));
+    let rollback = |more: &[&str]| {
+        let mut args = vec!["rollback", "-i", &inventory, "--yes"];
+        args.extend(more);
+        scratch.deploy(&args)
+    };
+    rollback(&[]).expect(0).says("nothing to undo");
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0);
+    rollback(&["--run", "20200101T000000Z-000000"])
+        .expect(1)
+        .says("no host keeps a run `20200101T000000Z-000000`");
+    rollback(&[]).expect(0).says("changed=1");
+    rollback(&[]).expect(0).says("nothing to undo");
+}
+
 /// The GPUs of the first host in `discover`'s JSON.
 fn gpus(json: &str) -> serde_json::Value {
     json.lines()
@@ -246,6 +266,66 @@ fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
     assert_eq!(
         differing(&before, &tree_without_times(&fleet(&scratch))),
         Vec::<PathBuf>::new()
+    );
+}
+
+#[test]
+fn skip_only_reports_and_installs_nothing_that_the_next_boot_would_run() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
+    let text = fs::read_to_string(&inventory).expect("an inventory");
+    let text = text.replace(
+        "  vars:\n",
+        "  vars:\n    containers_gpu_state_management: {apply_strategy: skip}\n",
+    );
+    fs::write(&inventory, text).expect("an inventory");
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0)
+        .says("create 2 MIG instances")
+        .says("changed=0");
+    let etc = find(&fleet(&scratch), "etc").expect("the host has an etc");
+    assert!(!etc.join("deploy").exists(), "files were installed");
+}
+
+#[test]
+fn an_entry_for_a_card_that_is_not_there_is_told() {
+    let scratch = Scratch::new();
+    let slicing = format!(
+        "{}\ngpus: [{{match: {{index: 0}}, strategy: none}}, {{match: {{index: 9}}, strategy: none}}]",
+        mig("3g.40gb")
+    );
+    let inventory = one_h100(&scratch, &slicing);
+    let run = scratch.deploy(&["gpu", "-i", &inventory, "--check"]);
+    let run = run.says("no card of this host is matched by the entry of `gpus` at ");
+    assert_eq!(run.out.matches("no card of this host").count(), 1);
+}
+
+#[test]
+fn a_mistyped_tag_or_connection_variable_is_refused() {
+    let scratch = Scratch::new();
+    scratch
+        .deploy(&["gpu", "-i", DEMO, "--check", "--tags", "slicin"])
+        .expect(1)
+        .says("did you mean `slicing`?");
+    let inventory = one_h100(&scratch, &mig("3g.40gb"));
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--check", "-e", "ansible_prot=22"])
+        .expect(1)
+        .says("did you mean `ansible_port`?");
+    assert!(!fleet(&scratch).exists());
+}
+
+#[test]
+fn the_last_object_names_the_code_that_the_command_ends_with() {
+    let scratch = Scratch::new();
+    let run = scratch.deploy(&["gpu", "-i", DEMO, "--output", "json"]);
+    let run = run.expect(1);
+    let last = run.out.lines().last().expect("a summary");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!(
+        (&last["type"], &last["exit"]),
+        (&"summary".into(), &1.into())
     );
 }
 

@@ -323,7 +323,7 @@ pub enum InventoryVerb {
 /// `deploy catalog`.
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
-    /// One model, such as `H100-80GB` or `H100`; else all
+    /// One model, such as `H100-80GB` or `A30`; else all
     pub model: Option<String>,
     /// Folder with the user's own vars/
     #[arg(long, value_name = "DIR")]

@@ -2,6 +2,7 @@
 //! What they print is made by `discover`, `runs` and `rollback` beside this file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::apply::rollback::Moved;
 use crate::apply::runs::HostRuns;
@@ -14,7 +15,7 @@ use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Failure, discover, rollback, runs};
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
@@ -168,21 +169,35 @@ pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
         forks: args.connection.forks.into(),
         max_fail_percentage: None,
     };
+    // Hosts that have something to undo, or that could not say so.
+    let others = Arc::new(AtomicUsize::new(0));
+    let missed = {
+        let (others, wanted) = (Arc::clone(&others), wanted.clone());
+        move || match others.load(Ordering::Relaxed) {
+            0 => rollback::nothing(wanted.as_ref()).into(),
+            _ => Problems::default(),
+        }
+    };
     let find = move |host: HostName, _events| {
-        let (hosts, wanted) = (Arc::clone(&hosts), wanted.clone());
+        let (hosts, wanted, others) = (Arc::clone(&hosts), wanted.clone(), Arc::clone(&others));
         async move {
-            let mut session = match reach::connect(&hosts, &host).await {
-                Ok(session) => session,
-                Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
+            let planned = match reach::connect(&hosts, &host).await {
+                Err(problem) => Planned::Ended(Outcome::Unreachable, problem),
+                Ok(mut session) => {
+                    match rollback::find(session.as_mut(), wanted.as_ref(), moved).await {
+                        Ok(Some(undo)) => Planned::Ready {
+                            plan: Arc::new(undo.plan),
+                            work: (session, undo.record),
+                        },
+                        Ok(None) => Planned::AsWanted,
+                        Err(problem) => Planned::Ended(Outcome::Failed, problem),
+                    }
+                }
             };
-            match rollback::find(session.as_mut(), wanted.as_ref(), moved).await {
-                Ok(Some(undo)) => Planned::Ready {
-                    plan: Arc::new(undo.plan),
-                    work: (session, undo.record),
-                },
-                Ok(None) => Planned::AsWanted,
-                Err(problem) => Planned::Ended(Outcome::Failed, problem),
+            if !matches!(planned, Planned::AsWanted) {
+                others.fetch_add(1, Ordering::Relaxed);
             }
+            planned
         }
     };
     let who = format!("{} from {}", reach::who(), reach::from());
@@ -195,7 +210,16 @@ pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
             }
         };
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
-    Ok(flow::run(batches, consent, reporter, "Undo this on", find, undo).await)
+    Ok(flow::run(
+        batches,
+        consent,
+        reporter,
+        "Undo this on",
+        find,
+        undo,
+        missed,
+    )
+    .await)
 }
 
 /// Tells how hosts ended that were only read; people hear of it only if something went wrong.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::apply::HostResult;
 use crate::cli::prompt;
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::fleet;
 use crate::plan::HostPlan;
@@ -87,7 +87,8 @@ pub struct Batches {
     pub max_fail_percentage: Option<f64>,
 }
 
-/// Goes the whole way.
+/// Goes the whole way. What `missed` finds once all hosts are planned is told
+/// before the sums; an error among it means that what was asked for is nowhere.
 pub async fn run<W, P, PF, C, CF>(
     hosts: Batches,
     consent: Consent,
@@ -95,6 +96,7 @@ pub async fn run<W, P, PF, C, CF>(
     question: &str,
     plan: P,
     carry_out: C,
+    missed: impl Fn() -> Problems,
 ) -> Exit
 where
     W: Send + 'static,
@@ -107,7 +109,7 @@ where
     let telling = Telling::start(reporter.expecting(count));
     if consent == Consent::Given {
         at_once(hosts, &telling.events, plan, carry_out).await;
-        return telling.end().await;
+        return telling.end(missed()).await;
     }
     let events = telling.events.clone();
 
@@ -156,7 +158,7 @@ where
             end(&events, host, Outcome::Changed, None);
         }
         drop(events);
-        return telling.end().await;
+        return telling.end(missed()).await;
     }
     drop(events);
     // The question comes only when all that it is about was printed.
@@ -177,9 +179,9 @@ where
             end(&events, host, Outcome::Skipped, None);
         }
         drop(events);
-        return match telling.end().await {
-            Exit::Done => Exit::Refused,
-            exit => exit,
+        return match telling.stop().await {
+            Some(reporter) => reporter.finish_refused(),
+            None => Exit::PersonNeeded,
         };
     }
     for batch in hosts.batches {
@@ -224,7 +226,7 @@ where
         .await;
     }
     drop(events);
-    telling.end().await
+    telling.end(missed()).await
 }
 
 /// A reporter at work on a channel.
@@ -251,9 +253,14 @@ impl Telling {
         self.teller.await.ok()
     }
 
-    /// The same, with the sums.
-    async fn end(self) -> Exit {
+    /// The same, with the sums; an error among the findings is no good end.
+    async fn end(self, missed: Problems) -> Exit {
+        let refused = missed.has_errors();
+        if !missed.0.is_empty() {
+            let _ = self.events.send(Event::Diagnostics(missed));
+        }
         match self.stop().await {
+            Some(reporter) if refused => reporter.finish_refused(),
             Some(reporter) => reporter.finish(),
             None => Exit::PersonNeeded,
         }

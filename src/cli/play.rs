@@ -91,6 +91,11 @@ impl Job {
                 plays.entry(host).or_default().push(number);
             }
         }
+        let tags = Tags {
+            only: args.tags.clone(),
+            skip: args.skip_tags.clone(),
+        };
+        problems.extend(tags.unknown(&playbook));
         if problems.has_errors() {
             return Err(problems.into());
         }
@@ -99,10 +104,7 @@ impl Job {
         Ok(Self {
             groups: settings.inventory.groups_var(),
             extra: settings.inventory.extra().clone(),
-            tags: Tags {
-                only: args.tags.clone(),
-                skip: args.skip_tags.clone(),
-            },
+            tags,
             settings,
             playbook,
             project,
@@ -351,6 +353,7 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
         "Apply these changes to",
         planner,
         carry_out,
+        Problems::default,
     )
     .await)
 }
@@ -378,6 +381,18 @@ async fn plan_host(
     match job.plan(host, reached).await {
         Ok((session, found)) if !apply::changes_something(&found.plan) => {
             session.close().await;
+            // With no step to show, its notes are all that a plan has to say.
+            let notes = if found.plan.steps.is_empty() {
+                found.plan.notes
+            } else {
+                Vec::new()
+            };
+            for note in notes {
+                let _ = events.send(Event::Note {
+                    host: Some(host.clone()),
+                    text: format!("note: {note}"),
+                });
+            }
             Planned::AsWanted
         }
         Ok((session, found)) => Planned::Ready {

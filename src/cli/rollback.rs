@@ -5,7 +5,7 @@
 
 use crate::apply::RunId;
 use crate::apply::rollback::{self, Moved};
-use crate::apply::runs::{self, RunRecord};
+use crate::apply::runs::{self, RunRecord, Status};
 use crate::error::Diagnostic;
 use crate::event::HostProblem;
 use crate::plan::HostPlan;
@@ -39,7 +39,8 @@ pub async fn find(
         .await
         .map_err(|error| failed(error.to_string(), None))?;
     // A host that took no part in a run has nothing to undo, and that is fine.
-    if found.runs.is_empty() {
+    let undone = |run: &RunRecord| run.status == Status::RolledBack;
+    if found.runs.is_empty() || (wanted.is_none() && found.runs.iter().all(undone)) {
         return Ok(None);
     }
     let record =
@@ -58,6 +59,18 @@ pub async fn find(
         record: record.clone(),
         plan,
     }))
+}
+
+/// What to say if no host has anything to undo: a run that was asked for by name
+/// and is nowhere is an error.
+#[must_use]
+pub fn nothing(wanted: Option<&RunId>) -> Diagnostic {
+    match wanted {
+        Some(id) => Diagnostic::error(format!("no host keeps a run `{id}`"))
+            .hint("`deploy runs` lists those that are kept"),
+        None => Diagnostic::warning("there is nothing to undo: no run is applied")
+            .hint("`deploy runs` lists what there was"),
+    }
 }
 
 /// A run id as the user wrote it.

@@ -95,7 +95,10 @@ fn decide(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
             Vec::new()
         }
     };
-    let mut done = Done::default();
+    let mut done = Done {
+        notes: strategy::unmatched(&desired, ctx.facts, ctx.catalog),
+        ..Done::default()
+    };
     for decision in &decisions {
         for note in &decision.notes {
             done.notes.push(format!("{}: {note}", decision.label));

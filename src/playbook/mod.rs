@@ -9,7 +9,9 @@ mod keywords;
 mod load;
 mod project;
 
-use crate::error::Origin;
+use std::collections::BTreeSet;
+
+use crate::error::{Diagnostic, Origin, Problems, nearest};
 use crate::value::{Map, Node, Vars};
 
 pub use load::{Files, load};
@@ -162,6 +164,42 @@ impl Tags {
             || (self.skip.iter().any(|tag| tag == "untagged") && tags.is_empty())
             || (self.skip.iter().any(|tag| tag == "all") && !has("always"));
         wanted && !skipped
+    }
+
+    /// Names that no play or task of the playbook has: with one that is mistyped
+    /// nothing would be done, and all would look well.
+    #[must_use]
+    pub fn unknown(&self, playbook: &Playbook) -> Problems {
+        let known: BTreeSet<&str> = playbook
+            .plays
+            .iter()
+            .flat_map(|play| {
+                let tasks = play.tasks.iter().chain(&play.handlers);
+                tasks.flat_map(|task| &task.tags).chain(&play.tags)
+            })
+            .map(String::as_str)
+            .collect();
+        let mut problems = Problems::default();
+        // A template may become any name.
+        if known.iter().any(|tag| tag.contains("{{")) {
+            return problems;
+        }
+        for tag in self.only.iter().chain(&self.skip) {
+            let special = ["all", "tagged", "untagged", "always", "never"];
+            if special.contains(&tag.as_str()) || known.contains(tag.as_str()) {
+                continue;
+            }
+            let all: Vec<&str> = known.iter().copied().collect();
+            let message = format!("no task has the tag `{tag}`");
+            problems.push(
+                Diagnostic::error(message).hint(match nearest(tag, all.clone()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if all.is_empty() => "the playbook has no tags".to_owned(),
+                    None => format!("there are {}", all.join(", ")),
+                }),
+            );
+        }
+        problems
     }
 }
 

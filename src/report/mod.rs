@@ -137,8 +137,22 @@ impl Reporter {
     }
 
     /// Tells the sums and gives the exit.
-    pub fn finish(mut self) -> Exit {
+    pub fn finish(self) -> Exit {
         let exit = Exit::of(self.outcomes.iter().copied(), self.check);
+        self.sums(exit)
+    }
+
+    /// As `finish`, where nothing was begun because nobody agreed, or because what
+    /// was asked for is on no host: all well is not the end of that.
+    pub fn finish_refused(self) -> Exit {
+        let exit = match Exit::of(self.outcomes.iter().copied(), self.check) {
+            Exit::Done => Exit::Refused,
+            worse => worse,
+        };
+        self.sums(exit)
+    }
+
+    fn sums(mut self, exit: Exit) -> Exit {
         self.progress = Progress::none();
         match &mut self.form {
             Form::Human(human) => human.summary(&self.tally, exit).print(),

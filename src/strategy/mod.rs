@@ -300,6 +300,26 @@ fn wanted_for<'a>(
     }
 }
 
+/// What to say of entries of `gpus` that match no card of the host. That is no error, as one
+/// list may serve hosts that differ; but a card that was to stay whole may not be meant by it.
+#[must_use]
+pub fn unmatched(desired: &Desired, facts: &HostFacts, catalog: &Catalog) -> Vec<String> {
+    if !desired.slicing.enabled.value || facts.gpus.is_empty() {
+        return Vec::new();
+    }
+    let idle = desired.slicing.gpus.iter().filter(|entry| {
+        let mut cards = facts.gpus.iter().enumerate();
+        !cards.any(|(position, gpu)| matches(&entry.select, gpu, position, catalog))
+    });
+    idle.map(|entry| match &entry.select.origin {
+        Some(origin) => {
+            format!("no card of this host is matched by the entry of `gpus` at {origin}")
+        }
+        None => "no card of this host is matched by an entry of `gpus`".to_owned(),
+    })
+    .collect()
+}
+
 fn matches(select: &Match, gpu: &Gpu, position: usize, catalog: &Catalog) -> bool {
     let is_model = |name: &str| {
         let key = gpu.model.known();

@@ -15,6 +15,7 @@ mod launch;
 pub mod local;
 #[cfg(test)]
 mod loop_tests;
+mod names;
 mod replies;
 mod shell_session;
 mod ssh;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::arguments::split_hop;
 use super::known_hosts::{HostKeyPolicy, KeyName};
 use super::launch::As;
+use super::names;
 use super::ssh_config::{self, Setting, SshConfig};
 use super::ssh_settings::{self, AgentChoice, Family, HostSettings};
 use crate::error::{Diagnostic, Problems};
@@ -190,7 +191,7 @@ impl Target {
     ) -> Result<Self, Problems> {
         let mut reader = Reader {
             vars,
-            problems: Problems::default(),
+            problems: names::mistyped(vars),
         };
         let root = reader.root();
         let who = reader.who(flags);
