@@ -1,4 +1,4 @@
-//! Text from hosts and files made safe for a terminal.
+//! Text from hosts and files made safe for a terminal, and bytes as text.
 
 /// Most characters of one message from a host that are shown.
 pub const MESSAGE_LIMIT: usize = 4000;
@@ -31,6 +31,12 @@ pub fn printable_line(text: &str, limit: usize) -> String {
 pub fn hides(c: char) -> bool {
     matches!(c,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Lower-case hexadecimal, as `sha256sum` prints a hash.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn push_safe(out: &mut String, c: char) {

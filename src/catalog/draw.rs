@@ -47,19 +47,6 @@ pub fn bar(grid: u32, slices: &[Slice], width: usize) -> String {
     boxed(grid, &slots, unit)
 }
 
-/// The grid's units as a scale over a bar of the same width, so that starts can be read off.
-#[must_use]
-pub fn scale(grid: u32, width: usize) -> String {
-    let Some(unit) = unit_width(grid, width) else {
-        return String::new();
-    };
-    let mut line = String::from(" ");
-    for at in 0..grid {
-        let _ = write!(line, "{at:<unit$}");
-    }
-    line.trim_end().to_owned()
-}
-
 /// Columns of one grid unit with its left border.
 fn unit_width(grid: u32, width: usize) -> Option<usize> {
     let grid = usize::try_from(grid).ok().filter(|grid| *grid > 0)?;
@@ -411,12 +398,6 @@ mod tests {
         assert_eq!(bar(0, &[], 80), "(none)");
         let huge = [slice("1g.1gb", u32::MAX, 2)];
         assert_eq!(bar(8, &huge, 80), format!("1g.1gb@{}", u32::MAX));
-    }
-
-    #[test]
-    fn the_scale_stands_over_the_units() {
-        let scale = scale(8, 80);
-        assert_eq!(scale.chars().position(|c| c == '4'), Some(1 + 4 * 9));
     }
 
     proptest::proptest! {

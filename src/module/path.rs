@@ -10,6 +10,7 @@ use crate::facts::Init;
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, PathLook, Payload, Step, StepId};
+use crate::text::hex;
 use crate::transport::{PathState, Read};
 
 /// Mode of a new file and of a new directory, where the task gives none.
@@ -28,10 +29,7 @@ pub(super) struct WantedFile {
 
 /// Lower-case hexadecimal SHA-256.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// The step that makes a file what is wanted; none if it is so.

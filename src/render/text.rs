@@ -8,6 +8,8 @@ use regex::{Regex, RegexBuilder};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
+use crate::text::hex;
+
 pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter("b64encode", |text: String| STANDARD.encode(text));
     env.add_filter("b64decode", b64decode);
@@ -78,10 +80,6 @@ fn hash(text: String, kind: Option<String>) -> Result<String, Error> {
             "hash: there is no `{kind}` here, but sha1, sha256 and sha512"
         ))),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A pattern with Python's flags. What the engine here lacks is back-references

@@ -1,7 +1,6 @@
 //! The loop's frames back into replies. Pure; `wire` made the request.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::frames::{Frame, find_from};
 use super::wire::{Call, Dialect, Grouping, Request, STDERR_LIMIT, request, seconds, unspeakable};
 use super::{FileReply, Output, PathState, Read, Reply};
+use crate::text::hex;
 
 /// The frames of an answer, in order, and the standard error of each call.
 #[derive(Debug, Default)]
@@ -342,7 +342,7 @@ struct Stat {
 
 fn file_state(stat: &Stat, sum: &str, content: Option<&[u8]>, wanted: bool) -> PathState {
     let content = match content.filter(|_| wanted) {
-        Some(content) if hex_sha256(content) == sum => Some(content.to_vec()),
+        Some(content) if hex(&Sha256::digest(content)) == sum => Some(content.to_vec()),
         Some(_) => return PathState::Unreadable("it changed while it was read".to_owned()),
         None => None,
     };
@@ -354,15 +354,6 @@ fn file_state(stat: &Stat, sum: &str, content: Option<&[u8]>, wanted: bool) -> P
         sha256: sum.to_owned(),
         content,
     }
-}
-
-/// SHA-256 in lower-case hexadecimal, as `sha256sum` prints it.
-fn hex_sha256(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// Lines `mode:size:uid:gid:user:group:name`; names stand last as they may hold colons.

@@ -276,20 +276,6 @@ impl Target {
         })
     }
 
-    /// A target that is a folder of this machine, without privilege.
-    #[must_use]
-    pub fn for_folder(host: &HostName, root: &Path) -> Self {
-        Self {
-            host: host.clone(),
-            connection: Connection::Local,
-            root: root.to_string_lossy().trim_end_matches('/').to_owned(),
-            who: As::Login,
-            warnings: Problems::default(),
-        }
-    }
-}
-
-impl Target {
     /// Runs the shell through `sudo` even where the login is that user's; for
     /// tests, which may run as root.
     #[doc(hidden)]

@@ -305,6 +305,4 @@ fn an_endpoint_of_our_own_is_pinned() {
     let address = "127.0.0.1:2222".parse().expect("an address");
     let wrong = Target::for_endpoint(&host, address, "root", "no key", "no key", Path::new("/x"));
     assert!(wrong.is_err());
-    let folder = Target::for_folder(&host, Path::new("/x/"));
-    assert_eq!((folder.root.as_str(), folder.who), ("/x", As::Login));
 }
