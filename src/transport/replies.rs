@@ -463,3 +463,25 @@ fn complaint(errors: &[u8], name: &str) -> Option<String> {
     let why = line.rsplit(": ").next().unwrap_or(line);
     Some(why.trim().to_lowercase())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_between_hash_and_content_is_not_taken_for_either() {
+        let stat = Stat {
+            mode: 0o644,
+            size: 4,
+            owner: "root".to_owned(),
+            group: "root".to_owned(),
+        };
+        let sum = hex(&Sha256::digest(b"old\n"));
+        let state = |content: &[u8]| file_state(&stat, &sum, Some(content), true);
+        assert!(matches!(
+            state(b"old\n"),
+            PathState::File { content: Some(content), .. } if content == b"old\n"
+        ));
+        assert!(matches!(state(b"new\n"), PathState::Unreadable(_)));
+    }
+}
