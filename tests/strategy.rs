@@ -606,6 +606,17 @@ fn time_slicing_says_that_it_isolates_nothing() {
     let steps = planned(&desired, &facts);
     assert_eq!(calls(&steps[0].apply), ["timeslice_set GPU-0 Short"]);
     assert_eq!(calls(&steps[0].undo), ["timeslice_set GPU-0 Default"]);
+    // What is not read back is said to be so.
+    let mut silent = card(0, "L40S");
+    if let Fact::Known(nvidia) = &mut silent.nvidia {
+        nvidia.timeslice = Fact::Unknown("no word of it".to_owned());
+    }
+    let decisions = strategy::decide(&desired, &host(vec![silent]), &catalog()).expect("decided");
+    assert!(
+        decisions[0].notes[2].contains("nothing can be read back"),
+        "{:?}",
+        decisions[0].notes
+    );
     // MIG goes first where a card had it.
     let facts = host(vec![sliced(card(0, "H100-80GB"), &[("3g.40gb", 4)])]);
     let ids: Vec<String> = planned(&desired, &facts)

@@ -218,9 +218,12 @@ fn probe(
         }
         None => !output.success(),
     };
-    if failed || output.timed_out {
+    if failed || output.timed_out || output.truncated {
         let why = if output.timed_out {
             "did not end in time".to_owned()
+        } else if output.truncated {
+            // Half an answer would decide as if it were the whole one.
+            format!("said more than {} KiB", MOST_OUTPUT / 1024)
         } else {
             format!("failed with status {}", output.status)
         };

@@ -515,6 +515,35 @@ fn secret_files_are_not_shown() {
 }
 
 #[test]
+fn half_an_answer_is_none() {
+    let bench = Bench::new(
+        "
+- hosts: all
+  tasks:
+    - command: {cmd: chatter}
+      changed_when: false
+      check_mode: false
+      register: said
+    - copy: {dest: /etc/x, content: '{{ said.stdout }}'}
+",
+        "",
+    );
+    let cut = |read: &Read| match read {
+        Read::Command { .. } => Reply::Command(Output {
+            stdout: b"the first half".to_vec(),
+            truncated: true,
+            ..Output::default()
+        }),
+        other => bare_host(other),
+    };
+    let said = match bench.plan_with(cut) {
+        Err(problems) => problems.to_string(),
+        Ok((plan, ..)) => panic!("a plan of it: {:?}", titles(&plan)),
+    };
+    assert!(said.contains("said more than 64 KiB"), "{said}");
+}
+
+#[test]
 fn nothing_of_a_secret_task_is_shown() {
     let bench = Bench::new(
         "

@@ -72,10 +72,10 @@ impl Strategy for TimeSlicing {
         }
         let mut decisions = Vec::new();
         for ask in asks {
-            if ask.gpu.nvidia.known().is_none() {
+            let Some(nvidia) = ask.gpu.nvidia.known() else {
                 problems.push(mig::unseen(ask.gpu));
                 continue;
-            }
+            };
             let wanted = &ask.wanted.time_slicing;
             let level = level(wanted.slice_duration.value);
             let mut decision = ask.decision(
@@ -95,6 +95,12 @@ impl Strategy for TimeSlicing {
                     spell(micros),
                     level.to_lowercase()
                 ));
+            }
+            if nvidia.timeslice.known().is_none() && level != LEVELS[0] {
+                decision.notes.push(
+                    "the driver does not tell which time slice is set: it is set in every run, and nothing can be read back"
+                        .to_owned(),
+                );
             }
             decisions.push(decision);
         }
