@@ -603,6 +603,10 @@ fn time_slicing_says_that_it_isolates_nothing() {
         "{:?}",
         decisions[0].notes
     );
+    // The default's number is nobody's wish, so nothing is said of it.
+    let unasked = slicing(json!({"strategy": "time-slicing"}));
+    let decisions = strategy::decide(&unasked, &facts, &catalog()).expect("decided");
+    assert_eq!(decisions[0].notes.len(), 1, "{:?}", decisions[0].notes);
     let steps = planned(&desired, &facts);
     assert_eq!(calls(&steps[0].apply), ["timeslice_set GPU-0 Short"]);
     assert_eq!(calls(&steps[0].undo), ["timeslice_set GPU-0 Default"]);

@@ -230,10 +230,9 @@ impl<'a> Card<'a> {
         }
         if solution.placed.is_empty() {
             let mut decision = self.ask.decision(Technology::Mig, Unused);
-            decision.notes.push(format!(
-                "{} gets nothing of the request and stays whole",
-                self.ask.gpu.label()
-            ));
+            decision
+                .notes
+                .push("it gets nothing of the request and stays whole".to_owned());
             return Some(decision);
         }
         let instances = solution.placed.iter().map(|placed| {

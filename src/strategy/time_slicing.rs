@@ -89,7 +89,10 @@ impl Strategy for TimeSlicing {
                 "time-slicing isolates neither memory nor faults: one process can take all memory of the card, and its crash can end the others"
                     .to_owned(),
             );
-            if let SliceDuration::Micros(micros) = wanted.slice_duration.value {
+            // Nobody asked for the default's number.
+            if let (SliceDuration::Micros(micros), Some(_)) =
+                (wanted.slice_duration.value, &wanted.slice_duration.origin)
+            {
                 decision.notes.push(format!(
                     "the driver knows no time slice of {}, only short, medium and long; {} is set",
                     spell(micros),
