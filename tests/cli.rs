@@ -330,6 +330,15 @@ fn the_last_object_names_the_code_that_the_command_ends_with() {
 }
 
 #[test]
+fn files_are_rendered_for_one_host_and_not_for_a_group() {
+    let scratch = Scratch::new();
+    scratch
+        .deploy(&["render", "-i", DEMO, "--host", "training"])
+        .expect(1)
+        .says("there is no host `training`");
+}
+
+#[test]
 fn wrong_usage_is_64() {
     let scratch = Scratch::new();
     scratch.deploy(&["gpu"]).expect(64).says("--inventory");

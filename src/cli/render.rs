@@ -41,6 +41,12 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
     };
     play.hosts.limit = Some(args.host);
     let job = Job::load(&which, &play)?;
+    // A group or a pattern selects hosts as well, but one is wanted.
+    if !job.settings.inventory.contains(&host) {
+        return Err(Diagnostic::error(format!("there is no host `{host}`"))
+            .hint("--host takes the name of one host; `deploy inventory list` shows them")
+            .into());
+    }
     let desired = job.check()?;
     let mut connection = play.connection;
     connection.r#become |= job.wants_become();
