@@ -85,6 +85,8 @@ async fn one(
     }
     let mut channel = handle.channel_open_session().await?;
     channel.exec(true, script).await?;
+    // What the script is part of would wait for more.
+    channel.eof().await?;
     let mut bytes = 0;
     while let Some(message) = channel.wait().await {
         if let ChannelMsg::Data { data } = message {
