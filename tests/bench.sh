@@ -121,12 +121,14 @@ host_cpu() { # clock ticks of all listeners and of the children they waited for
     done
     echo "$ticks"
 }
+listeners=$(cat "$dir"/h*/sshd.pid | paste -sd,)
 measure() { # NAME COMMAND...
     local name=$1 before after
     shift
     before=$(host_cpu)
     /usr/bin/time -a -o "$dir/$name.time" -f '%e %U %S %M' "$@" >/dev/null
-    sleep 0.5
+    # What a connection's processes used is counted when its listener has reaped them.
+    while pgrep -P "$listeners" >/dev/null; do sleep 0.05; done
     after=$(host_cpu)
     echo $((after - before)) >>"$dir/$name.host"
 }
