@@ -96,7 +96,7 @@ inventory h1 127.0.0.1 "$RELAY_PORT" "$dir/h1/root" >"$dir/project/relay.yml"
 play() { # INVENTORY ARGS...
     local inventory=$1
     shift
-    "$bin/deploy" run "$dir/project/playbooks/bench.yml" -i "$dir/project/$inventory" --project "$dir/project" -F "$dir/ssh_config" -f "$N" "$@"
+    "$bin/deploy" run "$dir/project/playbooks/bench.yml" -i "$dir/project/$inventory" --project "$dir/project" -F "$dir/ssh_config" -T 120 -f "$N" "$@"
 }
 play hosts.yml --yes | tail -1
 play hosts.yml --check | tail -1
