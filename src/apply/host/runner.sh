@@ -98,6 +98,10 @@ unlock() {
     exec 9>&-
 }
 
+# has_words PID TEXT: whether a process was called with this text. Its words end in
+# NUL bytes, behind which busybox `grep` sees nothing.
+has_words() { tr '\000' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$2"; }
+
 # Without flock: a directory is made by one only. One whose maker is gone is
 # taken over, by one at a time.
 lock_by_directory() {
@@ -105,7 +109,7 @@ lock_by_directory() {
         mkdir "$STATE/lock.takeover" 2>/dev/null || taken
         maker=
         if [ -f "$STATE/lock.d/pid" ]; then read -r maker <"$STATE/lock.d/pid"; fi
-        if [ -z "$maker" ] || grep -q runner.sh "/proc/$maker/cmdline" 2>/dev/null; then
+        if [ -z "$maker" ] || has_words "$maker" runner.sh; then
             rmdir "$STATE/lock.takeover"
             taken
         fi
@@ -186,7 +190,7 @@ watch() {
 # killed, and the number be another's by now.
 is_ours() {
     kill -0 "$1" || return
-    [ ! -r "/proc/$1/cmdline" ] || grep -qF "$RUN/" "/proc/$1/cmdline"
+    [ ! -r "/proc/$1/cmdline" ] || has_words "$1" "$RUN/"
 }
 
 nap_for() {
@@ -199,7 +203,7 @@ nap_for() {
 end_leftover() {
     [ -f "$RUN/child" ] || return 0
     read -r left <"$RUN/child"
-    if grep -qF "$RUN/steps/" "/proc/$left/cmdline" 2>/dev/null; then
+    if has_words "$left" "$RUN/steps/"; then
         end_group KILL "$left"
     fi
 }
