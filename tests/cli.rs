@@ -358,3 +358,42 @@ fn help_and_manual_come_from_the_same_definitions() {
         .expect(0)
         .says("_deploy");
 }
+
+#[test]
+fn plain_ssh_shows_the_slices_of_a_served_host() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    if !crate::ssh::have("ssh") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb, 1g.10gb"));
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(0);
+    let mut served = scratch
+        .command(env!("CARGO_BIN_EXE_deploy"))
+        .args(["sim", "serve", "-i", &inventory, "--port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("deploy starts");
+    let said = BufReader::new(served.stdout.take().expect("a pipe"));
+    let line = said
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.trim_start().starts_with("ssh -F"))
+        .expect("it says how to reach the host");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut ssh = scratch.command(words[0]);
+    ssh.args(&words[1..]).args(["nvidia-smi", "-L"]);
+    let shown = crate::harness::ended(ssh.output().expect("ssh starts"));
+    let _ = served.kill();
+    let _ = served.wait();
+    let shown = shown.expect(0);
+    assert!(
+        shown.out.contains("MIG 3g.40gb") && shown.out.contains("MIG 1g.10gb"),
+        "{}",
+        shown.all()
+    );
+}
