@@ -166,6 +166,10 @@ fn lines(change: &Change, title: &str) -> Vec<Line> {
                 Line::new(LineKind::Added, format!("+ {name}: {after}")),
             ])
             .collect(),
+        Change::Reboot { why } => why
+            .iter()
+            .map(|why| Line::new(LineKind::Info, why))
+            .collect(),
         Change::Action { .. } | Change::Check { .. } => Vec::new(),
     }
 }

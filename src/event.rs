@@ -28,6 +28,10 @@ pub enum Outcome {
     Unreachable,
     /// An undo failed, or it is not known how the run ended: a person is needed.
     Stuck,
+    /// Applied, but not confirmed: the host undoes it at a time that is told.
+    Unconfirmed,
+    /// Another run has the host; nothing was changed.
+    Locked,
     /// Not begun, because the run was stopped.
     Skipped,
 }

@@ -144,7 +144,7 @@ fn subject(change: &Change) -> Option<(&str, &str)> {
         Change::MigMode { gpu, .. } => Some(("mode", gpu)),
         Change::MigLayout { gpu, .. } => Some(("layout", gpu)),
         Change::Setting { subject, name, .. } => Some((subject, name)),
-        Change::Action { .. } | Change::Check { .. } => None,
+        Change::Action { .. } | Change::Reboot { .. } | Change::Check { .. } => None,
     }
 }
 

@@ -163,7 +163,7 @@ fn exchanged(change: &Change) -> Option<Change> {
         Change::Action { what } => Change::Action {
             what: format!("undo: {what}"),
         },
-        Change::Check { .. } => return None,
+        Change::Reboot { .. } | Change::Check { .. } => return None,
     })
 }
 

@@ -180,7 +180,10 @@ fn subject(change: &Change) -> Option<&str> {
     match change {
         Change::MigMode { gpu, .. } | Change::MigLayout { gpu, .. } => Some(gpu),
         Change::Setting { subject, .. } => Some(subject),
-        Change::Path { .. } | Change::Action { .. } | Change::Check { .. } => None,
+        Change::Path { .. }
+        | Change::Action { .. }
+        | Change::Reboot { .. }
+        | Change::Check { .. } => None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! Everything here is pure: the same input gives the same plan.
 
 mod check;
+mod guard;
 mod order;
 mod walk;
 
@@ -19,11 +20,12 @@ use crate::facts::HostFacts;
 pub use crate::module::{Landing, ReadCache};
 use crate::playbook::{Playbook, Project, Tags};
 use crate::render::{self, Binding, Layer, Scope};
-use crate::step::Step;
+use crate::step::{Step, StepId};
 use crate::transport::Read;
 use crate::value::{HostName, Loaded, Vars};
 
 pub use check::{Checked, check};
+pub use guard::{Confirm, Guard, GuardKind, RECONNECT_S};
 
 /// The steps of one host that differ, in the order in which they are made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,22 @@ pub struct HostPlan {
     pub overridden: Vec<String>,
     /// The desired state, as it is recorded on the host after the run.
     pub desired: Json,
+    /// What undoes the run unless it ends well; none if nothing is changed.
+    pub guard: Option<Guard>,
+    /// Handlers that run in this plan, so that a run that cannot be undone wholly
+    /// leaves word of those that it owes.
+    pub handlers: Vec<PlannedHandler>,
+}
+
+/// A handler that runs in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedHandler {
+    /// The name by which it was notified.
+    pub name: String,
+    /// The steps whose change it answers to; empty if an earlier run owed it.
+    pub notified_by: Vec<StepId>,
+    /// Its own steps.
+    pub steps: Vec<StepId>,
 }
 
 /// A host and its variables, before any facts.

@@ -6,7 +6,7 @@
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Complete, HostPlan, PlanInput, Planned, order, scope};
+use super::{Complete, Guard, HostPlan, PlanInput, Planned, order, scope};
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
@@ -337,6 +337,8 @@ impl Walk<'_> {
         let mut notes: Vec<String> = self.notes.into_iter().collect();
         notes.extend(order::notes(&steps));
         let plan = HostPlan {
+            guard: Guard::of(&steps, self.input.facts),
+            handlers: Vec::new(),
             steps,
             notes,
             overridden: self

@@ -51,7 +51,8 @@ impl Exit {
                 Outcome::Changed => Self::Done,
                 Outcome::Failed | Outcome::RolledBack => Self::SomeFailed,
                 Outcome::Unreachable => Self::SomeUnreachable,
-                Outcome::Stuck => Self::PersonNeeded,
+                Outcome::Stuck | Outcome::Unconfirmed => Self::PersonNeeded,
+                Outcome::Locked => Self::Refused,
             };
             if this.weight() > exit.weight() {
                 exit = this;

@@ -196,6 +196,11 @@ impl Human {
             }
             Outcome::Unreachable => format!("{host}: {}\n", self.paint(RED, "unreachable")),
             Outcome::Stuck => format!("{host}: {}\n", self.paint(RED, "a person is needed")),
+            Outcome::Unconfirmed => format!("{host}: {}\n", self.paint(RED, "unconfirmed")),
+            Outcome::Locked => format!(
+                "{host}: {}, nothing was changed\n",
+                self.paint(RED, "failed")
+            ),
             Outcome::Skipped => format!("{host}: {}\n", self.paint(CYAN, "skipped")),
         };
         if let Some(problem) = problem {

@@ -172,6 +172,8 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::RolledBack => "rolled_back",
         Outcome::Unreachable => "unreachable",
         Outcome::Stuck => "stuck",
+        Outcome::Unconfirmed => "unconfirmed",
+        Outcome::Locked => "locked",
         Outcome::Skipped => "skipped",
     }
 }

@@ -37,6 +37,10 @@ pub struct Tally {
     pub rolled_back: usize,
     /// Left with a failed undo or an unknown end.
     pub stuck: usize,
+    /// Applied, and undone by the host unless somebody confirms it.
+    pub unconfirmed: usize,
+    /// Another run has them; nothing was changed.
+    pub locked: usize,
     /// Not begun.
     pub skipped: usize,
 }
@@ -52,6 +56,8 @@ impl Tally {
             Outcome::RolledBack => &mut self.rolled_back,
             Outcome::Unreachable => &mut self.unreachable,
             Outcome::Stuck => &mut self.stuck,
+            Outcome::Unconfirmed => &mut self.unconfirmed,
+            Outcome::Locked => &mut self.locked,
             Outcome::Skipped => &mut self.skipped,
         };
         *field += 1;

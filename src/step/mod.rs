@@ -129,6 +129,12 @@ pub enum Change {
         /// What is done.
         what: String,
     },
+    /// The host restarts. Such a step has no scripts: the runner saves its state,
+    /// restarts the host and goes on with the next step afterwards.
+    Reboot {
+        /// What asks for it, such as `MIG mode of GPU 0 is pending`.
+        why: Vec<String>,
+    },
     /// Nothing is changed: only `verify` runs, after the changes before it.
     Check {
         /// What is checked.
