@@ -19,11 +19,11 @@ use crate::value::HostName;
 pub async fn each<T, F, Fut>(
     hosts: Vec<HostName>,
     forks: usize,
-    job: F,
+    mut job: F,
     mut done: impl FnMut(HostName, Option<T>),
 ) where
     T: Send + 'static,
-    F: Fn(HostName) -> Fut,
+    F: FnMut(HostName) -> Fut,
     Fut: Future<Output = T> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(forks.max(1)));

@@ -1,21 +1,16 @@
-//! The verbs that look at hosts or undo runs on them: `discover`, `runs`, `rollback`.
-//! What they print is made by `discover`, `runs` and `rollback` beside this file.
+//! The verbs that only look at hosts: `discover` and `runs`. What they print is made
+//! by `discover` and `runs` beside this file.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::apply::rollback::Moved;
 use crate::apply::runs::HostRuns;
 use crate::apply::{self, RunId};
-use crate::cli::args::{
-    ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, RollbackArgs, RunsArgs,
-};
-use crate::cli::flow::{self, Batches, Consent, Planned};
+use crate::cli::args::{ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, RunsArgs};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings};
-use crate::cli::{Failure, discover, rollback, runs};
-use crate::error::{Diagnostic, Problems};
+use crate::cli::{Failure, discover, runs};
+use crate::error::Diagnostic;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
@@ -151,77 +146,6 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
     Ok(tell_ends(reporter, ends, args.output.output))
 }
 
-/// Runs `deploy rollback`.
-///
-/// # Errors
-/// Findings in the files and variables.
-pub async fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
-    let wanted = args.run.as_deref().map(run_id).transpose()?;
-    let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
-    let consent = Consent::of(args.check, args.yes);
-    let moved = if args.anyway {
-        Moved::UndoAnyway
-    } else {
-        Moved::Refuse
-    };
-    let batches = Batches {
-        batches: vec![settings.hosts.clone()],
-        forks: args.connection.forks.into(),
-        max_fail_percentage: None,
-    };
-    // Hosts that have something to undo, or that could not say so.
-    let others = Arc::new(AtomicUsize::new(0));
-    let missed = {
-        let (others, wanted) = (Arc::clone(&others), wanted.clone());
-        move || match others.load(Ordering::Relaxed) {
-            0 => rollback::nothing(wanted.as_ref()).into(),
-            _ => Problems::default(),
-        }
-    };
-    let find = move |host: HostName, _events| {
-        let (hosts, wanted, others) = (Arc::clone(&hosts), wanted.clone(), Arc::clone(&others));
-        async move {
-            let planned = match reach::connect(&hosts, &host).await {
-                Err(problem) => Planned::Ended(Outcome::Unreachable, problem),
-                Ok(mut session) => {
-                    match rollback::find(session.as_mut(), wanted.as_ref(), moved).await {
-                        Ok(Some(undo)) => Planned::Ready {
-                            plan: Arc::new(undo.plan),
-                            work: (session, undo.record),
-                        },
-                        Ok(None) => Planned::AsWanted,
-                        Err(problem) => Planned::Ended(Outcome::Failed, problem),
-                    }
-                }
-            };
-            if !matches!(planned, Planned::AsWanted) {
-                others.fetch_add(1, Ordering::Relaxed);
-            }
-            planned
-        }
-    };
-    let who = format!("{} from {}", reach::who(), reach::from());
-    let undo =
-        move |host: HostName, _plan, (mut session, record): (_, apply::runs::RunRecord), events| {
-            let who = who.clone();
-            async move {
-                let session: &mut Box<dyn crate::transport::Session> = &mut session;
-                apply::rollback::undo(session.as_mut(), &record, &who, moved, &host, &events).await
-            }
-        };
-    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
-    Ok(flow::run(
-        batches,
-        consent,
-        reporter,
-        "Undo this on",
-        find,
-        undo,
-        missed,
-    )
-    .await)
-}
-
 /// Tells how hosts ended that were only read; people hear of it only if something went wrong.
 fn tell_ends(
     mut reporter: Reporter,
@@ -242,7 +166,11 @@ fn tell_ends(
     reporter.finish()
 }
 
-fn run_id(text: &str) -> Result<RunId, Failure> {
+/// A run id as the user wrote it.
+///
+/// # Errors
+/// It cannot be one.
+pub fn run_id(text: &str) -> Result<RunId, Failure> {
     RunId::parse(text).ok_or_else(|| {
         Diagnostic::error(format!("`{text}` is not the id of a run"))
             .hint("`deploy runs` lists them; one looks like 20261122T210500Z-3f9a1c")

@@ -87,146 +87,203 @@ pub struct Batches {
     pub max_fail_percentage: Option<f64>,
 }
 
-/// Goes the whole way. What `missed` finds once all hosts are planned is told
-/// before the sums; an error among it means that what was asked for is nowhere.
-pub async fn run<W, P, PF, C, CF>(
-    hosts: Batches,
+impl Batches {
+    /// All hosts, in order.
+    fn each(&self) -> impl Iterator<Item = &HostName> {
+        self.batches.iter().flatten()
+    }
+
+    /// How many hosts.
+    fn count(&self) -> usize {
+        self.batches.iter().map(Vec::len).sum()
+    }
+}
+
+/// Where work tells what happens.
+pub type Events = UnboundedSender<Event>;
+
+/// What a verb does on each host.
+pub trait Verb: Send + Sync + 'static {
+    /// What carrying out needs: the open connection and the like.
+    type Work: Send + 'static;
+
+    /// What is asked before anything is carried out; the number of hosts follows.
+    const QUESTION: &'static str;
+
+    /// Finds out what there is to do on a host; changes nothing.
+    fn plan(
+        &self,
+        host: &HostName,
+        events: &Events,
+    ) -> impl Future<Output = Planned<Self::Work>> + Send;
+
+    /// Does it.
+    fn carry_out(
+        &self,
+        host: &HostName,
+        plan: &HostPlan,
+        work: Self::Work,
+        events: &Events,
+    ) -> impl Future<Output = HostResult> + Send;
+
+    /// What is found once all hosts are planned, told before the sums; an error among
+    /// it means that what was asked for is nowhere.
+    fn missed(&self) -> Problems {
+        Problems::default()
+    }
+}
+
+/// What there is to do on a host: its plan, and what carrying it out needs.
+type Ready<W> = (Arc<HostPlan>, W);
+
+/// Goes the whole way.
+pub async fn run<V: Verb>(
+    verb: V,
+    mut hosts: Batches,
     consent: Consent,
     reporter: Reporter,
-    question: &str,
-    plan: P,
-    carry_out: C,
-    missed: impl Fn() -> Problems,
-) -> Exit
-where
-    W: Send + 'static,
-    P: Fn(HostName, UnboundedSender<Event>) -> PF + Clone + Send + 'static,
-    PF: Future<Output = Planned<W>> + Send + 'static,
-    C: Fn(HostName, Arc<HostPlan>, W, UnboundedSender<Event>) -> CF + Clone + Send + 'static,
-    CF: Future<Output = HostResult> + Send + 'static,
-{
-    let count = hosts.batches.iter().map(Vec::len).sum();
-    let telling = Telling::start(reporter.expecting(count));
-    if consent == Consent::Given {
-        at_once(hosts, &telling.events, plan, carry_out).await;
-        return telling.end(missed()).await;
-    }
-    let events = telling.events.clone();
-
-    let all: Vec<HostName> = hosts.batches.iter().flatten().cloned().collect();
+) -> Exit {
+    let verb = Arc::new(verb);
     let mut failures = Failures::new(&hosts);
-    let mut ready = HashMap::new();
-    {
-        let (plan, sender) = (plan, events.clone());
-        fleet::each(
-            all.clone(),
-            hosts.forks,
-            move |host| plan(host, sender.clone()),
-            |host, planned| match planned {
-                Some(Planned::Ready { plan, work }) => {
-                    let _ = events.send(Event::Planned {
-                        host: host.clone(),
-                        plan: Arc::clone(&plan),
-                    });
-                    ready.insert(host, (plan, work));
-                }
-                Some(Planned::AsWanted) => end(&events, host, Outcome::Ok, None),
-                Some(Planned::Ended(outcome, problem)) => {
-                    failures.count(outcome);
-                    end(&events, host, outcome, Some(problem));
-                }
-                None => {
-                    failures.count(Outcome::Failed);
-                    end(&events, host, Outcome::Failed, Some(broke_off()));
-                }
-            },
-        )
-        .await;
-    }
-    let plans: Vec<(HostName, Arc<HostPlan>)> = all
-        .iter()
-        .filter_map(|host| {
-            ready
-                .get(host)
-                .map(|(plan, _)| (host.clone(), Arc::clone(plan)))
-        })
-        .collect();
-    let _ = events.send(Event::Plans(plans.clone()));
-
-    if consent == Consent::Never {
-        for (host, _) in plans {
-            end(&events, host, Outcome::Changed, None);
-        }
-        drop(events);
-        return telling.end(missed()).await;
-    }
-    drop(events);
-    // The question comes only when all that it is about was printed.
-    let Some(reporter) = telling.stop().await else {
-        return Exit::PersonNeeded;
-    };
-    let refused = match plans.is_empty() {
-        true => None,
-        false => ask(question, plans.len()).err(),
-    };
-    let telling = Telling::start(reporter.expecting(plans.len()));
-    let events = telling.events.clone();
-    if let Some(why) = refused {
-        if let Some(finding) = why {
-            let _ = events.send(Event::Diagnostics(finding.into()));
-        }
-        for (host, _) in plans {
-            end(&events, host, Outcome::Skipped, None);
-        }
-        drop(events);
-        return match telling.stop().await {
-            Some(reporter) => reporter.finish_refused(),
-            None => Exit::PersonNeeded,
-        };
-    }
-    for batch in hosts.batches {
-        let batch: Vec<HostName> = batch
-            .into_iter()
-            .filter(|host| ready.contains_key(host))
+    let mut ahead = HashMap::new();
+    let mut telling = Telling::start(reporter.expecting(hosts.count()));
+    if consent != Consent::Given {
+        ahead = plan_all(&verb, &hosts, &mut failures, &telling.events).await;
+        let plans: Vec<(HostName, Arc<HostPlan>)> = hosts
+            .each()
+            .filter_map(|host| Some((host.clone(), Arc::clone(&ahead.get(host)?.0))))
             .collect();
+        let _ = telling.events.send(Event::Plans(plans.clone()));
+        if consent == Consent::Never {
+            for (host, _) in plans {
+                end(&telling.events, host, Outcome::Changed, None);
+            }
+            return telling.end(verb.missed()).await;
+        }
+        // The question comes only when all that it is about was printed.
+        let Some(reporter) = telling.stop().await else {
+            return Exit::PersonNeeded;
+        };
+        let refused = match plans.is_empty() {
+            true => None,
+            false => ask(V::QUESTION, plans.len()).err(),
+        };
+        telling = Telling::start(reporter.expecting(plans.len()));
+        if let Some(why) = refused {
+            if let Some(finding) = why {
+                let _ = telling.events.send(Event::Diagnostics(finding.into()));
+            }
+            for (host, _) in plans {
+                end(&telling.events, host, Outcome::Skipped, None);
+            }
+            return match telling.stop().await {
+                Some(reporter) => reporter.finish_refused(),
+                None => Exit::PersonNeeded,
+            };
+        }
+        for batch in &mut hosts.batches {
+            batch.retain(|host| ahead.contains_key(host));
+        }
+    }
+    carry_out(&verb, hosts, ahead, &mut failures, &telling.events).await;
+    telling.end(verb.missed()).await
+}
+
+/// Plans all hosts, and ends those on which there is nothing to do.
+async fn plan_all<V: Verb>(
+    verb: &Arc<V>,
+    hosts: &Batches,
+    failures: &mut Failures,
+    events: &Events,
+) -> HashMap<HostName, Ready<V::Work>> {
+    let mut ready = HashMap::new();
+    fleet::each(
+        hosts.each().cloned().collect(),
+        hosts.forks,
+        |host| {
+            let (verb, events) = (Arc::clone(verb), events.clone());
+            async move { planned(verb.as_ref(), &host, &events).await }
+        },
+        |host, planned| match planned {
+            Some(Ok(found)) => {
+                ready.insert(host, found);
+            }
+            Some(Err((outcome, problem))) => {
+                failures.count(outcome);
+                end(events, host, outcome, problem);
+            }
+            None => {
+                failures.count(Outcome::Failed);
+                end(events, host, Outcome::Failed, Some(broke_off()));
+            }
+        },
+    )
+    .await;
+    ready
+}
+
+/// Carries out batch after batch; a host that was not planned ahead is planned first.
+async fn carry_out<V: Verb>(
+    verb: &Arc<V>,
+    hosts: Batches,
+    mut ahead: HashMap<HostName, Ready<V::Work>>,
+    failures: &mut Failures,
+    events: &Events,
+) {
+    for batch in hosts.batches {
         if failures.too_many() {
             for host in batch {
-                end(&events, host, Outcome::Skipped, None);
+                end(events, host, Outcome::Skipped, None);
             }
             continue;
         }
-        let works: HashMap<HostName, _> = batch
-            .iter()
-            .filter_map(|host| ready.remove(host).map(|work| (host.clone(), work)))
-            .collect();
-        let works = std::sync::Mutex::new(works);
-        let (carry_out, sender) = (carry_out.clone(), events.clone());
         fleet::each(
             batch,
             hosts.forks,
             |host| {
-                let work = works.lock().ok().and_then(|mut works| works.remove(&host));
-                let (carry_out, sender) = (carry_out.clone(), sender.clone());
+                let (verb, events) = (Arc::clone(verb), events.clone());
+                let ready = ahead.remove(&host);
                 async move {
-                    match work {
-                        Some((plan, work)) => Some(carry_out(host, plan, work, sender).await),
-                        None => None,
+                    let found = match ready {
+                        Some(ready) => Ok(ready),
+                        None => planned(verb.as_ref(), &host, &events).await,
+                    };
+                    match found {
+                        Ok((plan, work)) => {
+                            let result = verb.carry_out(&host, &plan, work, &events).await;
+                            (result.outcome, result.problem)
+                        }
+                        Err(ended) => ended,
                     }
                 }
             },
             |host, result| {
-                let (outcome, problem) = match result.flatten() {
-                    Some(result) => (result.outcome, result.problem),
-                    None => (Outcome::Stuck, Some(broke_off())),
-                };
+                let (outcome, problem) = result.unwrap_or((Outcome::Stuck, Some(broke_off())));
                 failures.count(outcome);
-                end(&events, host, outcome, problem);
+                end(events, host, outcome, problem);
             },
         )
         .await;
     }
-    drop(events);
-    telling.end(missed()).await
+}
+
+/// Plans one host and tells the plan, or how the host ended without one.
+async fn planned<V: Verb>(
+    verb: &V,
+    host: &HostName,
+    events: &Events,
+) -> Result<Ready<V::Work>, (Outcome, Option<HostProblem>)> {
+    match verb.plan(host, events).await {
+        Planned::AsWanted => Err((Outcome::Ok, None)),
+        Planned::Ended(outcome, problem) => Err((outcome, Some(problem))),
+        Planned::Ready { plan, work } => {
+            let _ = events.send(Event::Planned {
+                host: host.clone(),
+                plan: Arc::clone(&plan),
+            });
+            Ok((plan, work))
+        }
+    }
 }
 
 /// A reporter at work on a channel.
@@ -267,57 +324,6 @@ impl Telling {
     }
 }
 
-/// Plans and carries out host by host.
-async fn at_once<W, P, PF, C, CF>(
-    hosts: Batches,
-    events: &UnboundedSender<Event>,
-    plan: P,
-    carry_out: C,
-) where
-    W: Send + 'static,
-    P: Fn(HostName, UnboundedSender<Event>) -> PF + Clone + Send + 'static,
-    PF: Future<Output = Planned<W>> + Send + 'static,
-    C: Fn(HostName, Arc<HostPlan>, W, UnboundedSender<Event>) -> CF + Clone + Send + 'static,
-    CF: Future<Output = HostResult> + Send + 'static,
-{
-    let mut failures = Failures::new(&hosts);
-    for batch in hosts.batches {
-        if failures.too_many() {
-            for host in batch {
-                end(events, host, Outcome::Skipped, None);
-            }
-            continue;
-        }
-        fleet::each(
-            batch,
-            hosts.forks,
-            |host| {
-                let (plan, carry_out, events) = (plan.clone(), carry_out.clone(), events.clone());
-                async move {
-                    match plan(host.clone(), events.clone()).await {
-                        Planned::AsWanted => (Outcome::Ok, None),
-                        Planned::Ended(outcome, problem) => (outcome, Some(problem)),
-                        Planned::Ready { plan, work } => {
-                            let _ = events.send(Event::Planned {
-                                host: host.clone(),
-                                plan: Arc::clone(&plan),
-                            });
-                            let result = carry_out(host, plan, work, events).await;
-                            (result.outcome, result.problem)
-                        }
-                    }
-                }
-            },
-            |host, result| {
-                let (outcome, problem) = result.unwrap_or((Outcome::Stuck, Some(broke_off())));
-                failures.count(outcome);
-                end(events, host, outcome, problem);
-            },
-        )
-        .await;
-    }
-}
-
 /// Counts failed hosts against the limit; an unreachable host is a failed one.
 struct Failures {
     failed: usize,
@@ -329,7 +335,7 @@ impl Failures {
     fn new(hosts: &Batches) -> Self {
         Self {
             failed: 0,
-            all: hosts.batches.iter().map(Vec::len).sum(),
+            all: hosts.count(),
             limit: hosts.max_fail_percentage,
         }
     }

@@ -144,7 +144,7 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args).await,
         Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play).await,
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
-        Verb::Rollback(args) => fleet_verbs::rollback(&args).await,
+        Verb::Rollback(args) => rollback::run(&args).await,
         Verb::Runs(args) => match args.verb {
             Some(args::RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
             None => fleet_verbs::runs(&args.list, None).await,

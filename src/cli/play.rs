@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::apply::{self, RunContext, RunId};
+use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::cli::Failure;
 use crate::cli::args::PlayArgs;
 use crate::cli::fleet_verbs::reporter;
-use crate::cli::flow::{self, Batches, Consent, Planned};
+use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, Reached, reach};
 use crate::cli::settings::{self, Settings, once, take};
@@ -21,7 +21,7 @@ use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::module::{self, ReadCache};
-use crate::plan::{self, Complete, HostInput, PlanInput};
+use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::report::exit::Exit;
@@ -320,42 +320,59 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
     let started = jiff::Timestamp::now();
     let run = RunId::new(started, chance());
 
-    let planner = {
-        let (job, hosts) = (Arc::clone(&job), Arc::clone(&hosts));
-        move |host: HostName, events: tokio::sync::mpsc::UnboundedSender<Event>| {
-            let (job, hosts) = (Arc::clone(&job), Arc::clone(&hosts));
-            async move { plan_host(&job, &hosts, &host, &events).await }
-        }
+    let verb = Apply {
+        job,
+        hosts,
+        run,
+        started,
+        who: reach::who(),
+        from: reach::from(),
+        library: strategy::host_library(),
     };
-    let (who, from) = (reach::who(), reach::from());
-    let library = Arc::new(strategy::host_library());
-    let carry_out = move |host: HostName, plan: Arc<plan::HostPlan>, work: Work, events| {
+    Ok(flow::run(verb, batches, consent, reporter).await)
+}
+
+/// `deploy gpu` and `deploy run`, ready to be done on hosts.
+struct Apply {
+    job: Arc<Job>,
+    hosts: Arc<Hosts>,
+    run: RunId,
+    started: jiff::Timestamp,
+    who: String,
+    from: String,
+    library: String,
+}
+
+impl Verb for Apply {
+    type Work = Work;
+
+    const QUESTION: &'static str = "Apply these changes to";
+
+    async fn plan(&self, host: &HostName, events: &Events) -> Planned<Work> {
+        plan_host(&self.job, &self.hosts, host, events).await
+    }
+
+    async fn carry_out(
+        &self,
+        host: &HostName,
+        plan: &HostPlan,
+        work: Work,
+        events: &Events,
+    ) -> HostResult {
         let context = RunContext {
-            host,
-            run: run.clone(),
-            who: who.clone(),
-            from: from.clone(),
-            started,
-            host_library: library.as_ref().clone(),
+            host: host.clone(),
+            run: self.run.clone(),
+            who: self.who.clone(),
+            from: self.from.clone(),
+            started: self.started,
+            host_library: self.library.clone(),
             remembered: transport::remember(&work.reads),
         };
-        async move {
-            let mut session = work.session;
-            let result = apply::run(session.as_mut(), &plan, &context, &events).await;
-            session.close().await;
-            result
-        }
-    };
-    Ok(flow::run(
-        batches,
-        consent,
-        reporter,
-        "Apply these changes to",
-        planner,
-        carry_out,
-        Problems::default,
-    )
-    .await)
+        let mut session = work.session;
+        let result = apply::run(session.as_mut(), plan, &context, events).await;
+        session.close().await;
+        result
+    }
 }
 
 /// A planned host: its open connection, and what the next run should read early.
@@ -364,12 +381,7 @@ struct Work {
     reads: Vec<Read>,
 }
 
-async fn plan_host(
-    job: &Job,
-    hosts: &Hosts,
-    host: &HostName,
-    events: &tokio::sync::mpsc::UnboundedSender<Event>,
-) -> Planned<Work> {
+async fn plan_host(job: &Job, hosts: &Hosts, host: &HostName, events: &Events) -> Planned<Work> {
     let reached = match reach(hosts, host, &job.settings.catalog).await {
         Ok(reached) => reached,
         Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),

@@ -1,23 +1,31 @@
-//! `deploy rollback`: finds the run to undo on one host and what that changes.
-//!
-//! The verb shows the plan like any other, asks, and then calls
-//! `apply::rollback::undo` with the record.
+//! `deploy rollback`: finds the run to undo on each host and what that changes, shows
+//! it like any other plan, asks, and has the host undo it.
 
-use crate::apply::RunId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::apply::rollback::{self, Moved};
 use crate::apply::runs::{self, RunRecord, Status};
-use crate::error::Diagnostic;
-use crate::event::HostProblem;
+use crate::apply::{HostResult, RunId};
+use crate::cli::args::RollbackArgs;
+use crate::cli::fleet_verbs::{self, reporter};
+use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
+use crate::cli::hosts::Hosts;
+use crate::cli::{Failure, reach};
+use crate::error::{Diagnostic, Problems};
+use crate::event::{HostProblem, Outcome};
 use crate::plan::HostPlan;
-use crate::transport::Probe;
+use crate::report::exit::Exit;
+use crate::transport::{Probe, Session};
+use crate::value::HostName;
 
 /// What is to be undone on a host.
 #[derive(Debug, Clone)]
-pub struct Undo {
+struct Undo {
     /// The run, for `apply::rollback::undo`.
-    pub record: RunRecord,
+    record: RunRecord,
     /// What undoing it changes, for the diff.
-    pub plan: HostPlan,
+    plan: HostPlan,
 }
 
 /// Reads the host's runs and picks the wanted one, or else the last that was
@@ -25,7 +33,7 @@ pub struct Undo {
 ///
 /// # Errors
 /// The host's runs cannot be read, there is no such run, or nothing of it to undo.
-pub async fn find(
+async fn find(
     probe: &mut dyn Probe,
     wanted: Option<&RunId>,
     moved: Moved,
@@ -63,8 +71,7 @@ pub async fn find(
 
 /// What to say if no host has anything to undo: a run that was asked for by name
 /// and is nowhere is an error.
-#[must_use]
-pub fn nothing(wanted: Option<&RunId>) -> Diagnostic {
+fn nothing(wanted: Option<&RunId>) -> Diagnostic {
     match wanted {
         Some(id) => Diagnostic::error(format!("no host keeps a run `{id}`"))
             .hint("`deploy runs` lists those that are kept"),
@@ -73,13 +80,98 @@ pub fn nothing(wanted: Option<&RunId>) -> Diagnostic {
     }
 }
 
-/// A run id as the user wrote it.
+/// Runs `deploy rollback`.
 ///
 /// # Errors
-/// It cannot be one.
-pub fn run_id(text: &str) -> Result<RunId, Diagnostic> {
-    RunId::parse(text).ok_or_else(|| {
-        Diagnostic::error(format!("`{text}` is no run id"))
-            .hint("`deploy runs` lists them: 20261122T210000Z-3f9a1c")
-    })
+/// Findings in the files and variables.
+pub async fn run(args: &RollbackArgs) -> Result<Exit, Failure> {
+    let wanted = args.run.as_deref().map(fleet_verbs::run_id).transpose()?;
+    let (settings, hosts) = fleet_verbs::ready(&args.hosts, &args.connection, None).await?;
+    let consent = Consent::of(args.check, args.yes);
+    let verb = Rollback {
+        hosts,
+        wanted,
+        moved: match args.anyway {
+            true => Moved::UndoAnyway,
+            false => Moved::Refuse,
+        },
+        who: format!("{} from {}", reach::who(), reach::from()),
+        others: AtomicUsize::new(0),
+    };
+    let batches = Batches {
+        batches: vec![settings.hosts.clone()],
+        forks: args.connection.forks.into(),
+        max_fail_percentage: None,
+    };
+    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    Ok(flow::run(verb, batches, consent, reporter).await)
+}
+
+/// The verb, ready to be done on hosts.
+struct Rollback {
+    hosts: Arc<Hosts>,
+    wanted: Option<RunId>,
+    moved: Moved,
+    who: String,
+    /// Hosts that have something to undo, or that could not say so.
+    others: AtomicUsize,
+}
+
+impl Rollback {
+    async fn find(&self, host: &HostName) -> Planned<Work> {
+        let mut session = match reach::connect(&self.hosts, host).await {
+            Ok(session) => session,
+            Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
+        };
+        match find(session.as_mut(), self.wanted.as_ref(), self.moved).await {
+            Ok(Some(undo)) => Planned::Ready {
+                plan: Arc::new(undo.plan),
+                work: (session, undo.record),
+            },
+            Ok(None) => Planned::AsWanted,
+            Err(problem) => Planned::Ended(Outcome::Failed, problem),
+        }
+    }
+}
+
+/// The open connection and the run to undo.
+type Work = (Box<dyn Session>, RunRecord);
+
+impl Verb for Rollback {
+    type Work = Work;
+
+    const QUESTION: &'static str = "Undo this on";
+
+    async fn plan(&self, host: &HostName, _events: &Events) -> Planned<Work> {
+        let planned = self.find(host).await;
+        if !matches!(planned, Planned::AsWanted) {
+            self.others.fetch_add(1, Ordering::Relaxed);
+        }
+        planned
+    }
+
+    async fn carry_out(
+        &self,
+        host: &HostName,
+        _plan: &HostPlan,
+        (mut session, record): Work,
+        events: &Events,
+    ) -> HostResult {
+        rollback::undo(
+            session.as_mut(),
+            &record,
+            &self.who,
+            self.moved,
+            host,
+            events,
+        )
+        .await
+    }
+
+    fn missed(&self) -> Problems {
+        match self.others.load(Ordering::Relaxed) {
+            0 => nothing(self.wanted.as_ref()).into(),
+            _ => Problems::default(),
+        }
+    }
 }
