@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::confine;
 use super::machine::Host;
 
+mod hardware;
 mod lspci;
 mod modules;
 mod nvidia;
@@ -122,7 +123,11 @@ pub fn dispatch(argv: &[OsString]) -> Option<i32> {
     if called == confine::SHELL_NAME {
         return Some(confine::run(&argv[1..]));
     }
-    let tool = TOOLS.iter().find(|tool| tool.0 == called)?;
+    let hardware: (&str, Tool) = (hardware::NAME, |call| hardware::run(call.host));
+    let tool = TOOLS
+        .iter()
+        .chain([&hardware])
+        .find(|tool| tool.0 == called)?;
     let root = PathBuf::from(std::env::var_os(ROOT_VARIABLE)?);
     let host = Host::new(root);
     if called != "tee" {

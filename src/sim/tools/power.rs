@@ -6,7 +6,7 @@ use std::io;
 use crate::sim::host;
 use crate::sim::machine::{Host, Machine};
 
-use super::{Call, Outcome, sysfs, systemctl};
+use super::{Call, Outcome, hardware, systemctl};
 
 /// Reboots the machine at once: what the hardware forgets is gone, then the
 /// enabled units run.
@@ -88,7 +88,6 @@ pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
     let lock = host.lock()?;
     let mut machine = host.load()?;
     machine.boots += 1;
-    unload_driver(&mut machine);
     // Whoever had a card open is gone, but for units that start by themselves.
     machine.holders = machine
         .spec
@@ -97,29 +96,7 @@ pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
         .filter(|holder| holder.unit.is_some())
         .cloned()
         .collect();
-    for gpu in &mut machine.gpus {
-        let card = machine
-            .spec
-            .gpus
-            .iter()
-            .find(|card| card.product == gpu.product);
-        gpu.persistence = card.is_none_or(|card| card.persistence);
-    }
-    let functions: Vec<String> = machine.functions.keys().cloned().collect();
-    for address in functions {
-        if let Some(function) = machine.functions.get_mut(&address) {
-            function.busy = false;
-        }
-        // Refused where the driver cannot be told: then there are none either.
-        let _ = sysfs::set_num_vfs(host, &mut machine, &address, 0);
-        host.write(
-            &format!(
-                "{}/sriov_drivers_autoprobe",
-                host::device_directory(&address)
-            ),
-            "1\n",
-        )?;
-    }
+    hardware::power_cycle(host, &mut machine)?;
     for directory in ["/run", "/tmp"] {
         empty(host, directory)?;
     }
@@ -130,10 +107,8 @@ pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
         .active_units
         .retain(|unit| systemctl::starts_by_itself(host, unit));
     machine.failed_units.clear();
-    host::modules(host, &machine)?;
     host::boot_files(host, &machine)?;
     host::write_holders(host, &machine)?;
-    host::write_capabilities(host, &machine)?;
     host.save(&machine, &lock)?;
     drop(lock);
     systemctl::start_enabled(host)
