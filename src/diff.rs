@@ -11,7 +11,7 @@ use similar::{Algorithm, ChangeTag, TextDiff};
 
 use crate::catalog::draw;
 use crate::facts::MigMode;
-use crate::plan::HostPlan;
+use crate::plan::{Guard, HostPlan};
 use crate::step::{Change, Class, PathLook, Step, StepId};
 use crate::text::printable_line;
 use crate::value::HostName;
@@ -75,6 +75,8 @@ pub struct Group {
     pub notes: Vec<String>,
     /// Files of the user's project that replaced shipped ones.
     pub overridden: Vec<String>,
+    /// What undoes it unless it ends well.
+    pub guard: Option<Guard>,
 }
 
 /// The plans as blocks, with the hosts whose plans look the same together, in the
@@ -89,7 +91,9 @@ pub fn group(plans: &[(HostName, &HostPlan)]) -> Vec<Group> {
         let alike = places.entry(blocks.clone()).or_default();
         let same = alike.iter().find(|place| {
             let group = &groups[**place];
-            group.notes == plan.notes && group.overridden == plan.overridden
+            group.notes == plan.notes
+                && group.overridden == plan.overridden
+                && group.guard == plan.guard
         });
         if let Some(place) = same {
             groups[*place].hosts.push(host.clone());
@@ -101,6 +105,7 @@ pub fn group(plans: &[(HostName, &HostPlan)]) -> Vec<Group> {
             blocks,
             notes: plan.notes.clone(),
             overridden: plan.overridden.clone(),
+            guard: plan.guard,
         });
     }
     groups

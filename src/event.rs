@@ -34,6 +34,8 @@ pub enum Outcome {
     Locked,
     /// Not begun, because the run was stopped.
     Skipped,
+    /// Begun and not waited for, because the user left: the host finishes or undoes it.
+    Left,
 }
 
 /// How a step ended.
@@ -110,6 +112,8 @@ pub enum Event {
 /// Why a host did not go well.
 #[derive(Debug, Clone)]
 pub enum HostProblem {
+    /// It was not begun, because others failed or the user stopped; why, in a sentence.
+    NotBegun(String),
     /// It could not be reached.
     Unreachable(Unreachable),
     /// Planning found something: refusals, template errors, failed assertions.

@@ -33,6 +33,17 @@ pub fn hides(c: char) -> bool {
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// A span of time as people say it: `45s`, `3m 0s`, `1h 0m 30s`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, _) => format!("{minutes}m {rest}s"),
+        _ => format!("{hours}h {minutes}m {rest}s"),
+    }
+}
+
 /// Lower-case hexadecimal, as `sha256sum` prints a hash.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -54,6 +65,24 @@ fn push_safe(out: &mut String, c: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_said_in_hours_minutes_and_seconds() {
+        let said = [0, 59, 60, 180, 3599, 3600, 3630, 90_061].map(span);
+        assert_eq!(
+            said,
+            [
+                "0s",
+                "59s",
+                "1m 0s",
+                "3m 0s",
+                "59m 59s",
+                "1h 0m 0s",
+                "1h 0m 30s",
+                "25h 1m 1s"
+            ]
+        );
+    }
 
     #[test]
     fn escapes_do_not_reach_the_terminal() {

@@ -14,11 +14,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     after_help = "\
 Exit codes:
   0   nothing to do, or all applied
-  1   error before any host was changed
+  1   error before any host was changed; another run has the host
   2   changes found (--check)
   3   some hosts failed and were rolled back
   4   some hosts unreachable, none failed
-  5   an undo failed or an end is not known: a person is needed
+  5   an undo failed, an end is not known or a run is unconfirmed: a person is needed
   64  wrong usage
   130 interrupted",
     disable_help_subcommand = true,
@@ -164,6 +164,32 @@ pub struct PlayArgs {
     /// Apply without asking
     #[arg(long)]
     pub yes: bool,
+    /// What a host that fails means for the others; it undoes its own changes in any case
+    #[arg(long, value_enum, default_value_t = OnFailure::RollbackHost, value_name = "WHAT")]
+    pub on_failure: OnFailure,
+}
+
+/// What a host that fails means for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// No further host is begun after the first failure.
+    Stop,
+    /// The others go on, up to max_fail_percentage.
+    RollbackHost,
+    /// No further host is begun, and those that this run has changed are rolled back.
+    RollbackRun,
+}
+
+impl OnFailure {
+    /// The word of the flag.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::RollbackHost => "rollback-host",
+            Self::RollbackRun => "rollback-run",
+        }
+    }
 }
 
 /// `deploy run`.

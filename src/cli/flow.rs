@@ -11,6 +11,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::apply::HostResult;
+use crate::cli::args::OnFailure;
+use crate::cli::gate::{self, Gate, Limits};
+use crate::cli::interrupt::{Attention, Interrupts};
 use crate::cli::prompt;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
@@ -76,18 +79,31 @@ pub enum Planned<W> {
     Ended(Outcome, HostProblem),
 }
 
-/// Hosts in batches, one after the other, and how many may fail.
+/// Hosts in batches, one after the other, and what failures mean.
 #[derive(Debug, Clone)]
 pub struct Batches {
     /// The batches, in order.
     pub batches: Vec<Vec<HostName>>,
     /// How many at a time within a batch.
     pub forks: usize,
-    /// Percentage of all hosts of which more may not fail, if there is a limit.
-    pub max_fail_percentage: Option<f64>,
+    /// When hosts are no longer begun.
+    pub limits: Limits,
 }
 
 impl Batches {
+    /// All hosts at once; whatever happens to one, the others go on.
+    #[must_use]
+    pub fn all(hosts: Vec<HostName>, forks: usize) -> Self {
+        Self {
+            batches: vec![hosts],
+            forks,
+            limits: Limits {
+                max_fail_percentage: None,
+                on_failure: OnFailure::RollbackHost,
+            },
+        }
+    }
+
     /// All hosts, in order.
     fn each(&self) -> impl Iterator<Item = &HostName> {
         self.batches.iter().flatten()
@@ -126,6 +142,23 @@ pub trait Verb: Send + Sync + 'static {
         events: &Events,
     ) -> impl Future<Output = HostResult> + Send;
 
+    /// Takes back what was carried out on a host, because `first` failed. Verbs that
+    /// have no `--on-failure` are never asked to.
+    fn take_back(
+        &self,
+        _host: &HostName,
+        _first: &HostName,
+        _events: &Events,
+    ) -> impl Future<Output = HostResult> + Send {
+        std::future::ready(HostResult {
+            outcome: Outcome::Stuck,
+            problem: Some(broke_off()),
+        })
+    }
+
+    /// What becomes of a host at work that nobody waits for.
+    fn left(&self, plan: &HostPlan) -> HostProblem;
+
     /// What is found once all hosts are planned, told before the sums; an error among
     /// it means that what was asked for is nowhere.
     fn missed(&self) -> Problems {
@@ -136,19 +169,31 @@ pub trait Verb: Send + Sync + 'static {
 /// What there is to do on a host: its plan, and what carrying it out needs.
 type Ready<W> = (Arc<HostPlan>, W);
 
+/// How a host ended.
+type End = (Outcome, Option<HostProblem>);
+
 /// Goes the whole way.
 pub async fn run<V: Verb>(
     verb: V,
     mut hosts: Batches,
     consent: Consent,
     reporter: Reporter,
+    interrupts: &Interrupts,
 ) -> Exit {
     let verb = Arc::new(verb);
-    let mut failures = Failures::new(&hosts);
+    let gate = Arc::new(Gate::new(hosts.each().cloned().collect(), hosts.limits));
+    let mut attention = interrupts.attend();
     let mut ahead = HashMap::new();
     let mut telling = Telling::start(reporter.expecting(hosts.count()));
     if consent != Consent::Given {
-        ahead = plan_all(&verb, &hosts, &mut failures, &telling.events).await;
+        let planned = tokio::select! {
+            planned = plan_all(&verb, &hosts, &gate, &telling.events) => Some(planned),
+            () = attention.next() => None,
+        };
+        let Some(planned) = planned else {
+            return telling.leave(verb.as_ref(), &gate).await;
+        };
+        ahead = planned;
         let plans: Vec<(HostName, Arc<HostPlan>)> = hosts
             .each()
             .filter_map(|host| Some((host.clone(), Arc::clone(&ahead.get(host)?.0))))
@@ -156,7 +201,7 @@ pub async fn run<V: Verb>(
         let _ = telling.events.send(Event::Plans(plans.clone()));
         if consent == Consent::Never {
             for (host, _) in plans {
-                end(&telling.events, host, Outcome::Changed, None);
+                end(&gate, &telling.events, host, Outcome::Changed, None);
             }
             return telling.end(verb.missed()).await;
         }
@@ -164,17 +209,23 @@ pub async fn run<V: Verb>(
         let Some(reporter) = telling.stop().await else {
             return Exit::PersonNeeded;
         };
-        let refused = match plans.is_empty() {
-            true => None,
-            false => ask(V::QUESTION, plans.len()).err(),
+        let agreed = match plans.is_empty() || gate.closed().is_some() {
+            true => Answer::Yes,
+            false => ask(V::QUESTION, plans.len(), &mut attention).await,
         };
         telling = Telling::start(reporter.expecting(plans.len()));
-        if let Some(why) = refused {
-            if let Some(finding) = why {
+        let why = match agreed {
+            Answer::Yes => None,
+            Answer::Interrupted => return telling.leave(verb.as_ref(), &gate).await,
+            Answer::No => Some("the answer was not `yes`"),
+            Answer::Nobody(finding) => {
                 let _ = telling.events.send(Event::Diagnostics(finding.into()));
+                Some("nobody was there to be asked")
             }
+        };
+        if let Some(why) = why {
             for (host, _) in plans {
-                end(&telling.events, host, Outcome::Skipped, None);
+                skip(&gate, &telling.events, host, why.to_owned());
             }
             return match telling.stop().await {
                 Some(reporter) => reporter.finish_refused(),
@@ -185,15 +236,57 @@ pub async fn run<V: Verb>(
             batch.retain(|host| ahead.contains_key(host));
         }
     }
-    carry_out(&verb, hosts, ahead, &mut failures, &telling.events).await;
-    telling.end(verb.missed()).await
+    let events = telling.events.clone();
+    let work = carry_out(&verb, hosts, ahead, &gate, &events);
+    let finished = attended(work, &gate, &mut attention, &events).await;
+    drop(events);
+    match finished {
+        Finished::Undisturbed => telling.end(verb.missed()).await,
+        Finished::Interrupted => telling.interrupted().end(verb.missed()).await,
+        Finished::Left => telling.leave(verb.as_ref(), &gate).await,
+    }
+}
+
+/// How hosts were carried out.
+enum Finished {
+    /// To the end.
+    Undisturbed,
+    /// The user stopped it; what was begun is finished.
+    Interrupted,
+    /// The user did not wait for what was begun.
+    Left,
+}
+
+/// Does the work and answers the user's signals: the first closes the gate, the
+/// second leaves what is at work to itself.
+async fn attended(
+    work: impl Future<Output = ()>,
+    gate: &Gate,
+    attention: &mut Attention,
+    events: &Events,
+) -> Finished {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        () = &mut work => return Finished::Undisturbed,
+        () = attention.next() => {}
+    }
+    let running = match gate.interrupt() {
+        0 => "no further host is begun".to_owned(),
+        1 => "no further host is begun; 1 host is at work and is waited for; interrupt again to leave it to its guard".to_owned(),
+        count => format!("no further host is begun; {count} hosts are at work and are waited for; interrupt again to leave them to their guards"),
+    };
+    note(events, format!("interrupted: {running}"));
+    tokio::select! {
+        () = &mut work => Finished::Interrupted,
+        () = attention.next() => Finished::Left,
+    }
 }
 
 /// Plans all hosts, and ends those on which there is nothing to do.
 async fn plan_all<V: Verb>(
     verb: &Arc<V>,
     hosts: &Batches,
-    failures: &mut Failures,
+    gate: &Gate,
     events: &Events,
 ) -> HashMap<HostName, Ready<V::Work>> {
     let mut ready = HashMap::new();
@@ -208,63 +301,117 @@ async fn plan_all<V: Verb>(
             Some(Ok(found)) => {
                 ready.insert(host, found);
             }
-            Some(Err((outcome, problem))) => {
-                failures.count(outcome);
-                end(events, host, outcome, problem);
-            }
-            None => {
-                failures.count(Outcome::Failed);
-                end(events, host, Outcome::Failed, Some(broke_off()));
-            }
+            Some(Err((outcome, problem))) => end(gate, events, host, outcome, problem),
+            None => end(gate, events, host, Outcome::Failed, Some(broke_off())),
         },
     )
     .await;
     ready
 }
 
-/// Carries out batch after batch; a host that was not planned ahead is planned first.
+/// Carries out batch after batch, and takes it back where that is wanted.
 async fn carry_out<V: Verb>(
     verb: &Arc<V>,
     hosts: Batches,
     mut ahead: HashMap<HostName, Ready<V::Work>>,
-    failures: &mut Failures,
+    gate: &Arc<Gate>,
     events: &Events,
 ) {
     for batch in hosts.batches {
-        if failures.too_many() {
-            for host in batch {
-                end(events, host, Outcome::Skipped, None);
-            }
-            continue;
-        }
         fleet::each(
             batch,
             hosts.forks,
             |host| {
-                let (verb, events) = (Arc::clone(verb), events.clone());
+                let (verb, gate, events) = (Arc::clone(verb), Arc::clone(gate), events.clone());
                 let ready = ahead.remove(&host);
                 async move {
-                    let found = match ready {
-                        Some(ready) => Ok(ready),
-                        None => planned(verb.as_ref(), &host, &events).await,
-                    };
-                    match found {
-                        Ok((plan, work)) => {
-                            let result = verb.carry_out(&host, &plan, work, &events).await;
-                            (result.outcome, result.problem)
-                        }
-                        Err(ended) => ended,
-                    }
+                    let (outcome, problem) = one(verb.as_ref(), &host, ready, &gate, &events).await;
+                    // In the same step as the work's end: whoever leaves now has all ends.
+                    end(&gate, &events, host, outcome, problem);
                 }
             },
             |host, result| {
-                let (outcome, problem) = result.unwrap_or((Outcome::Stuck, Some(broke_off())));
-                failures.count(outcome);
-                end(events, host, outcome, problem);
+                if result.is_none() {
+                    end(gate, events, host, Outcome::Stuck, Some(broke_off()));
+                }
             },
         )
         .await;
     }
+    if let Some((first, changed)) = gate.to_take_back() {
+        take_back(verb, &first, changed, hosts.forks, gate, events).await;
+    }
+}
+
+/// Carries out one host; if it was not planned ahead it is planned first.
+async fn one<V: Verb>(
+    verb: &V,
+    host: &HostName,
+    ready: Option<Ready<V::Work>>,
+    gate: &Gate,
+    events: &Events,
+) -> End {
+    if let Some(why) = gate.closed() {
+        return (Outcome::Skipped, Some(HostProblem::NotBegun(why)));
+    }
+    let found = match ready {
+        Some(ready) => Ok(ready),
+        // Planning changes nothing, so nothing is lost when it is broken off.
+        None => tokio::select! {
+            found = planned(verb, host, events) => found,
+            () = gate.interrupted() => Err((
+                Outcome::Skipped,
+                Some(HostProblem::NotBegun(gate::INTERRUPTED.to_owned())),
+            )),
+        },
+    };
+    let (plan, work) = match found {
+        Ok(ready) => ready,
+        Err(ended) => return ended,
+    };
+    if let Err(why) = gate.begin(host, &plan) {
+        return (Outcome::Skipped, Some(HostProblem::NotBegun(why)));
+    }
+    let result = verb.carry_out(host, &plan, work, events).await;
+    (result.outcome, result.problem)
+}
+
+/// Takes the changes of this run back on the hosts that have them.
+async fn take_back<V: Verb>(
+    verb: &Arc<V>,
+    first: &HostName,
+    changed: Vec<HostName>,
+    forks: usize,
+    gate: &Arc<Gate>,
+    events: &Events,
+) {
+    if changed.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = changed.iter().map(HostName::as_str).collect();
+    note(
+        events,
+        format!("{first} failed: rolling back {}", names.join(", ")),
+    );
+    fleet::each(
+        changed,
+        forks,
+        |host| {
+            let (verb, gate, events) = (Arc::clone(verb), Arc::clone(gate), events.clone());
+            let first = first.clone();
+            async move {
+                gate.begin_again(&host, &Arc::default());
+                let result = verb.take_back(&host, &first, &events).await;
+                end(&gate, &events, host, result.outcome, result.problem);
+            }
+        },
+        |host, result| {
+            if result.is_none() {
+                end(gate, events, host, Outcome::Stuck, Some(broke_off()));
+            }
+        },
+    )
+    .await;
 }
 
 /// Plans one host and tells the plan, or how the host ended without one.
@@ -272,7 +419,7 @@ async fn planned<V: Verb>(
     verb: &V,
     host: &HostName,
     events: &Events,
-) -> Result<Ready<V::Work>, (Outcome, Option<HostProblem>)> {
+) -> Result<Ready<V::Work>, End> {
     match verb.plan(host, events).await {
         Planned::AsWanted => Err((Outcome::Ok, None)),
         Planned::Ended(outcome, problem) => Err((outcome, Some(problem))),
@@ -288,8 +435,9 @@ async fn planned<V: Verb>(
 
 /// A reporter at work on a channel.
 struct Telling {
-    events: UnboundedSender<Event>,
+    events: Events,
     teller: tokio::task::JoinHandle<Reporter>,
+    interrupted: bool,
 }
 
 impl Telling {
@@ -301,13 +449,43 @@ impl Telling {
             }
             reporter
         });
-        Self { events, teller }
+        Self {
+            events,
+            teller,
+            interrupted: false,
+        }
     }
 
     /// Waits until all was told. Everybody else must have let go of the channel.
     async fn stop(self) -> Option<Reporter> {
         drop(self.events);
-        self.teller.await.ok()
+        let reporter = self.teller.await.ok()?;
+        Some(match self.interrupted {
+            true => reporter.interrupted(),
+            false => reporter,
+        })
+    }
+
+    /// The same, but the user interrupted.
+    fn interrupted(mut self) -> Self {
+        self.interrupted = true;
+        self
+    }
+
+    /// The user leaves now: tells what becomes of the hosts that have not ended.
+    async fn leave<V: Verb>(self, verb: &V, gate: &Gate) -> Exit {
+        let left = gate.unfinished();
+        for (host, plan) in left.at_work {
+            let problem = verb.left(&plan);
+            end(gate, &self.events, host, Outcome::Left, Some(problem));
+        }
+        for host in left.not_begun {
+            skip(gate, &self.events, host, gate::INTERRUPTED.to_owned());
+        }
+        match self.interrupted().stop().await {
+            Some(reporter) => reporter.finish(),
+            None => Exit::PersonNeeded,
+        }
     }
 
     /// The same, with the sums; an error among the findings is no good end.
@@ -324,58 +502,55 @@ impl Telling {
     }
 }
 
-/// Counts failed hosts against the limit; an unreachable host is a failed one.
-struct Failures {
-    failed: usize,
-    all: usize,
-    limit: Option<f64>,
+/// What a person said.
+enum Answer {
+    Yes,
+    No,
+    /// Nobody could be asked.
+    Nobody(Diagnostic),
+    Interrupted,
 }
 
-impl Failures {
-    fn new(hosts: &Batches) -> Self {
-        Self {
-            failed: 0,
-            all: hosts.count(),
-            limit: hosts.max_fail_percentage,
-        }
-    }
-
-    fn count(&mut self, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Skipped) {
-            self.failed += 1;
-        }
-    }
-
-    fn too_many(&self) -> bool {
-        self.limit
-            .is_some_and(|limit| self.failed as f64 * 100.0 > limit * self.all as f64)
-    }
-}
-
-/// Asks; a refusal has a finding where nobody could be asked.
-fn ask(question: &str, count: usize) -> Result<(), Option<Diagnostic>> {
+/// Asks, and goes on listening for signals meanwhile.
+async fn ask(question: &str, count: usize, attention: &mut Attention) -> Answer {
     let hosts = match count {
         1 => "1 host".to_owned(),
         count => format!("{count} hosts"),
     };
     if !prompt::somebody_there() {
         let finding = Diagnostic::error("nothing was changed: nobody is there to be asked");
-        return Err(Some(finding.hint(
-            "pass --yes to apply without asking, or --check to only look",
-        )));
+        return Answer::Nobody(
+            finding.hint("pass --yes to apply without asking, or --check to only look"),
+        );
     }
-    match prompt::yes(&format!("{question} {hosts}?")) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(None),
+    let question = format!("{question} {hosts}?");
+    let answer = tokio::task::spawn_blocking(move || prompt::yes(&question));
+    tokio::select! {
+        answer = answer => match answer {
+            Ok(Ok(true)) => Answer::Yes,
+            Ok(_) | Err(_) => Answer::No,
+        },
+        () = attention.next() => Answer::Interrupted,
     }
 }
 
+fn note(events: &Events, text: String) {
+    let _ = events.send(Event::Note { host: None, text });
+}
+
+fn skip(gate: &Gate, events: &Events, host: HostName, why: String) {
+    let problem = HostProblem::NotBegun(why);
+    end(gate, events, host, Outcome::Skipped, Some(problem));
+}
+
 fn end(
-    events: &UnboundedSender<Event>,
+    gate: &Gate,
+    events: &Events,
     host: HostName,
     outcome: Outcome,
     problem: Option<HostProblem>,
 ) {
+    gate.end(&host, outcome);
     let _ = events.send(Event::HostEnd {
         host,
         outcome,

@@ -9,7 +9,9 @@ pub mod content;
 pub mod discover;
 pub mod fleet_verbs;
 pub mod flow;
+pub mod gate;
 pub mod hosts;
+pub mod interrupt;
 pub mod inventory;
 pub mod play;
 pub mod prompt;
@@ -27,6 +29,7 @@ use crate::report;
 use crate::report::exit::Exit;
 use crate::value::HostName;
 use args::{Cli, Format, InventoryVerb, Verb};
+use interrupt::Interrupts;
 use inventory::GraphVars;
 use play::Which;
 
@@ -89,22 +92,48 @@ pub fn main() -> u8 {
             return Exit::Refused.code();
         }
     };
-    let exit = runtime.block_on(async {
-        tokio::select! {
-            exit = dispatch(cli.verb) => exit,
-            _ = tokio::signal::ctrl_c() => {
-                report::talk("\ninterrupted; a host whose apply has begun finishes or undoes it by itself\n");
-                Exit::Interrupted
-            }
-        }
-    });
+    let exit = runtime.block_on(attended(cli.verb));
     // A host that does not answer must not hold up the end.
     runtime.shutdown_background();
     exit.code()
 }
 
-async fn dispatch(verb: Verb) -> Exit {
-    match run(verb).await {
+/// Runs the verb; a signal that it does not attend to ends it.
+async fn attended(verb: Verb) -> Exit {
+    let mut interrupts = match Interrupts::listen() {
+        Ok(interrupts) => interrupts,
+        Err(error) => {
+            let chain = [
+                "signals cannot be listened for".to_owned(),
+                error.to_string(),
+            ];
+            report::error(&chain, None);
+            return Exit::Refused;
+        }
+    };
+    // A task of its own, so that a verb that waits for a person holds up no signal.
+    let work = tokio::spawn({
+        let interrupts = interrupts.clone();
+        async move { dispatch(verb, &interrupts).await }
+    });
+    tokio::select! {
+        exit = work => match exit {
+            Ok(exit) => exit,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Exit::PersonNeeded,
+            },
+        },
+        () = interrupts.unattended() => {
+            prompt::restore_terminal();
+            report::talk("\ninterrupted; nothing was changed\n");
+            Exit::Interrupted
+        }
+    }
+}
+
+async fn dispatch(verb: Verb, interrupts: &Interrupts) -> Exit {
+    match run(verb, interrupts).await {
         Ok(exit) => exit,
         Err(Failure::Problems(problems)) => {
             report::problems(&problems);
@@ -118,7 +147,7 @@ async fn dispatch(verb: Verb) -> Exit {
     }
 }
 
-async fn run(verb: Verb) -> Result<Exit, Failure> {
+async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
     match verb {
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -141,10 +170,10 @@ async fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Inventory(args) => inventory_verb(&args.verb),
         Verb::Catalog(args) => catalog::run(&args),
         Verb::Content(args) => content::run(&args.verb),
-        Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args).await,
-        Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play).await,
+        Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args, interrupts).await,
+        Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play, interrupts).await,
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
-        Verb::Rollback(args) => rollback::run(&args).await,
+        Verb::Rollback(args) => rollback::run(&args, interrupts).await,
         Verb::Runs(args) => match args.verb {
             Some(args::RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
             None => fleet_verbs::runs(&args.list, None).await,

@@ -10,22 +10,25 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::apply::{self, HostResult, RunContext, RunId};
-use crate::cli::Failure;
 use crate::cli::args::PlayArgs;
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
+use crate::cli::gate::Limits;
 use crate::cli::hosts::{self, Hosts};
+use crate::cli::interrupt::Interrupts;
 use crate::cli::reach::{self, Reached, reach};
 use crate::cli::settings::{self, Settings, once, take};
+use crate::cli::{Failure, rollback};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::module::{self, ReadCache};
-use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
+use crate::plan::{self, Complete, Confirm, Guard, HostInput, HostPlan, PlanInput};
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::report::exit::Exit;
 use crate::strategy;
+use crate::text::span;
 use crate::transport::{self, Read, Session};
 use crate::value::{HostName, Vars};
 
@@ -198,7 +201,7 @@ impl Job {
     }
 
     /// The hosts in the batches of the first play that has `serial`.
-    fn batches(&self, forks: usize) -> Batches {
+    fn batches(&self, args: &PlayArgs) -> Batches {
         let hosts = &self.settings.hosts;
         let serial = self
             .playbook
@@ -213,8 +216,11 @@ impl Job {
             .filter_map(|play| play.max_fail_percentage);
         Batches {
             batches: cut(hosts, serial.unwrap_or_default()),
-            forks,
-            max_fail_percentage: limits.reduce(f64::min),
+            forks: args.connection.forks.into(),
+            limits: Limits {
+                max_fail_percentage: limits.reduce(f64::min),
+                on_failure: args.on_failure,
+            },
         }
     }
 }
@@ -287,7 +293,7 @@ fn at(problems: Problems, origin: &crate::error::Origin) -> Problems {
 ///
 /// # Errors
 /// Every finding before the first connection.
-pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
+pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
     let consent = Consent::of(args.check, args.yes);
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
     let job = match Job::load(which, args) {
@@ -316,7 +322,7 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
         return Ok(reporter.refuse(&found));
     }
     let hosts = Arc::new(hosts);
-    let batches = job.batches(args.connection.forks.into());
+    let batches = job.batches(args);
     let started = jiff::Timestamp::now();
     let run = RunId::new(started, chance());
 
@@ -329,7 +335,7 @@ pub async fn run(which: &Which, args: &PlayArgs) -> Result<Exit, Failure> {
         from: reach::from(),
         library: strategy::host_library(),
     };
-    Ok(flow::run(verb, batches, consent, reporter).await)
+    Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
 
 /// `deploy gpu` and `deploy run`, ready to be done on hosts.
@@ -372,6 +378,40 @@ impl Verb for Apply {
         let result = apply::run(session.as_mut(), plan, &context, events).await;
         session.close().await;
         result
+    }
+
+    async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {
+        let who = format!("{} from {}", self.who, self.from);
+        rollback::take_back(&self.hosts, host, &self.run, &who, first, events).await
+    }
+
+    fn left(&self, plan: &HostPlan) -> HostProblem {
+        let run = &self.run;
+        let alone = "what has arrived there goes on without us: the host";
+        let (what, hint) = match &plan.guard {
+            Some(Guard {
+                confirm: Confirm::NewConnection,
+                window_s,
+                ..
+            }) => (
+                format!(
+                    "{alone} undoes run {run} unless it is confirmed within {} of its last step",
+                    span((*window_s).into())
+                ),
+                format!(
+                    "`deploy runs confirm {run}` keeps it, `deploy runs show {run}` tells how it goes"
+                ),
+            ),
+            _ => (
+                format!("{alone} finishes run {run} by itself, or undoes it"),
+                format!("`deploy runs show {run}` tells how it ended"),
+            ),
+        };
+        HostProblem::Failed {
+            step: None,
+            chain: vec![what],
+            hint: Some(hint),
+        }
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::report;
 use crate::secret::Secret;
@@ -27,6 +28,19 @@ pub fn yes(question: &str) -> io::Result<bool> {
     Ok(line()?.trim() == "yes")
 }
 
+/// How the terminal was before a password was asked for; it is shared with whoever
+/// ends the program meanwhile.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Gives the terminal its echo back if a question for a password took it.
+pub fn restore_terminal() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(before) = before {
+        // A terminal that is gone needs none.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+    }
+}
+
 /// Asks for a password; nothing is echoed.
 ///
 /// # Errors
@@ -41,11 +55,12 @@ pub fn password(question: &str) -> io::Result<Secret> {
     report::ask(&format!("{question}: "));
     let before = tcgetattr(&stdin)?;
     let mut quiet = before.clone();
+    *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
     quiet.local_modes.remove(LocalModes::ECHO);
     quiet.local_modes.insert(LocalModes::ECHONL);
     tcsetattr(&stdin, OptionalActions::Flush, &quiet)?;
     let answer = line();
-    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    restore_terminal();
     Ok(Secret::new(answer?.trim_end_matches(['\r', '\n'])))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::cli::Failure;
-use crate::cli::args::{Format, OutputArgs, PlayArgs, RenderArgs};
+use crate::cli::args::{Format, OnFailure, OutputArgs, PlayArgs, RenderArgs};
 use crate::cli::hosts;
 use crate::cli::play::{Job, Which};
 use crate::cli::reach::reach;
@@ -38,6 +38,7 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         check: true,
         diff: false,
         yes: false,
+        on_failure: OnFailure::RollbackHost,
     };
     play.hosts.limit = Some(args.host);
     let job = Job::load(&which, &play)?;
@@ -76,6 +77,7 @@ fn failure(host: &HostName, problem: HostProblem) -> Failure {
             }
         }
         HostProblem::Refused(problems) => Failure::Problems(problems),
+        HostProblem::NotBegun(why) => Diagnostic::error(format!("{host}: {why}")).into(),
         HostProblem::Failed { chain, .. } => {
             Diagnostic::error(format!("{host}: {}", chain.join(": "))).into()
         }

@@ -11,6 +11,7 @@ use crate::cli::args::RollbackArgs;
 use crate::cli::fleet_verbs::{self, reporter};
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::hosts::Hosts;
+use crate::cli::interrupt::Interrupts;
 use crate::cli::{Failure, reach};
 use crate::error::{Diagnostic, Problems};
 use crate::event::{HostProblem, Outcome};
@@ -84,7 +85,7 @@ fn nothing(wanted: Option<&RunId>) -> Diagnostic {
 ///
 /// # Errors
 /// Findings in the files and variables.
-pub async fn run(args: &RollbackArgs) -> Result<Exit, Failure> {
+pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
     let wanted = args.run.as_deref().map(fleet_verbs::run_id).transpose()?;
     let (settings, hosts) = fleet_verbs::ready(&args.hosts, &args.connection, None).await?;
     let consent = Consent::of(args.check, args.yes);
@@ -98,13 +99,78 @@ pub async fn run(args: &RollbackArgs) -> Result<Exit, Failure> {
         who: format!("{} from {}", reach::who(), reach::from()),
         others: AtomicUsize::new(0),
     };
-    let batches = Batches {
-        batches: vec![settings.hosts.clone()],
-        forks: args.connection.forks.into(),
-        max_fail_percentage: None,
-    };
+    let batches = Batches::all(settings.hosts.clone(), args.connection.forks.into());
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
-    Ok(flow::run(verb, batches, consent, reporter).await)
+    Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
+}
+
+/// Undoes a run of which this host was part, because `first` failed in it
+/// (`--on-failure rollback-run`).
+pub async fn take_back(
+    hosts: &Hosts,
+    host: &HostName,
+    run: &RunId,
+    who: &str,
+    first: &HostName,
+    events: &Events,
+) -> HostResult {
+    let still = |problem: HostProblem| HostResult {
+        outcome: Outcome::Stuck,
+        problem: Some(still_changed(problem, first, run)),
+    };
+    let mut session = match reach::connect(hosts, host).await {
+        Ok(session) => session,
+        Err(problem) => return still(problem),
+    };
+    let undo = match find(session.as_mut(), Some(run), Moved::Refuse).await {
+        Ok(Some(undo)) => undo,
+        Ok(None) => return still(reach::failed(format!("the host keeps no run {run}"))),
+        Err(problem) => return still(problem),
+    };
+    let result = rollback::undo(
+        session.as_mut(),
+        &undo.record,
+        who,
+        Moved::Refuse,
+        host,
+        events,
+    );
+    match result.await {
+        HostResult {
+            outcome: Outcome::Changed,
+            ..
+        } => HostResult {
+            outcome: Outcome::RolledBack,
+            problem: Some(reach::failed(format!(
+                "this host was changed, and {first} failed"
+            ))),
+        },
+        HostResult {
+            problem: Some(problem),
+            ..
+        } => still(problem),
+        HostResult { .. } => still(reach::failed("the undo failed without a word".to_owned())),
+    }
+}
+
+/// What is said of a host that stays changed although others failed.
+fn still_changed(problem: HostProblem, first: &HostName, run: &RunId) -> HostProblem {
+    let mut chain = vec![format!(
+        "{first} failed, and this host could not be rolled back"
+    )];
+    match problem {
+        HostProblem::Failed { chain: why, .. } => chain.extend(why),
+        HostProblem::Unreachable(why) => chain.push(why.to_string()),
+        HostProblem::NotBegun(why) => chain.push(why),
+        HostProblem::Refused(found) => {
+            chain.extend(found.0.into_iter().map(|finding| finding.message));
+        }
+    }
+    HostProblem::Failed {
+        step: None,
+        chain,
+        hint: Some(format!("`deploy runs undo {run}` tries it again")),
+    }
 }
 
 /// The verb, ready to be done on hosts.
@@ -166,6 +232,14 @@ impl Verb for Rollback {
             events,
         )
         .await
+    }
+
+    fn left(&self, _plan: &HostPlan) -> HostProblem {
+        HostProblem::Failed {
+            step: None,
+            chain: vec!["the host goes on with the undo by itself".to_owned()],
+            hint: Some("`deploy runs` tells how it ended".to_owned()),
+        }
     }
 
     fn missed(&self) -> Problems {

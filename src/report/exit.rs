@@ -39,10 +39,14 @@ impl Exit {
         }
     }
 
-    /// What several hosts' ends come to: a stuck host weighs most, then a failed
-    /// one, then an unreachable one, then a found change.
+    /// What several hosts' ends come to: a stuck host weighs most, then one that was
+    /// left, then a failed one, then an unreachable one, then one that another run has,
+    /// then a found change. A host that another run has counts as failed where others
+    /// were changed: then it is no error before any change.
     #[must_use]
     pub fn of(outcomes: impl IntoIterator<Item = Outcome>, check: CheckMode) -> Self {
+        let outcomes: Vec<Outcome> = outcomes.into_iter().collect();
+        let changed = check == CheckMode::Off && outcomes.contains(&Outcome::Changed);
         let mut exit = Self::Done;
         for outcome in outcomes {
             let this = match outcome {
@@ -52,7 +56,9 @@ impl Exit {
                 Outcome::Failed | Outcome::RolledBack => Self::SomeFailed,
                 Outcome::Unreachable => Self::SomeUnreachable,
                 Outcome::Stuck | Outcome::Unconfirmed => Self::PersonNeeded,
+                Outcome::Locked if changed => Self::SomeFailed,
                 Outcome::Locked => Self::Refused,
+                Outcome::Left => Self::Interrupted,
             };
             if this.weight() > exit.weight() {
                 exit = this;
@@ -61,13 +67,24 @@ impl Exit {
         exit
     }
 
+    /// The same where the user interrupted: only that a person is needed weighs more.
+    #[must_use]
+    pub fn interrupted(self) -> Self {
+        match self {
+            Self::PersonNeeded => self,
+            _ => Self::Interrupted,
+        }
+    }
+
     fn weight(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::ChangesFound => 1,
-            Self::SomeUnreachable => 2,
-            Self::SomeFailed => 3,
-            Self::Refused | Self::PersonNeeded | Self::Usage | Self::Interrupted => 4,
+            Self::Refused => 2,
+            Self::SomeUnreachable => 3,
+            Self::SomeFailed => 4,
+            Self::Interrupted => 5,
+            Self::PersonNeeded | Self::Usage => 6,
         }
     }
 }
@@ -94,6 +111,34 @@ mod tests {
         assert_eq!(of(&[Ok, Unreachable]), 4);
         assert_eq!(of(&[Failed, Unreachable]), 3);
         assert_eq!(of(&[Failed, Stuck, Unreachable]), 5);
+    }
+
+    #[test]
+    fn what_nobody_confirmed_needs_a_person() {
+        use Outcome::{Failed, Left, Unconfirmed};
+        let of = |outcomes: &[Outcome]| Exit::of(outcomes.iter().copied(), CheckMode::Off).code();
+        assert_eq!(of(&[Unconfirmed]), 5);
+        assert_eq!(of(&[Failed, Left, Unconfirmed]), 5);
+        assert_eq!(of(&[Failed, Left]), 130);
+    }
+
+    #[test]
+    fn a_host_that_another_run_has_is_an_error_before_any_change_only_if_there_was_none() {
+        use Outcome::{Changed, Failed, Locked, Ok, Unreachable};
+        let of = |outcomes: &[Outcome]| Exit::of(outcomes.iter().copied(), CheckMode::Off).code();
+        assert_eq!(of(&[Locked]), 1);
+        assert_eq!(of(&[Ok, Locked]), 1);
+        assert_eq!(of(&[Changed, Locked]), 3);
+        assert_eq!(of(&[Changed, Locked, Unreachable]), 3);
+        assert_eq!(of(&[Locked, Unreachable]), 4);
+        assert_eq!(of(&[Locked, Failed]), 3);
+    }
+
+    #[test]
+    fn an_interrupted_run_ends_as_such_unless_a_person_is_needed() {
+        assert_eq!(Exit::Done.interrupted().code(), 130);
+        assert_eq!(Exit::SomeFailed.interrupted().code(), 130);
+        assert_eq!(Exit::PersonNeeded.interrupted().code(), 5);
     }
 
     #[test]

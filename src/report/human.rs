@@ -10,12 +10,12 @@ use anstyle::{AnsiColor, Style as Paint};
 
 use crate::diff::{self, Block, Group, Line, LineKind};
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
-use crate::plan::HostPlan;
+use crate::plan::{Confirm, Guard, GuardKind, HostPlan};
 use crate::report::diagnostic::{self, Style};
 use crate::report::exit::{CheckMode, Exit};
-use crate::report::{Plans, Said, Tally};
+use crate::report::{NotBegun, Plans, Said, Tally};
 use crate::step::Class;
-use crate::text::{MESSAGE_LIMIT, printable};
+use crate::text::{MESSAGE_LIMIT, printable, span};
 use crate::value::HostName;
 
 /// Tells a run to people.
@@ -25,8 +25,8 @@ pub struct Human {
     check: CheckMode,
     told: Plans,
     verbose: bool,
-    /// Changes that were shown, and for which host first.
-    shown: HashMap<Vec<Block>, HostName>,
+    /// Changes that were shown, with what guards them, and for which host first.
+    shown: HashMap<(Vec<Block>, Option<String>), HostName>,
     /// How many steps each host's plan has.
     steps: HashMap<HostName, usize>,
     /// Hosts of which a step failed, so that what follows is its undo.
@@ -135,15 +135,20 @@ impl Human {
                 printable(path, 400)
             );
         }
-        if let Some(first) = self.shown.get(&group.blocks) {
+        let guard = group.guard.as_ref().map(guard_line);
+        let look = (group.blocks.clone(), guard.clone());
+        if let Some(first) = self.shown.get(&look) {
             text += &format!("  the same changes as on {first}\n\n");
             return text;
         }
         if let Some(first) = group.hosts.first() {
-            self.shown.insert(group.blocks.clone(), first.clone());
+            self.shown.insert(look, first.clone());
         }
         for block in &group.blocks {
             text += &self.block(block);
+        }
+        if let Some(guard) = guard {
+            text += &format!("  {guard}\n");
         }
         text.push('\n');
         text
@@ -199,8 +204,13 @@ impl Human {
             Outcome::Unconfirmed => format!("{host}: {}\n", self.paint(RED, "unconfirmed")),
             Outcome::Locked => format!(
                 "{host}: {}, nothing was changed\n",
-                self.paint(RED, "failed")
+                self.paint(RED, "locked by another run")
             ),
+            Outcome::Left => format!("{host}: {}\n", self.paint(RED, "left to itself")),
+            // Told together, with the sums.
+            Outcome::Skipped if matches!(problem, Some(HostProblem::NotBegun(_))) => {
+                return String::new();
+            }
             Outcome::Skipped => format!("{host}: {}\n", self.paint(CYAN, "skipped")),
         };
         if let Some(problem) = problem {
@@ -217,6 +227,7 @@ impl Human {
                 .collect::<String>()
         };
         let (message, hint) = match problem {
+            HostProblem::NotBegun(why) => (format!("not begun: {why}"), None),
             HostProblem::Unreachable(unreachable) => {
                 (unreachable.to_string(), unreachable.hint.as_deref())
             }
@@ -246,7 +257,21 @@ impl Human {
 
     /// The sums.
     #[must_use]
-    pub fn summary(&self, tally: &Tally, exit: Exit) -> Said {
+    pub fn summary(&self, tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Said {
+        let mut text = String::new();
+        for group in not_begun {
+            let names: Vec<&str> = group.hosts.iter().map(HostName::as_str).collect();
+            let count = match names.len() {
+                1 => "1 host was".to_owned(),
+                count => format!("{count} hosts were"),
+            };
+            text += &format!(
+                "{}: {count} not begun: {}: {}\n",
+                self.paint(CYAN, "skipped"),
+                printable(&group.why, MESSAGE_LIMIT),
+                printable(&names.join(", "), MESSAGE_LIMIT),
+            );
+        }
         let mut line = format!(
             "hosts={} ok={} changed={} failed={} unreachable={} rolled-back={}",
             tally.hosts,
@@ -256,19 +281,25 @@ impl Human {
             tally.unreachable,
             tally.rolled_back
         );
-        if tally.stuck > 0 {
-            line += &format!(" person-needed={}", tally.stuck);
-        }
-        if tally.skipped > 0 {
-            line += &format!(" skipped={}", tally.skipped);
+        for (word, count) in [
+            ("unconfirmed", tally.unconfirmed),
+            ("person-needed", tally.stuck),
+            ("locked", tally.locked),
+            ("left", tally.left),
+            ("skipped", tally.skipped),
+        ] {
+            if count > 0 {
+                line += &format!(" {word}={count}");
+            }
         }
         let colour = match exit {
             Exit::Done => GREEN,
             Exit::ChangesFound => YELLOW,
             _ => RED,
         };
+        text += &format!("{}\n", self.paint(colour, &line));
         Said {
-            data: format!("{}\n", self.paint(colour, &line)),
+            data: text,
             talk: String::new(),
         }
     }
@@ -281,8 +312,76 @@ impl Human {
     }
 }
 
+/// What undoes a run unless it ends well, in one line.
+fn guard_line(guard: &Guard) -> String {
+    let what = match guard.kind {
+        GuardKind::Timer => "a timer",
+        GuardKind::Process => "a process",
+    };
+    let unless = match guard.confirm {
+        Confirm::Host => "all of it is made and read back".to_owned(),
+        Confirm::NewConnection => format!(
+            "it is confirmed over a new connection within {} of the last step",
+            span(guard.window_s.into())
+        ),
+    };
+    let weaker = match guard.kind {
+        GuardKind::Timer => "",
+        GuardKind::Process => "; weaker than a timer of systemd: it does not outlive a reboot",
+    };
+    format!("guard: {what} on the host undoes this unless {unless}{weaker}")
+}
+
 const GREEN: Paint = AnsiColor::Green.on_default();
 const RED: Paint = AnsiColor::Red.on_default();
 const YELLOW: Paint = AnsiColor::Yellow.on_default();
 const CYAN: Paint = AnsiColor::Cyan.on_default();
 const BOLD: Paint = Paint::new().bold();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_says_what_it_is_made_of_and_what_keeps_it_from_undoing() {
+        let line = |kind, confirm| {
+            guard_line(&Guard {
+                kind,
+                confirm,
+                window_s: 180,
+            })
+        };
+        assert_eq!(
+            line(GuardKind::Timer, Confirm::NewConnection),
+            "guard: a timer on the host undoes this unless it is confirmed over a new connection within 3m 0s of the last step"
+        );
+        assert_eq!(
+            line(GuardKind::Process, Confirm::Host),
+            "guard: a process on the host undoes this unless all of it is made and read back; weaker than a timer of systemd: it does not outlive a reboot"
+        );
+    }
+
+    #[test]
+    fn hosts_that_were_not_begun_are_told_together_with_the_reason() {
+        let human = Human::new(Style::Plain, CheckMode::Off, Plans::Together, false);
+        let host = HostName::from("h3");
+        let why = HostProblem::NotBegun("2 of 4 hosts failed".to_owned());
+        assert_eq!(human.host_end(&host, Outcome::Skipped, Some(&why)), "");
+        let tally = Tally {
+            hosts: 4,
+            failed: 2,
+            skipped: 2,
+            ..Tally::default()
+        };
+        let not_begun = [NotBegun {
+            why: "2 of 4 hosts failed".to_owned(),
+            hosts: vec![host, HostName::from("h4")],
+        }];
+        let said = human.summary(&tally, &not_begun, Exit::SomeFailed);
+        assert_eq!(
+            said.data,
+            "skipped: 2 hosts were not begun: 2 of 4 hosts failed: h3, h4\n\
+             hosts=4 ok=0 changed=0 failed=2 unreachable=0 rolled-back=0 skipped=2\n"
+        );
+    }
+}

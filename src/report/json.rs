@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Diagnostic, Problems, Severity};
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
-use crate::report::Tally;
 use crate::report::exit::Exit;
+use crate::report::{NotBegun, Tally};
 
 /// Version of the objects.
 const VERSION: u32 = 1;
@@ -36,6 +36,7 @@ pub fn objects(event: &Event) -> Vec<Value> {
                         "title": step.title,
                         "class": step.class,
                         "change": step.change,
+                        "guard": plan.guard,
                     }),
                 )
             })
@@ -96,7 +97,7 @@ pub fn diagnostics(problems: &Problems) -> Vec<Value> {
 
 /// The last object.
 #[must_use]
-pub fn summary(tally: &Tally, exit: Exit) -> Value {
+pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Value {
     object(
         "summary",
         json!({
@@ -107,7 +108,14 @@ pub fn summary(tally: &Tally, exit: Exit) -> Value {
             "unreachable": tally.unreachable,
             "rolled_back": tally.rolled_back,
             "stuck": tally.stuck,
+            "unconfirmed": tally.unconfirmed,
+            "locked": tally.locked,
+            "left": tally.left,
             "skipped": tally.skipped,
+            "not_begun": not_begun.iter().map(|group| json!({
+                "why": group.why,
+                "hosts": group.hosts.len(),
+            })).collect::<Vec<_>>(),
             "drifted": 0,
             "pending": 0,
             "exit": exit.code(),
@@ -144,6 +152,7 @@ fn diagnostic_json(diagnostic: &Diagnostic) -> Value {
 
 fn problem_json(problem: &HostProblem) -> Value {
     match problem {
+        HostProblem::NotBegun(why) => json!({ "reason": "not_begun", "message": why }),
         HostProblem::Unreachable(unreachable) => json!({
             "reason": unreachable.reason.to_string(),
             "message": unreachable.message,
@@ -175,6 +184,7 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Unconfirmed => "unconfirmed",
         Outcome::Locked => "locked",
         Outcome::Skipped => "skipped",
+        Outcome::Left => "left",
     }
 }
 

@@ -10,11 +10,13 @@ pub mod human;
 pub mod json;
 mod progress;
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 
 use crate::error::Problems;
-use crate::event::{Event, Outcome};
+use crate::event::{Event, HostProblem, Outcome};
 use crate::text::{MESSAGE_LIMIT, hides, printable};
+use crate::value::HostName;
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
@@ -43,11 +45,22 @@ pub struct Tally {
     pub locked: usize,
     /// Not begun.
     pub skipped: usize,
+    /// Begun and not waited for.
+    pub left: usize,
+}
+
+/// Hosts that were not begun for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotBegun {
+    /// The reason, in a sentence.
+    pub why: String,
+    /// The hosts, in the order in which they were told.
+    pub hosts: Vec<HostName>,
 }
 
 impl Tally {
     /// Counts one host.
-    pub fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: Outcome) {
         self.hosts += 1;
         let field = match outcome {
             Outcome::Ok => &mut self.ok,
@@ -59,6 +72,7 @@ impl Tally {
             Outcome::Unconfirmed => &mut self.unconfirmed,
             Outcome::Locked => &mut self.locked,
             Outcome::Skipped => &mut self.skipped,
+            Outcome::Left => &mut self.left,
         };
         *field += 1;
     }
@@ -84,9 +98,12 @@ enum Form {
 #[derive(Debug)]
 pub struct Reporter {
     form: Form,
-    tally: Tally,
-    outcomes: Vec<Outcome>,
+    /// How each host ended; of a host that ended twice, because what was done was taken
+    /// back, the last.
+    outcomes: HashMap<HostName, Outcome>,
+    not_begun: Vec<NotBegun>,
     check: CheckMode,
+    interrupted: bool,
     progress: Progress,
 }
 
@@ -109,9 +126,10 @@ impl Reporter {
     fn new(form: Form, check: CheckMode) -> Self {
         Self {
             form,
-            tally: Tally::default(),
-            outcomes: Vec::new(),
+            outcomes: HashMap::new(),
+            not_begun: Vec::new(),
             check,
+            interrupted: false,
             progress: Progress::none(),
         }
     }
@@ -128,9 +146,16 @@ impl Reporter {
 
     /// Tells one event.
     pub fn event(&mut self, event: &Event) {
-        if let Event::HostEnd { outcome, .. } = event {
-            self.tally.count(*outcome);
-            self.outcomes.push(*outcome);
+        if let Event::HostEnd {
+            host,
+            outcome,
+            problem,
+        } = event
+        {
+            self.outcomes.insert(host.clone(), *outcome);
+            if let Some(HostProblem::NotBegun(why)) = problem {
+                self.keep_not_begun(host, why);
+            }
         }
         self.progress.hear(event);
         match &mut self.form {
@@ -142,16 +167,41 @@ impl Reporter {
         }
     }
 
+    /// The user interrupted, which is how the command will end.
+    #[must_use]
+    pub fn interrupted(mut self) -> Self {
+        self.interrupted = true;
+        self
+    }
+
+    fn keep_not_begun(&mut self, host: &HostName, why: &str) {
+        match self.not_begun.iter_mut().find(|group| group.why == why) {
+            Some(group) => group.hosts.push(host.clone()),
+            None => self.not_begun.push(NotBegun {
+                why: why.to_owned(),
+                hosts: vec![host.clone()],
+            }),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let exit = Exit::of(self.outcomes.values().copied(), self.check);
+        match self.interrupted {
+            true => exit.interrupted(),
+            false => exit,
+        }
+    }
+
     /// Tells the sums and gives the exit.
     pub fn finish(self) -> Exit {
-        let exit = Exit::of(self.outcomes.iter().copied(), self.check);
+        let exit = self.exit();
         self.sums(exit)
     }
 
     /// As `finish`, where nothing was begun because nobody agreed, or because what
     /// was asked for is on no host: all well is not the end of that.
     pub fn finish_refused(self) -> Exit {
-        let exit = match Exit::of(self.outcomes.iter().copied(), self.check) {
+        let exit = match self.exit() {
             Exit::Done => Exit::Refused,
             worse => worse,
         };
@@ -160,9 +210,13 @@ impl Reporter {
 
     fn sums(mut self, exit: Exit) -> Exit {
         self.progress = Progress::none();
-        match &mut self.form {
-            Form::Human(human) => human.summary(&self.tally, exit).print(),
-            Form::Json => json_lines(&[json::summary(&self.tally, exit)]),
+        let mut tally = Tally::default();
+        for outcome in self.outcomes.values() {
+            tally.count(*outcome);
+        }
+        match &self.form {
+            Form::Human(human) => human.summary(&tally, &self.not_begun, exit).print(),
+            Form::Json => json_lines(&[json::summary(&tally, &self.not_begun, exit)]),
         }
         exit
     }
@@ -173,7 +227,7 @@ impl Reporter {
             Form::Human(_) => self::problems(problems),
             Form::Json => {
                 json_lines(&json::diagnostics(problems));
-                json_lines(&[json::summary(&self.tally, Exit::Refused)]);
+                json_lines(&[json::summary(&Tally::default(), &[], Exit::Refused)]);
             }
         }
         Exit::Refused
