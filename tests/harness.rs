@@ -94,10 +94,11 @@ pub(crate) fn ended(output: Output) -> Ended {
     }
 }
 
-/// What stands at a path: kind, mode, time of the last change and content.
+/// What stands at a path: kind, mode, owner, time of the last change and content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     mode: u32,
+    owner: (u32, u32),
     modified_ns: i128,
     content: Vec<u8>,
 }
@@ -140,6 +141,7 @@ fn walk(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
             relative,
             Seen {
                 mode: meta.permissions().mode(),
+                owner: (meta.uid(), meta.gid()),
                 modified_ns: i128::from(meta.mtime()) * 1_000_000_000
                     + i128::from(meta.mtime_nsec()),
                 content,
