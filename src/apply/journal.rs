@@ -23,6 +23,14 @@ pub struct Entry {
     pub detail: String,
 }
 
+impl Entry {
+    /// When an unconfirmed run is undone, by the host's clock.
+    #[must_use]
+    pub fn undo_at(&self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_second(self.detail.trim().parse().ok()?).ok()
+    }
+}
+
 /// What an entry tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +57,19 @@ pub enum What {
     UndoFailed,
     /// All steps were made, but what was applied could not be recorded.
     RecordFailed,
+    /// The guard is set; the detail says what it is.
+    Armed,
+    /// The guard could not be set; nothing was changed.
+    ArmFailed,
+    /// All steps were made; the detail is when they are undone unless they are
+    /// confirmed, in seconds since 1970.
+    Unconfirmed,
+    /// Everything is read back once more, through a new connection.
+    Confirming,
+    /// The guard takes over; the detail says why.
+    Guard,
+    /// The run is over, but its guard could not be taken away. It does nothing any more.
+    DisarmFailed,
     /// The end, with the status.
     End,
     /// A word that this version does not know.
@@ -69,6 +90,12 @@ impl What {
             "undone" => Self::Undone,
             "undo-failed" => Self::UndoFailed,
             "record-failed" => Self::RecordFailed,
+            "armed" => Self::Armed,
+            "arm-failed" => Self::ArmFailed,
+            "unconfirmed" => Self::Unconfirmed,
+            "confirming" => Self::Confirming,
+            "guard" => Self::Guard,
+            "disarm-failed" => Self::DisarmFailed,
             "end" => Self::End,
             _ => Self::Other,
         }
@@ -85,6 +112,8 @@ impl What {
                 | Self::VerifyFailed
                 | Self::UndoFailed
                 | Self::RecordFailed
+                | Self::ArmFailed
+                | Self::Guard
         )
     }
 }
@@ -136,18 +165,37 @@ pub(super) fn bounded(bytes: &[u8]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Hears what `follow.sh` prints: `received`, the journal, `end CODE STATUS`, and
-/// what the runner said.
+/// Hears what `follow.sh` and `attach.sh` print: `received LINES`, where so many lines
+/// of the journal are not printed, the journal, `end CODE STATUS`, and what the runner said.
 #[derive(Debug, Default)]
 pub struct Follower {
     rest: Vec<u8>,
     received: bool,
+    /// Lines of the journal so far, those that were not printed included.
+    lines: usize,
+    /// Lines that were heard before, on another connection.
+    known: usize,
     end: Option<(u8, String)>,
     said: Vec<u8>,
     failures: Vec<Entry>,
 }
 
 impl Follower {
+    /// One that passes over the first lines of the journal: they were heard already.
+    #[must_use]
+    pub fn after(lines: usize) -> Self {
+        Self {
+            known: lines,
+            ..Self::default()
+        }
+    }
+
+    /// How many lines the journal has, as far as is known.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.lines.max(self.known)
+    }
+
     /// Takes the next bytes, however they were cut, and gives the entries that
     /// they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
@@ -182,12 +230,19 @@ impl Follower {
             return None;
         }
         if !self.received {
-            self.received = text == "received";
+            if let Some(lines) = text.strip_prefix("received") {
+                self.received = true;
+                self.lines = lines.trim().parse().unwrap_or(0);
+            }
             return None;
         }
         if let Some(end) = text.strip_prefix("end ") {
             let (code, status) = end.split_once(' ').unwrap_or((end, ""));
             self.end = Some((code.parse().unwrap_or(255), status.to_owned()));
+            return None;
+        }
+        self.lines += 1;
+        if self.lines <= self.known {
             return None;
         }
         let entry = entry(line);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunContext;
 use super::journal::{Entry, What};
-use crate::plan::HostPlan;
+use crate::plan::{Guard, HostPlan};
 use crate::step::{Change, Class, StepId};
 
 /// The form of `manifest.json`; raised when a field changes its meaning.
@@ -31,6 +31,9 @@ pub struct Manifest {
     pub started: jiff::Timestamp,
     /// Steps in the order in which they are made.
     pub steps: Vec<ManifestStep>,
+    /// What undoes it unless it ends well; absent in what earlier versions wrote.
+    #[serde(default)]
+    pub guard: Option<Guard>,
     /// The plan's notes.
     pub notes: Vec<String>,
     /// Files of the user's project that replaced shipped ones.
@@ -81,6 +84,7 @@ impl Manifest {
             from: context.from.clone(),
             started: context.started,
             steps: steps.collect(),
+            guard: plan.guard,
             notes: plan.notes.clone(),
             overridden: plan.overridden.clone(),
         }
@@ -121,6 +125,12 @@ impl Manifest {
             What::VerifyFailed => "did not take effect",
             What::UndoFailed => "could not be undone",
             What::RecordFailed => "could not be recorded",
+            What::Armed => "is guarded",
+            What::ArmFailed => "could not be guarded",
+            What::Unconfirmed => "waits to be confirmed",
+            What::Confirming => "is being confirmed",
+            What::Guard => "was taken back by the host's guard",
+            What::DisarmFailed => "ended, but its guard could not be taken away",
             What::Apply => "begins",
             What::Done => "was made and read back",
             What::Undo => "is being undone",

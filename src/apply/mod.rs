@@ -1,15 +1,20 @@
 //! Carries plans out on hosts: one transaction a host, with undo.
 //!
 //! The controller writes a run directory (`upload`) and starts the runner in it;
-//! from then on the host acts by itself (`host/runner.sh`) and the controller
-//! only follows the journal (`journal`). `manifest` is what a run says of itself,
-//! `runs` reads what hosts keep, `rollback` undoes. This room computes no desired
-//! state and knows nothing of GPUs: it is given steps.
+//! from then on the host acts by itself: `host/runner.sh` works, and `host/guard.sh`
+//! undoes what is neither ended nor confirmed in time. The controller only follows the
+//! journal (`journal`), over as many connections as it takes (`talk`), and says what the
+//! end means (`ending`). `manifest` is what a run says of itself, `runs` reads what hosts
+//! keep, `standing` deals with a run that is already there, `rollback` undoes. This room
+//! computes no desired state and knows nothing of GPUs: it is given steps.
 
+mod ending;
 pub mod journal;
 pub mod manifest;
 pub mod rollback;
 pub mod runs;
+pub mod standing;
+mod talk;
 mod upload;
 
 use std::fmt;
@@ -17,13 +22,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::event::{Event, HostProblem, Outcome, StepOutcome};
+use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::HostPlan;
 use crate::step::{Change, StepId};
-use crate::transport::{Exec, Session, TransportError};
+use crate::transport::{Boxed, Session, Unreachable};
 use crate::value::HostName;
-use journal::{Entry, Follower, What};
 use manifest::Manifest;
+use talk::{Heard, Talk};
 
 /// Where a host keeps its runs, its lock and what was last applied.
 pub const STATE_DIR: &str = "/var/lib/deploy";
@@ -131,70 +136,53 @@ pub fn changes_something(plan: &HostPlan) -> bool {
         .any(|step| !matches!(step.change, Change::Check { .. }))
 }
 
-/// Carries the plan out and tells each step. A plan that changes nothing does
-/// not touch the host at all. Costs one round trip besides the bytes.
-pub async fn run(
-    session: &mut dyn Session,
+/// Opens another connection to the same host.
+pub trait Connect: Send + Sync {
+    /// A session over a new TCP connection, authenticated anew.
+    fn connect(&self) -> Boxed<'_, Result<Box<dyn Session + '_>, Unreachable>>;
+}
+
+/// Carries the plan out, tells each step, and confirms the run where that is needed. A
+/// plan that changes nothing does not touch the host at all. Costs one round trip
+/// besides the bytes, and where a step is disruptive a new connection.
+pub async fn run<'s>(
+    mut session: Box<dyn Session + 's>,
+    connect: &'s dyn Connect,
     plan: &HostPlan,
     context: &RunContext,
     events: &UnboundedSender<Event>,
 ) -> HostResult {
     if !changes_something(plan) {
+        session.close().await;
         return HostResult::well(Outcome::Ok);
     }
     let manifest = Manifest::of(plan, context);
     let exec = upload::exec(plan, &manifest, context);
-    let ended = follow(session, &exec, &manifest, &context.host, events).await;
-    apply_result(&ended, &manifest)
+    let who = format!("{} from {}", context.who, context.from);
+    let run = context.run.clone();
+    let mut talk = Talk::new(connect, &manifest, run, &context.host, events, who);
+    let heard = talk.hear(session.as_mut(), &exec, 0).await;
+    if let Some(result) = not_uploaded(&heard) {
+        session.close().await;
+        return result;
+    }
+    let heard = talk.to_the_end(Some(session), heard, true).await;
+    ending::of_apply(&talk, &heard)
 }
 
-/// What was heard of a run until it ended or the connection did.
-struct Ended {
-    follower: Follower,
-    /// Absent if the connection was lost first.
-    output: Result<crate::transport::Output, TransportError>,
-}
-
-async fn follow(
-    session: &mut dyn Session,
-    exec: &Exec,
-    manifest: &Manifest,
-    host: &HostName,
-    events: &UnboundedSender<Event>,
-) -> Ended {
-    let mut follower = Follower::default();
-    let output = session
-        .exec(exec, &mut |bytes| {
-            for entry in follower.push(bytes) {
-                if let Some(event) = event_of(&entry, manifest, host) {
-                    // Nobody listens any more only when the program is about to end.
-                    let _ = events.send(event);
-                }
-            }
-        })
-        .await;
-    Ended { follower, output }
-}
-
-fn event_of(entry: &Entry, manifest: &Manifest, host: &HostName) -> Option<Event> {
-    let step = manifest.step_id(&entry.step)?;
-    let host = host.clone();
-    let outcome = match entry.what {
-        What::Apply | What::Undo => return Some(Event::StepStart { host, step }),
-        What::Done => StepOutcome::Changed,
-        What::CheckFailed | What::SnapshotFailed | What::ApplyFailed | What::VerifyFailed => {
-            StepOutcome::Failed
-        }
-        What::Undone => StepOutcome::Undone,
-        What::UndoFailed => StepOutcome::UndoFailed,
-        What::Start | What::RecordFailed | What::End | What::Other => return None,
+/// The receiver itself has refused the upload, on a connection that is well.
+fn not_uploaded(heard: &Heard) -> Option<HostResult> {
+    let Heard::Refused { said } = heard else {
+        return None;
     };
-    Some(Event::StepEnd {
-        host,
-        step,
-        outcome,
-        message: entry.detail.clone(),
-    })
+    Some(HostResult::bad(
+        Outcome::Failed,
+        vec![
+            "the run could not be put on the host".to_owned(),
+            said.clone(),
+        ],
+        Some("nothing was changed".to_owned()),
+    ))
 }
 
 /// How long the host may take for the whole plan: each step's limit for apply,
@@ -206,140 +194,6 @@ fn patience(limits: impl Iterator<Item = u32>) -> Duration {
         .map(|limit| u64::from(limit) + 5 * u64::from(limit.max(60)) + 6 * 15)
         .sum::<u64>();
     Duration::from_secs(seconds + 120)
-}
-
-fn apply_result(ended: &Ended, manifest: &Manifest) -> HostResult {
-    let run = &manifest.run;
-    let show = format!("`deploy runs show {run}` explains the run from its journal");
-    if let Err(result) = heard_to_the_end(ended, run) {
-        return result;
-    }
-    let follower = &ended.follower;
-    match follower.status() {
-        "done" => HostResult::well(Outcome::Changed),
-        "undone" => failure(follower, manifest, Outcome::RolledBack, show),
-        "stale" => failure(
-            follower,
-            manifest,
-            Outcome::Failed,
-            "nothing was changed; plan again".to_owned(),
-        ),
-        "failed" => failure(
-            follower,
-            manifest,
-            Outcome::Failed,
-            "nothing was changed".to_owned(),
-        ),
-        "undo-failed" => failure(follower, manifest, Outcome::Stuck, show),
-        "uploaded" => not_begun(follower),
-        "running" | "undoing" => interrupted(run),
-        "preparing" => HostResult::bad(
-            Outcome::Failed,
-            vec!["the runner was ended from outside before it changed anything".to_owned()],
-            None,
-        ),
-        other => HostResult::bad(
-            Outcome::Stuck,
-            vec![
-                format!("the run's status on the host is `{other}`"),
-                follower.said(),
-            ],
-            Some(show),
-        ),
-    }
-}
-
-/// Fails where the end was not heard: the connection or the receiver broke off.
-fn heard_to_the_end(ended: &Ended, run: &str) -> Result<(), HostResult> {
-    let received = ended.follower.received();
-    match &ended.output {
-        _ if ended.follower.ended() => Ok(()),
-        Err(error) => Err(HostResult::bad(
-            Outcome::Stuck,
-            vec![
-                if received {
-                    format!(
-                        "run {run} goes on without us: the host finishes it, or undoes it by itself"
-                    )
-                } else {
-                    format!(
-                        "run {run} was being sent: the host has begun it only if all of it arrived"
-                    )
-                },
-                error.to_string(),
-            ],
-            Some(format!("`deploy runs show {run}` tells how it ended")),
-        )),
-        Ok(output) if received => Err(HostResult::bad(
-            Outcome::Stuck,
-            vec![
-                format!("the end of run {run} was not heard"),
-                journal::bounded(&output.stderr),
-            ],
-            Some(format!("`deploy runs show {run}` tells how it ended")),
-        )),
-        Ok(output) => Err(HostResult::bad(
-            Outcome::Failed,
-            vec![
-                "the run could not be put on the host".to_owned(),
-                journal::bounded(&output.stderr),
-            ],
-            Some("nothing was changed".to_owned()),
-        )),
-    }
-}
-
-fn interrupted(run: &str) -> HostResult {
-    HostResult::bad(
-        Outcome::Stuck,
-        vec![format!(
-            "the runner of run {run} was ended from outside; the host may be between before and after"
-        )],
-        Some(format!(
-            "`deploy rollback --run {run}` undoes what it had begun"
-        )),
-    )
-}
-
-/// The lock was taken, or an earlier run stands in the way.
-fn not_begun(follower: &Follower) -> HostResult {
-    let said = follower.said();
-    match follower.code() {
-        75 => HostResult::bad(
-            Outcome::Failed,
-            vec!["another run holds the host's lock".to_owned(), said],
-            Some("nothing was changed; try again when it has ended".to_owned()),
-        ),
-        76 => HostResult::bad(
-            Outcome::Failed,
-            vec![said],
-            Some(
-                "nothing was changed; `deploy rollback --run ID` undoes the earlier run".to_owned(),
-            ),
-        ),
-        _ => HostResult::bad(
-            Outcome::Failed,
-            vec!["the runner did not start".to_owned(), said],
-            Some("nothing was changed".to_owned()),
-        ),
-    }
-}
-
-/// The first failure of the journal, and after it every undo that failed.
-fn failure(follower: &Follower, manifest: &Manifest, outcome: Outcome, hint: String) -> HostResult {
-    let mut chain = Vec::new();
-    let mut step = None;
-    for entry in follower.failures() {
-        let id = manifest.step_id(&entry.step);
-        chain.push(manifest.sentence(entry));
-        if step.is_none() {
-            step = id;
-        }
-    }
-    if chain.is_empty() {
-        chain.push("it failed without a word".to_owned());
-    }
-    HostResult::bad_step(outcome, step, chain, Some(hint))
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::manifest::Manifest;
 use super::runs::{HostRuns, RunRecord, Status};
-use super::upload::{JOURNAL_LIMIT, follow_script, one_line};
-use super::{Ended, HostResult, RunId, failure, follow, heard_to_the_end, interrupted, patience};
+use super::talk::{Talk, Verb};
+use super::upload::one_line;
+use super::{Connect, HostResult, RunId, ending};
 use crate::event::{Event, Outcome};
 use crate::plan::HostPlan;
-use crate::shell::{Command, Script};
+use crate::shell::Script;
 use crate::step::{Change, Class, Step};
-use crate::transport::{Exec, Session};
+use crate::transport::Session;
 use crate::value::HostName;
 
 /// What to do if the host is no longer as the run left it.
@@ -51,7 +52,7 @@ pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRec
         let stuck = runs
             .runs
             .iter()
-            .find(|run| run.status == Status::Interrupted);
+            .find(|run| run.status.is_open() && run.status != Status::InProgress);
         let last = || {
             let current = runs.current.as_ref()?;
             runs.runs
@@ -168,89 +169,32 @@ fn exchanged(change: &Change) -> Option<Change> {
 }
 
 /// Undoes the run on the host. `who` is who asks for it and from where.
-pub async fn undo(
-    session: &mut dyn Session,
+pub async fn undo<'s>(
+    mut session: Box<dyn Session + 's>,
+    connect: &'s dyn Connect,
     record: &RunRecord,
     who: &str,
     moved: Moved,
     host: &HostName,
     events: &UnboundedSender<Event>,
 ) -> HostResult {
-    let manifest = &record.manifest;
     let Some(run) = record.id() else {
         let chain = vec!["the run's id on the host is none of ours".to_owned()];
         return HostResult::bad(Outcome::Failed, chain, None);
     };
     let verb = match moved {
-        Moved::Refuse => "undo",
-        Moved::UndoAnyway => "undo-anyway",
+        Moved::Refuse => Verb::Undo,
+        Moved::UndoAnyway => Verb::UndoAnyway,
     };
-    let exec = Exec {
-        command: Command::new("sh")
-            .arg("-c")
-            .arg(follow_script())
-            .arg("deploy")
-            .path(run.directory())
-            .arg(verb)
-            .arg(one_line(who)),
-        stdin: Vec::new(),
-        timeout: patience(manifest.steps.iter().map(|step| step.timeout_s)),
-        limit: JOURNAL_LIMIT,
-    };
-    let ended = follow(session, &exec, manifest, host, events).await;
-    result(&ended, manifest)
-}
-
-fn result(ended: &Ended, manifest: &Manifest) -> HostResult {
-    let run = &manifest.run;
-    if let Err(result) = heard_to_the_end(ended, run) {
-        return result;
-    }
-    let follower = &ended.follower;
-    match (follower.code(), follower.status()) {
-        (0, "rolled-back") => HostResult::well(Outcome::Changed),
-        (75, _) => HostResult::bad(
-            Outcome::Failed,
-            vec![
-                "another run holds the host's lock".to_owned(),
-                follower.said(),
-            ],
-            Some("nothing was changed; try again when it has ended".to_owned()),
-        ),
-        (77, _) => HostResult::bad(
-            Outcome::Failed,
-            vec![
-                "what the undo would take away is in use".to_owned(),
-                follower.said(),
-            ],
-            Some("nothing was changed; stop what uses it, then roll back again".to_owned()),
-        ),
-        (76, "done") => HostResult::bad(
-            Outcome::Failed,
-            vec![
-                format!("the host is no longer as run {run} left it"),
-                follower.said(),
-            ],
-            Some("nothing was changed; `--anyway` undoes the run all the same".to_owned()),
-        ),
-        (76, _) => HostResult::bad(Outcome::Failed, vec![follower.said()], None),
-        (_, "undo-failed") => failure(
-            follower,
-            manifest,
-            Outcome::Stuck,
-            format!(
-                "`deploy runs show {run}` explains the run from its journal; what was before is kept in {}/runs/{run}/snapshot",
-                super::STATE_DIR
-            ),
-        ),
-        (_, "undoing" | "running") => interrupted(run),
-        (_, status) => HostResult::bad(
-            Outcome::Failed,
-            vec![
-                format!("run {run} was not undone, its status is `{status}`"),
-                follower.said(),
-            ],
-            None,
-        ),
-    }
+    let mut talk = Talk::new(
+        connect,
+        &record.manifest,
+        run,
+        host,
+        events,
+        one_line(who),
+    );
+    let heard = talk.ask(session.as_mut(), verb).await;
+    let heard = talk.to_the_end(Some(session), heard, false).await;
+    ending::of_undo(&talk, &heard)
 }

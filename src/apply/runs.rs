@@ -57,6 +57,13 @@ pub enum Status {
     InProgress,
     /// The runner was ended from outside, and the host may be in between.
     Interrupted,
+    /// The host restarts, and goes on with the run afterwards.
+    Rebooting,
+    /// Applied; the host undoes it unless it is confirmed.
+    Unconfirmed {
+        /// When, by the host's clock.
+        undo_at: Option<jiff::Timestamp>,
+    },
     /// Ended before anything was changed.
     NotBegun,
     /// The host was not as planned; nothing was changed.
@@ -77,7 +84,15 @@ pub enum Status {
 
 impl Status {
     fn parse(word: &str, locked: bool) -> Self {
+        let (word, undo_at) = word.split_once('@').unwrap_or((word, ""));
         match (word, locked) {
+            ("rebooting", _) => Self::Rebooting,
+            ("unconfirmed", _) => Self::Unconfirmed {
+                undo_at: undo_at
+                    .parse()
+                    .ok()
+                    .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
+            },
             ("running" | "undoing" | "preparing", true) => Self::InProgress,
             ("running" | "undoing", false) => Self::Interrupted,
             ("preparing", false) | ("uploaded", _) => Self::NotBegun,
@@ -100,13 +115,34 @@ impl Status {
     /// Whether there is something to undo.
     #[must_use]
     pub fn can_be_undone(&self) -> bool {
-        matches!(self, Self::Done | Self::Interrupted | Self::UndoFailed)
+        matches!(
+            self,
+            Self::Done
+                | Self::Interrupted
+                | Self::UndoFailed
+                | Self::Rebooting
+                | Self::Unconfirmed { .. }
+        )
+    }
+
+    /// Whether the run is neither kept nor undone, so that the host takes no other.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(
+            self,
+            Self::InProgress | Self::Interrupted | Self::Rebooting | Self::Unconfirmed { .. }
+        )
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Unconfirmed { undo_at: Some(at) } = self {
+            return write!(f, "unconfirmed, undone at {}", at.strftime("%H:%M:%S UTC"));
+        }
         f.write_str(match self {
+            Self::Rebooting => "waiting for the restart",
+            Self::Unconfirmed { .. } => "unconfirmed",
             Self::InProgress => "in progress",
             Self::Interrupted => "interrupted",
             Self::NotBegun => "not begun",

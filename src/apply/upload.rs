@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 
 use super::manifest::Manifest;
 use super::{RunContext, STATE_DIR, patience};
-use crate::plan::HostPlan;
+use crate::plan::{Confirm, HostPlan, RECONNECT_S};
 use crate::shell::{Command, Script};
-use crate::step::Step;
+use crate::step::{Change, Step};
 use crate::transport::Exec;
 
 /// Scripts that travel, without what only their reader here needs.
@@ -18,6 +18,7 @@ const RECEIVE: &str = include_str!("host/receive.sh");
 const FOLLOW: &str = include_str!("host/follow.sh");
 const LIBRARY: &str = include_str!("host/lib.sh");
 const RUNNER: &str = include_str!("host/runner.sh");
+const GUARD: &str = include_str!("host/guard.sh");
 
 /// Above this many bytes a text goes as data: the shell reads lines byte by byte.
 /// One that is not ASCII does too: not every shell's `read` keeps every byte.
@@ -138,11 +139,13 @@ impl Bundle {
 
 fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8> {
     let mut bundle = Bundle::default();
-    for directory in ["steps", "payload", "snapshot"] {
+    for directory in ["steps", "payload", "snapshot", "handlers"] {
         bundle.directory(directory);
     }
     bundle.text("owner", owner(context));
     bundle.text("runner.sh", compact(RUNNER));
+    bundle.text("guard.sh", compact(GUARD));
+    bundle.text("guard", guard(plan));
     let library = format!("{}{}", compact(LIBRARY), context.host_library);
     bundle.text("lib.sh", library);
     bundle.text("manifest.json", json(manifest));
@@ -160,10 +163,14 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
             }
         }
         bundle.text(format!("{directory}/limit"), step.timeout_s.to_string());
+        if matches!(step.change, Change::Reboot { .. }) {
+            bundle.text(format!("{directory}/reboot"), "");
+        }
         if manifest.superseded(index) {
             bundle.text(format!("{directory}/superseded"), "");
         }
     }
+    handlers(&mut bundle, plan, manifest);
     let mut folders = BTreeSet::new();
     for payload in plan.steps.iter().flat_map(|step| &step.payload) {
         // A name may have folders: each is made once, outermost first.
@@ -175,6 +182,35 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
         bundle.data(format!("payload/{}", payload.name), &payload.content);
     }
     bundle.into_bytes()
+}
+
+/// Who confirms the run, for how many seconds that is waited for, and for how many
+/// seconds the runner may work at most.
+fn guard(plan: &HostPlan) -> String {
+    let (confirm, window_s) = match plan.guard {
+        Some(guard) if guard.confirm == Confirm::NewConnection => ("controller", guard.window_s),
+        Some(guard) => ("host", guard.window_s),
+        None => ("host", RECONNECT_S),
+    };
+    let work = patience(plan.steps.iter().map(|step| step.timeout_s));
+    format!("{confirm} {window_s} {}", work.as_secs())
+}
+
+/// A folder for each handler of the plan: its name, and the folders of the steps whose
+/// change it answers to.
+fn handlers(bundle: &mut Bundle, plan: &HostPlan, manifest: &Manifest) {
+    for (number, handler) in plan.handlers.iter().enumerate() {
+        let directory = format!("handlers/{number:03}");
+        bundle.directory(&directory);
+        bundle.text(format!("{directory}/name"), one_line(&handler.name));
+        let by: String = manifest
+            .steps
+            .iter()
+            .filter(|step| handler.notified_by.contains(&step.id))
+            .map(|step| format!("{}\n", step.directory))
+            .collect();
+        bundle.text(format!("{directory}/by"), by);
+    }
 }
 
 fn scripts(step: &Step) -> [(&'static str, &Script); 6] {

@@ -42,9 +42,7 @@ pub(super) fn undo_again(steps: &mut [Step], from: usize, first: &StepId) {
             continue;
         }
         let mark = format!("snapshot/done-{}", crate::module::key(&step.id));
-        let mut call = Command::new("sh")
-            .args(["-c", "[ -e \"$1\" ] || exit 0; shift; exec \"$@\"", "sh"])
-            .run_path(&mark);
+        let mut call = Command::new("if_marked").run_path(&mark);
         call.words.extend(last.words.iter().cloned());
         again.push(call);
         step.apply

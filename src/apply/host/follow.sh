@@ -1,23 +1,40 @@
 # shellcheck shell=sh
 # Starts the runner of the run directory $1 with the words that follow and
 # prints its journal as it grows, then one line `end CODE STATUS` and what the
-# runner said. The runner lives in a session of its own: it does not notice
-# when this script, or the connection, goes away. `received` says that from
-# now on the host acts by itself.
+# runner said. The runner is no child of the login that this script belongs to:
+# where systemd runs it is a unit of its own, elsewhere it has a session of its own.
+# It does not notice when this script, or the connection, goes away. `received` says
+# that from now on the host acts by itself.
 
 RUN=$1
 shift
 umask 077
 cd "$RUN" || exit
 exec 3<journal
-cat <&3 >/dev/null
-detach='nohup'
-if command -v setsid >/dev/null; then detach=setsid; fi
+skipped=$(wc -l <&3)
 mkfifo "wake.$$" || exit
 exec 4<>"wake.$$"
-echo received
+# shellcheck disable=SC2086 # some `wc` pad with blanks
+echo received $skipped
+R=${RUN%/var/lib/deploy/runs/*}
+id=${RUN##*/}
+# --pipe, --wait and --collect are there since version 236.
+version=0
+if [ -d "$R/run/systemd/system" ] && command -v systemd-run >/dev/null; then
+    version=$(systemd-run --version | { read -r _ word _ && printf '%s' "${word%%[!0-9]*}"; })
+fi
 (
-    $detach sh "$RUN/runner.sh" "$@" </dev/null >"$RUN/said.$$" 2>&1 3<&- 4<&-
+    if [ "${version:-0}" -ge 236 ]; then
+        # A killed runner calls the guard at once.
+        systemd-run --quiet --collect --wait --pipe --unit="deploy-$1-$id-$$" \
+            --description="deploy $1, run $id" --property=TimeoutStopSec=5 \
+            --property="OnFailure=deploy-guard-$id.service" \
+            /bin/sh "$RUN/runner.sh" "$@" </dev/null >"$RUN/said.$$" 2>&1 3<&- 4<&-
+    elif command -v setsid >/dev/null; then
+        setsid sh "$RUN/runner.sh" "$@" </dev/null >"$RUN/said.$$" 2>&1 3<&- 4<&-
+    else
+        nohup sh "$RUN/runner.sh" "$@" </dev/null >"$RUN/said.$$" 2>&1 3<&- 4<&-
+    fi
     echo "end $?" >&4
 ) &
 while read -r word code <&4; do

@@ -13,7 +13,27 @@ LC_ALL=C
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export R RUN LC_ALL PATH
 
+# with_systemd: whether systemd runs here, and can be asked to run things for us.
+with_systemd() {
+    [ -d "$R/run/systemd/system" ] && command -v systemctl >/dev/null && command -v systemd-run >/dev/null
+}
+
+# At boot the start of a unit must not wait for what waits for us.
+if [ -n "${DEPLOY_AT_BOOT-}" ]; then
+    systemctl() { command systemctl --job-mode=ignore-dependencies "$@"; }
+fi
+
+# Which boot this is: another text after each.
+boot_id() { cat "$R/proc/sys/kernel/random/boot_id" 2>/dev/null || cat /proc/sys/kernel/random/boot_id; }
+
 say() { printf '%s\n' "$*" >&2; }
+
+# if_marked PATH COMMAND…: only where something stands at the path.
+if_marked() {
+    [ -e "$1" ] || return 0
+    shift
+    "$@"
+}
 
 # unheard COMMAND…: what it says may be a secret and is kept nowhere; its status is.
 unheard() {

@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # Prints the runs of the state directory $1, or only run $2, newest first:
 # `run ID STATUS MANIFEST_BYTES JOURNAL_BYTES` and that many bytes of each, the
-# journal only where one run was asked for. Before them `lock held TEXT` or
+# journal only where one run was asked for. Behind the status of a run that waits for
+# its confirmation stands `@` and when it is undone, in seconds since 1970. Before them `lock held TEXT` or
 # `lock free`, and `current BYTES` with the record of what was last applied.
 # Changes nothing, not even a time stamp.
 
@@ -13,6 +14,15 @@ size_of() {
     if [ -f "$1" ]; then size=$(wc -c <"$1"); fi
     # shellcheck disable=SC2086 # some `wc` pad with blanks
     echo $size
+}
+# After another boot it is long over.
+deadline_of() {
+    now=$(date +%s)
+    read -r boot at <"runs/$1/deadline" 2>/dev/null
+    read -r up _ </proc/uptime
+    here=$(cat "${PWD%/var/lib/deploy}/proc/sys/kernel/random/boot_id" 2>/dev/null || cat /proc/sys/kernel/random/boot_id)
+    if [ "$boot" = "$here" ]; then now=$((now + at - ${up%%.*})); fi
+    echo "$now"
 }
 held=
 if [ -e lock.d ]; then held=1; fi
@@ -32,6 +42,7 @@ ls -r runs | while read -r id; do
     if [ ! -f "runs/$id/manifest.json" ]; then continue; fi
     status=unknown
     if [ -f "runs/$id/status" ]; then read -r status <"runs/$id/status"; fi
+    if [ "$status" = unconfirmed ]; then status=$status@$(deadline_of "$id"); fi
     manifest=$(size_of "runs/$id/manifest.json")
     journal=0
     if [ -n "${2-}" ]; then journal=$(size_of "runs/$id/journal"); fi

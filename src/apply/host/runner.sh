@@ -1,23 +1,33 @@
 #!/bin/sh
 # Carries out one run on this host, or undoes it:
 #
-#   runner.sh run             check, snapshot, then apply and verify step by step;
-#                             on a failure undo what was begun, in reverse
-#   runner.sh undo WHO        undo a finished or an interrupted run; refused if
-#                             the host is no longer as the run left it, or if
-#                             somebody uses what the undo takes away
+#   runner.sh run             check, snapshot, arm the guard, then apply and verify
+#                             step by step; on a failure undo what was begun, in reverse
+#   runner.sh confirm WHO     whoever started the run can still reach the host: read
+#                             everything back once more and keep it, or else undo it
+#   runner.sh undo WHO        undo a finished, an unconfirmed or an interrupted run; refused
+#                             if the host is no longer as the run left it, or if somebody
+#                             uses what the undo takes away
 #   runner.sh undo-anyway WHO the same without the first question
+#   runner.sh extend SECONDS  the guard of this run waits so much longer
+#   runner.sh unlock WHO      end what is left of this run, if it hangs, and undo it
+#   runner.sh expire          called by guard.sh: undo, if nobody is at it any more or the
+#                             time is over
+#   runner.sh continue        called by guard.sh at boot: go on after a wanted reboot
 #
 # It stands in the run directory, /var/lib/deploy/runs/ID, and is the same for
 # every run. What it finds there: steps/NNN-…/{check,snapshot,apply,verify,undo,
-# idle} and `limit` (seconds), payload/, current.json, remembered. What it keeps there:
-# snapshot/, `journal` (a line an event: time, event, step, detail) and `status`:
+# idle}, `limit` (seconds) and, where the step restarts the host, `reboot`; payload/,
+# handlers/, current.json, remembered, `guard` (who confirms, the seconds to do so, the
+# seconds for all of it). What it keeps there: snapshot/, `journal` (a line an
+# event: time, event, step, detail), `deadline` and `status`:
 #
 #   uploaded     nothing was begun            stale    the host was not as planned
 #   preparing    nothing was changed yet      failed   nothing could be changed
 #   running      between: undo it             done     applied and read back
-#   undoing      between: undo it             undone   failed, and all is as before
-#   undo-failed  a person is needed           rolled-back   undone on request
+#   rebooting    between: goes on at boot     undone   not kept, and all is as before
+#   unconfirmed  applied, undone in time      rolled-back   undone on request
+#   undoing      between: undo it             undo-failed   a person is needed
 #
 # Every journal line, and every snapshot, is on disk before what follows it
 # changes anything. It needs no connection: whoever started it may go away.
@@ -73,17 +83,31 @@ last_words() {
 
 # --- the lock --------------------------------------------------------------------
 
-# lock WHO: one run at a time on a host. The lock is held by this shell alone
-# (file descriptor 9 is closed for steps), so it ends with it.
+# One process at a time works on a host. Its lock is held by this shell alone (file
+# descriptor 9 is closed for steps), so it ends with it. A run that is still open
+# keeps other runs out as well: see `refuse_if_open`.
+
+# lock WHO: or say who has it.
 lock() {
-    : >>"$STATE/lock" || exit 1
-    if command -v flock >/dev/null; then
-        exec 9<>"$STATE/lock"
-        flock -n 9 || taken
-    else
-        lock_by_directory
-    fi
+    take_lock || taken
     printf '%s\n' "$1" >"$STATE/lock"
+    echo "$$" >"$RUN/runner.pid"
+}
+
+# Whoever only asks whether the lock is free has it for a moment: try for a while.
+take_lock() {
+    : >>"$STATE/lock" || exit 1
+    exec 9<>"$STATE/lock"
+    tries=0
+    until try_lock; do
+        tries=$((tries + 1))
+        [ "$tries" -lt "${lock_tries:-8}" ] || return 1
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+}
+
+try_lock() {
+    if command -v flock >/dev/null; then flock -n 9; else lock_by_directory; fi
 }
 
 taken() {
@@ -92,9 +116,9 @@ taken() {
     exit 75
 }
 
-unlock() {
+free_lock() {
     : >"$STATE/lock"
-    rm -rf "$STATE/lock.d"
+    rm -rf "$STATE/lock.d" "$RUN/runner.pid"
     exec 9>&-
 }
 
@@ -106,18 +130,33 @@ has_words() { tr '\000' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$2"; }
 # taken over, by one at a time.
 lock_by_directory() {
     if ! mkdir "$STATE/lock.d" 2>/dev/null; then
-        mkdir "$STATE/lock.takeover" 2>/dev/null || taken
+        mkdir "$STATE/lock.takeover" 2>/dev/null || return 1
         maker=
         if [ -f "$STATE/lock.d/pid" ]; then read -r maker <"$STATE/lock.d/pid"; fi
         if [ -z "$maker" ] || has_words "$maker" runner.sh; then
             rmdir "$STATE/lock.takeover"
-            taken
+            return 1
         fi
         echo "$$" >"$STATE/lock.d/pid"
         rmdir "$STATE/lock.takeover"
-        return
+        return 0
     fi
     echo "$$" >"$STATE/lock.d/pid"
+}
+
+# Another run that is neither kept nor undone keeps the host, whether or not a process
+# is at it: its guard is about to undo it, or somebody is about to confirm it.
+refuse_if_open() {
+    for dir in "$STATE"/runs/*; do
+        [ "$dir" != "$RUN" ] || continue
+        case $(status_of "$dir") in
+            running | rebooting | unconfirmed | undoing) ;;
+            *) continue ;;
+        esac
+        echo "$(cat "$dir/owner"): $(status_of "$dir")"
+        free_lock
+        exit 75
+    done
 }
 
 # --- running one script under a time limit -------------------------------------------
@@ -249,7 +288,7 @@ steps() {
 # the host must be as the plan had found it.
 undo_steps() {
     trap : TERM INT
-    bad=
+    left=
     for step in "$@"; do
         [ -f "$RUN/steps/$step/apply" ] || continue
         journal_now undo "$step"
@@ -259,7 +298,7 @@ undo_steps() {
             journal undone "$step"
             continue
         fi
-        bad=1
+        left="$left $step"
         journal undo-failed "$step" "$(last_words)"
     done
     # A check that asks more than whether all is as before, such as whether a device
@@ -268,16 +307,92 @@ undo_steps() {
     export DEPLOY_AFTER_UNDO
     for step in "$@"; do
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/check"; then
-            bad=1
+            left="$left $step"
             journal undo-failed "$step" "not as before: $(last_words)"
         fi
     done
-    [ -z "$bad" ]
+    [ -z "$left" ]
 }
 
 # The steps that were begun, last first.
 begun_steps() {
     sed -n 's/^[^ ]* apply \([^ ]*\) *$/\1/p' "$RUN/journal" | sort -ru
+}
+
+# was_done STEP: before the host was restarted.
+was_done() { grep -q "^[^ ]* done $1 *\$" "$RUN/journal"; }
+
+# Undoes what was begun and ends the run.
+undo_and_finish() {
+    rm -f "$RUN/reserve"
+    set_status undoing
+    # shellcheck disable=SC2046 # names of steps have no blanks
+    if undo_steps $(begun_steps); then
+        restore_record
+        finish "$1"
+    fi
+    owe
+    finish undo-failed
+}
+
+# --- handlers ---------------------------------------------------------------------------
+
+# What could not be undone may still wait for its handler: the next run is told of it.
+owe() {
+    for handler in "$RUN"/handlers/*; do
+        [ -d "$handler" ] || continue
+        for step in $left; do
+            if grep -qxF "$step" "$handler/by"; then
+                grep -qxFf "$handler/name" "$STATE/owed" 2>/dev/null ||
+                    cat "$handler/name" >>"$STATE/owed"
+            fi
+        done
+    done
+    if [ -f "$STATE/owed" ]; then flush "$STATE/owed"; fi
+}
+
+# All handlers of this run have run: nobody owes them any more.
+settle_handlers() {
+    [ -f "$STATE/owed" ] || return 0
+    for handler in "$RUN"/handlers/*; do
+        [ -d "$handler" ] || continue
+        grep -vxFf "$handler/name" "$STATE/owed" >"$STATE/owed.new"
+        mv -f "$STATE/owed.new" "$STATE/owed" || return 1
+    done
+    [ -s "$STATE/owed" ] || rm -f "$STATE/owed"
+}
+
+# --- time -------------------------------------------------------------------------------
+
+# By the clock that nobody sets: seconds since the boot, and which boot it was.
+uptime_s() {
+    read -r seconds _ </proc/uptime
+    printf '%s' "${seconds%%.*}"
+}
+
+settings() { read -r confirms window total <"$RUN/guard"; }
+
+# deadline_in SECONDS: until then the guard leaves the run alone.
+deadline_in() {
+    more=0
+    if [ -f "$RUN/extended" ]; then read -r more <"$RUN/extended"; fi
+    echo "$(boot_id) $(($(uptime_s) + $1 + more))" >"$RUN/deadline.new" &&
+        flush "$RUN/deadline.new" && mv -f "$RUN/deadline.new" "$RUN/deadline"
+}
+
+# overdue_by: seconds since the deadline, in `late`; after another boot, or without a
+# deadline, it is long over.
+overdue_by() {
+    late=1000000
+    boot='' at=''
+    if [ -f "$RUN/deadline" ]; then read -r boot at <"$RUN/deadline"; fi
+    if [ -n "$at" ] && [ "$boot" = "$(boot_id)" ]; then late=$(($(uptime_s) - at)); fi
+}
+
+# The deadline by the clock on the wall, in seconds since 1970.
+deadline_epoch() {
+    overdue_by
+    printf '%s' "$(($(date +%s) - late))"
 }
 
 # --- the record of what was last applied --------------------------------------------------
@@ -329,39 +444,33 @@ prune() {
     done
 }
 
-# --- the two verbs ------------------------------------------------------------------------
+# --- the verbs ----------------------------------------------------------------------------
 
-# finish STATUS: the end of a run, in its journal and on disk.
+# finish STATUS: the end of a run, on disk and in its journal, and of its guard.
 finish() {
-    set_status "$1"
+    if ! set_status "$1"; then
+        # Nothing can be written: the guard tries again as long as it takes.
+        echo "$RUN/status cannot be written; the guard tries again" >&2
+        exit 1
+    fi
     journal_now end - "$1"
-    unlock
+    if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1; then
+        journal disarm-failed - "$(last_words)"
+    fi
+    free_lock
     exit 0
 }
 
-undo_and_finish() {
-    rm -f "$RUN/reserve"
-    set_status undoing
-    # shellcheck disable=SC2086 # names of steps have no blanks
-    if undo_steps $begun; then finish undone; else finish undo-failed; fi
-}
-
-refuse_after_interruption() {
-    for dir in "$STATE"/runs/*; do
-        case $dir:$(status_of "$dir") in
-            "$RUN":*) ;;
-            *:running | *:undoing)
-                echo "run ${dir##*/} was interrupted on this host and is neither applied nor undone"
-                unlock
-                exit 76
-                ;;
-        esac
-    done
+arm() {
+    deadline_in "$total" || return 1
+    sh "$RUN/guard.sh" arm >"$RUN/output" 2>&1 9>&- || return 1
+    journal armed - "$(cat "$RUN/armed")"
 }
 
 run() {
     lock "$(cat "$RUN/owner")"
-    refuse_after_interruption
+    refuse_if_open
+    settings
     set_status preparing || exit 1
     journal start - "$(cat "$RUN/owner")"
 
@@ -373,68 +482,256 @@ run() {
         journal snapshot-failed "$(cat "$RUN/at")" "$(last_words)"
         finish failed
     fi
-    if ! keep_record || ! flush_snapshot || ! set_status running; then
+    if ! keep_record || ! flush_snapshot; then
         journal snapshot-failed - "$STATE cannot be written"
         finish failed
     fi
+    if ! arm; then
+        journal arm-failed - "$(last_words)"
+        finish failed
+    fi
+    if ! set_status running; then
+        journal snapshot-failed - "$STATE cannot be written"
+        finish failed
+    fi
+    make_steps
+}
 
-    begun=
+# The steps that are not made yet, and then the end.
+make_steps() {
     for step in $(steps); do
-        begun="$step $begun"
+        if [ -n "${resumed-}" ] && was_done "$step"; then continue; fi
         : >"$RUN/output"
         if [ -n "$stop" ]; then
             journal apply-failed "$step" "the runner was told to stop"
-            undo_and_finish
+            undo_and_finish undone
         fi
+        if [ -f "$RUN/steps/$step/reboot" ]; then restart "$step"; fi
         if ! journal_now apply "$step" || ! limited "$(limit_of "$step")" "$RUN/steps/$step/apply"; then
             journal apply-failed "$step" "$(last_words)"
-            undo_and_finish
+            undo_and_finish undone
         fi
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/verify"; then
             journal verify-failed "$step" "$(last_words)"
-            undo_and_finish
+            undo_and_finish undone
         fi
         journal "done" "$step"
     done
+    if [ "$confirms" = host ]; then keep; fi
+    # From here on the time runs.
+    if ! deadline_in "$window" || ! set_status unconfirmed; then
+        journal record-failed - "$STATE cannot be written"
+        undo_and_finish undone
+    fi
+    journal_now unconfirmed - "$(deadline_epoch)"
+    free_lock
+    exit 0
+}
+
+# The run is kept: what was applied is recorded, and then the status says so.
+keep() {
     if ! put_record; then
         journal record-failed - "$STATE cannot be written"
-        restore_record
-        undo_and_finish
+        undo_and_finish undone
     fi
-    rm -f "$RUN/reserve" "$RUN/output" "$RUN/child" "$RUN/at"
+    settle_handlers
+    rm -f "$RUN/reserve" "$RUN/child" "$RUN/at"
     prune
     finish "done"
+}
+
+# restart STEP: the host. The boot unit goes on with what comes after it.
+restart() {
+    limit=$(limit_of "$1")
+    if with_systemd; then systemctl --failed --no-legend --plain list-units >"$RUN/failed-units" 2>/dev/null; fi
+    if ! boot_id >"$RUN/boot" || ! journal_now apply "$1" || ! deadline_in "$((limit + 30))" ||
+        ! set_status rebooting; then
+        echo "$STATE cannot be written" >"$RUN/output"
+    elif restart_now >"$RUN/output" 2>&1; then
+        # Ended by the shutdown, as everything else.
+        trap 'exit 0' TERM INT
+        nap_for "$limit"
+        trap : TERM INT
+        echo "the host did not go down within $limit s" >"$RUN/output"
+    fi
+    set_status running
+    journal apply-failed "$1" "$(last_words)"
+    undo_and_finish undone
+}
+
+restart_now() {
+    if with_systemd; then systemctl reboot; else reboot; fi
+}
+
+# At boot: the host is back.
+continue_after_boot() {
+    lock "$(cat "$RUN/owner")"
+    settings
+    [ "$(status_of "$RUN")" = rebooting ] || { free_lock; exit 76; }
+    set_status running || exit 1
+    step=$(begun_steps | head -n 1)
+    journal_now "done" "$step" "boot $(boot_id)"
+    resumed=1
+    make_steps
+}
+
+# confirm WHO
+confirm() {
+    lock "confirmation of run ${RUN##*/}: $1"
+    settings
+    overdue_by
+    case $(status_of "$RUN"):$late in
+        unconfirmed:-*) ;;
+        unconfirmed:*) refuse "it is too late to confirm run ${RUN##*/}: the host is about to undo it" ;;
+        *) refuse "there is nothing to confirm: run ${RUN##*/} is $(status_of "$RUN")" ;;
+    esac
+    # The guard leaves us the time that looking may take.
+    deadline_in "$total" || refuse "$STATE cannot be written"
+    journal_now confirming - "$1"
+    for step in $(steps); do
+        [ ! -f "$RUN/steps/$step/superseded" ] || continue
+        if ! limited "$(patience_of "$step")" "$RUN/steps/$step/verify"; then
+            journal verify-failed "$step" "$(last_words)"
+            undo_and_finish undone
+        fi
+    done
+    if [ -f "$RUN/failed-units" ] && ! limited 300 "$RUN/guard.sh" units-up; then
+        journal verify-failed - "$(last_words)"
+        undo_and_finish undone
+    fi
+    keep
+}
+
+refuse() {
+    echo "$1"
+    free_lock
+    exit 76
 }
 
 # undo ANYWAY WHO
 undo() {
     lock "rollback of run ${RUN##*/}: $2"
-    case $(status_of "$RUN") in
+    settings
+    before=$(status_of "$RUN")
+    case $before in
         "done")
             [ -n "$1" ] || refuse_if_moved
             ;;
-        running | undoing | undo-failed) ;;
-        *)
-            echo "there is nothing to undo: run ${RUN##*/} is $(status_of "$RUN")"
-            unlock
-            exit 76
-            ;;
+        running | rebooting | unconfirmed | undoing | undo-failed) ;;
+        *) refuse "there is nothing to undo: run ${RUN##*/} is $before" ;;
     esac
     rm -f "$RUN/reserve"
     end_leftover
     refuse_if_used
-    set_status undoing || exit 1
     journal start - "rollback: $2"
-    # shellcheck disable=SC2046 # names of steps have no blanks
-    if undo_steps $(begun_steps); then
-        restore_record
-        finish rolled-back
+    if ! arm; then
+        echo "the guard could not be set: $(last_words)"
+        free_lock
+        exit 76
     fi
-    finish undo-failed
+    undo_and_finish rolled-back
+}
+
+# Called by the guard, which has seen that nobody is at it, or that the time is over.
+expire() {
+    lock_tries=20
+    if ! take_lock; then
+        overdue_by
+        [ "$late" -ge 0 ] || exit 0
+        end_runner
+        take_lock || taken
+    fi
+    settings
+    overdue_by
+    case $(status_of "$RUN"):$late in
+        preparing:*) finish failed ;;
+        running:* | undoing:*) why="its runner was ended from outside" ;;
+        rebooting:-* | unconfirmed:-*) exit 0 ;;
+        rebooting:*) why="the host did not restart in time" ;;
+        unconfirmed:*)
+            why="it was not confirmed in time"
+            # What somebody began to use is not taken away at once.
+            if [ "$late" -lt "$window" ] && in_use >/dev/null; then exit 0; fi
+            ;;
+        *)
+            sh "$RUN/guard.sh" disarm
+            exit
+            ;;
+    esac
+    if [ -n "${DEPLOY_AT_BOOT-}" ]; then why="the host was restarted before it was over"; fi
+    printf '%s\n' "guard of run ${RUN##*/}: $why" >"$STATE/lock"
+    echo "$$" >"$RUN/runner.pid"
+    rm -f "$RUN/reserve"
+    end_leftover
+    deadline_in "$total"
+    journal guard - "$why"
+    undo_and_finish undone
+}
+
+# unlock WHO: of this run alone.
+unlock() {
+    lock_tries=3
+    if ! take_lock; then
+        case $(cat "$STATE/lock") in
+            *"${RUN##*/}"*) ;;
+            *) taken ;;
+        esac
+        end_runner
+        take_lock || refuse_unlocked
+    fi
+    settings
+    case $(status_of "$RUN") in
+        running | rebooting | unconfirmed | undoing) ;;
+        *) refuse "run ${RUN##*/} keeps nobody out: it is $(status_of "$RUN")" ;;
+    esac
+    printf '%s\n' "unlock of run ${RUN##*/}: $1" >"$STATE/lock"
+    echo "$$" >"$RUN/runner.pid"
+    rm -f "$RUN/reserve"
+    end_leftover
+    journal start - "unlock: $1"
+    if ! arm; then journal arm-failed - "$(last_words)"; fi
+    undo_and_finish rolled-back
+}
+
+refuse_unlocked() {
+    echo "the process of run ${RUN##*/} cannot be ended: $(cat "$STATE/lock")"
+    exit 76
+}
+
+# A runner that holds the lock beyond all its limits.
+end_runner() {
+    [ -f "$RUN/runner.pid" ] || return 0
+    read -r pid <"$RUN/runner.pid"
+    if has_words "$pid" "$RUN/runner.sh"; then kill -s KILL "$pid"; fi
+}
+
+# extend SECONDS: for all that is still to come.
+extend() {
+    case $(status_of "$RUN") in
+        preparing | running | rebooting | unconfirmed) ;;
+        *) echo "the guard of run ${RUN##*/} waits for nothing: it is $(status_of "$RUN")"; exit 76 ;;
+    esac
+    more=0
+    if [ -f "$RUN/extended" ]; then read -r more <"$RUN/extended"; fi
+    read -r boot at <"$RUN/deadline" || exit 1
+    echo "$((more + $1))" >"$RUN/extended" &&
+        echo "$boot $((at + $1))" >"$RUN/deadline.new" && flush "$RUN/deadline.new" &&
+        mv -f "$RUN/deadline.new" "$RUN/deadline" || exit 1
+    case $(status_of "$RUN") in
+        undoing | undone | undo-failed) echo "it is too late: run ${RUN##*/} is $(status_of "$RUN")"; exit 76 ;;
+    esac
+    echo "undo-at $(deadline_epoch)"
 }
 
 # An undo that is refused half-way leaves the host between.
 refuse_if_used() {
+    in_use || return 0
+    free_lock
+    exit 77
+}
+
+# in_use: whether somebody uses what the undo takes away; says who and what.
+in_use() {
     used=
     for step in $(begun_steps); do
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/idle"; then
@@ -442,9 +739,7 @@ refuse_if_used() {
             echo "$step: $(last_words)"
         fi
     done
-    [ -n "$used" ] || return 0
-    unlock
-    exit 77
+    [ -n "$used" ]
 }
 
 refuse_if_moved() {
@@ -458,14 +753,19 @@ refuse_if_moved() {
         fi
     done
     [ -n "$moved" ] || return 0
-    unlock
+    free_lock
     exit 76
 }
 
 case ${1-} in
     run) run ;;
+    confirm) confirm "${2-}" ;;
     undo) undo "" "${2-}" ;;
     undo-anyway) undo 1 "${2-}" ;;
+    extend) extend "$2" ;;
+    unlock) unlock "${2-}" ;;
+    expire) expire ;;
+    continue) continue_after_boot ;;
     each) each_here "$2" ;;
-    *) echo "runner.sh run|undo|undo-anyway" >&2; exit 64 ;;
+    *) echo "runner.sh run|confirm|undo|undo-anyway|extend|unlock" >&2; exit 64 ;;
 esac

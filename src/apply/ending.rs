@@ -1,0 +1,236 @@
+//! What the end of a run on a host means, in words: the outcome, why, and what to do.
+
+use super::HostResult;
+use super::STATE_DIR;
+use super::journal::What;
+use super::talk::{Heard, Talk};
+use crate::event::Outcome;
+use crate::plan::Confirm;
+
+/// How an apply ended.
+pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
+    let run = &talk.run;
+    let show = format!("`deploy runs show {run}` explains the run from its journal");
+    let (code, status, said) = match heard {
+        Heard::Lost { received, error } => return lost(talk, *received, error),
+        Heard::Refused { said } => return bad(Outcome::Stuck, said.clone(), Some(show)),
+        Heard::End { code, status, said } => (*code, status.as_str(), said),
+    };
+    let nothing = "nothing was changed".to_owned();
+    match status {
+        "done" => HostResult::well(Outcome::Changed),
+        "undone" | "rolled-back" => failure(talk, Outcome::RolledBack, show),
+        "stale" => failure(
+            talk,
+            Outcome::Failed,
+            "nothing was changed; plan again".to_owned(),
+        ),
+        "failed" => failure(talk, Outcome::Failed, nothing),
+        "undo-failed" => failure(talk, Outcome::Stuck, mend(talk)),
+        "uploaded" => not_begun(code, said),
+        "absent" => bad(
+            Outcome::Failed,
+            "the connection was lost before all of the run had arrived".to_owned(),
+            Some(nothing),
+        ),
+        "unconfirmed" => unconfirmed(talk, said),
+        "running" | "undoing" | "rebooting" => interrupted(talk, status),
+        "preparing" => bad(
+            Outcome::Failed,
+            "the runner was ended from outside before it changed anything".to_owned(),
+            None,
+        ),
+        other => HostResult::bad(
+            Outcome::Stuck,
+            vec![
+                format!("the run's status on the host is `{other}`"),
+                said.clone(),
+            ],
+            Some(show),
+        ),
+    }
+}
+
+/// How an undo on request ended.
+pub(super) fn of_undo(talk: &Talk<'_>, heard: &Heard) -> HostResult {
+    let run = &talk.run;
+    let (code, status, said) = match heard {
+        Heard::Lost { received, error } => return lost(talk, *received, error),
+        Heard::Refused { said } => return bad(Outcome::Failed, said.clone(), None),
+        Heard::End { code, status, said } => (*code, status.as_str(), said),
+    };
+    let refused = |why: String, hint: &str| {
+        HostResult::bad(
+            Outcome::Failed,
+            vec![why, said.clone()],
+            Some(hint.to_owned()),
+        )
+    };
+    match (code, status) {
+        (_, "rolled-back" | "undone") => HostResult::well(Outcome::Changed),
+        (75, _) => locked(said),
+        (77, _) => refused(
+            "what the undo would take away is in use".to_owned(),
+            "nothing was changed; stop what uses it, then roll back again",
+        ),
+        (76, "done") => refused(
+            format!("the host is no longer as run {run} left it"),
+            "nothing was changed; `--anyway` undoes the run all the same",
+        ),
+        (76, _) => HostResult::bad(Outcome::Failed, vec![said.clone()], None),
+        (_, "undo-failed") => failure(talk, Outcome::Stuck, mend(talk)),
+        (_, "undoing" | "running" | "rebooting") => interrupted(talk, status),
+        (_, "unconfirmed") => unconfirmed(talk, said),
+        (_, status) => HostResult::bad(
+            Outcome::Failed,
+            vec![
+                format!("run {run} was not undone, its status is `{status}`"),
+                said.clone(),
+            ],
+            None,
+        ),
+    }
+}
+
+fn bad(outcome: Outcome, why: String, hint: Option<String>) -> HostResult {
+    HostResult::bad(outcome, vec![why], hint)
+}
+
+/// The host could not be reached again.
+fn lost(talk: &Talk<'_>, received: bool, error: &str) -> HostResult {
+    let run = &talk.run;
+    let error = error.to_owned();
+    let show = format!("`deploy runs show {run}` tells how it ended, once the host is back");
+    if !received && talk.failures.is_empty() && talk.undo_at.is_none() {
+        return HostResult::bad(
+            Outcome::Stuck,
+            vec![
+                format!(
+                    "run {run} was being sent: the host has begun it only if all of it arrived"
+                ),
+                error,
+            ],
+            Some(show),
+        );
+    }
+    let confirm = talk.manifest.guard.map(|guard| guard.confirm);
+    if confirm == Some(Confirm::NewConnection) {
+        let mut result = unconfirmed(talk, "");
+        if let Some(crate::event::HostProblem::Failed { chain, .. }) = &mut result.problem {
+            chain.push(error);
+        }
+        return result;
+    }
+    HostResult::bad(
+        Outcome::Stuck,
+        vec![
+            format!("run {run} goes on without us: the host finishes it, or undoes it by itself"),
+            error,
+        ],
+        Some(show),
+    )
+}
+
+fn unconfirmed(talk: &Talk<'_>, said: &str) -> HostResult {
+    let run = &talk.run;
+    let when = match talk.undo_at {
+        Some(time) => format!("at {}", time.strftime("%H:%M:%S UTC")),
+        None => match talk.manifest.guard {
+            Some(guard) => format!("{} s after its last step", guard.window_s),
+            None => "by itself".to_owned(),
+        },
+    };
+    let mut chain = vec![format!(
+        "run {run} is not confirmed: the host undoes it {when}"
+    )];
+    if !said.is_empty() {
+        chain.push(said.to_owned());
+    }
+    HostResult::bad(
+        Outcome::Unconfirmed,
+        chain,
+        Some(format!(
+            "`deploy runs confirm {run}` keeps it, `deploy runs undo {run}` undoes it now, `deploy runs extend {run} --by 10m` gives more time"
+        )),
+    )
+}
+
+/// Nobody is at it, or whoever is has not ended in time.
+fn interrupted(talk: &Talk<'_>, status: &str) -> HostResult {
+    let run = &talk.run;
+    HostResult::bad(
+        Outcome::Stuck,
+        vec![format!(
+            "run {run} has not come to an end, its status on the host is `{status}`; the host may be between before and after"
+        )],
+        Some(format!(
+            "its guard undoes it if it can; `deploy runs show {run}` tells, `deploy runs undo {run}` undoes what it had begun"
+        )),
+    )
+}
+
+/// The lock was taken, or the runner did not start.
+fn not_begun(code: u8, said: &str) -> HostResult {
+    match code {
+        75 => locked(said),
+        76 => bad(Outcome::Failed, said.to_owned(), None),
+        _ => HostResult::bad(
+            Outcome::Failed,
+            vec!["the runner did not start".to_owned(), said.to_owned()],
+            Some("nothing was changed".to_owned()),
+        ),
+    }
+}
+
+pub(super) fn locked(said: &str) -> HostResult {
+    HostResult::bad(
+        Outcome::Locked,
+        vec!["another run has this host".to_owned(), said.to_owned()],
+        Some(
+            "try again when it has ended; `deploy runs` shows how it stands, `deploy runs unlock ID` undoes one that hangs".to_owned(),
+        ),
+    )
+}
+
+/// Which commands on the host would do what the undo could not, and where all is kept.
+fn mend(talk: &Talk<'_>) -> String {
+    let run = &talk.run;
+    let directory = format!("{STATE_DIR}/runs/{run}");
+    let mut steps: Vec<&str> = talk
+        .failures
+        .iter()
+        .filter(|entry| entry.what == What::UndoFailed)
+        .map(|entry| entry.step.as_str())
+        .collect();
+    steps.dedup();
+    let mut commands: Vec<String> = Vec::new();
+    for step in steps {
+        let command = format!("sh {directory}/steps/{step}/undo");
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    let commands = match commands.is_empty() {
+        true => String::new(),
+        false => format!("; step by step as root on the host: {}", commands.join("; ")),
+    };
+    format!(
+        "mend what is named above, then `deploy runs undo {run}` tries all of it again{commands}; what was before is kept in {directory}/snapshot"
+    )
+}
+
+/// The first failure of the journal, and after it every undo that failed.
+fn failure(talk: &Talk<'_>, outcome: Outcome, hint: String) -> HostResult {
+    let mut chain = Vec::new();
+    let mut step = None;
+    for entry in &talk.failures {
+        chain.push(talk.manifest.sentence(entry));
+        if step.is_none() {
+            step = talk.manifest.step_id(&entry.step);
+        }
+    }
+    if chain.is_empty() {
+        chain.push("it failed without a word".to_owned());
+    }
+    HostResult::bad_step(outcome, step, chain, Some(hint))
+}

@@ -1,0 +1,52 @@
+# shellcheck shell=sh
+# Follows the run $2 of the state directory $1 that somebody else started: prints its
+# journal from the beginning, then as it grows, until the run is closed, or waits for
+# a restart or for its confirmation; then one line `end CODE STATUS` as follow.sh does.
+# CODE is 0, or 3 if nobody is at it any more, not even a guard, or 4 if there is no
+# such run. $3 is for how many seconds to wait at most.
+
+umask 077
+LC_ALL=C
+export LC_ALL
+RUN=$1/runs/$2
+waited=0
+# All of it may have arrived without its last reader noticing yet.
+while [ ! -d "$RUN" ] && [ -d "$1/runs/.$2.part" ] && [ "$waited" -lt 60 ]; do
+    sleep 1
+    waited=$((waited + 1))
+done
+echo received 0
+cd "$RUN" 2>/dev/null || { echo "end 4 absent"; exit 0; }
+exec 3<journal
+
+# Whether a process of this run is there: its runner, or its guard.
+somebody_is_at_it() {
+    for file in runner.pid guard.pid; do
+        [ -f "$file" ] || continue
+        read -r pid <"$file"
+        if tr '\000' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$RUN/"; then return 0; fi
+    done
+    [ -d "${1%/var/lib/deploy}/run/systemd/system" ] &&
+        [ "$(systemctl is-active "deploy-guard-$2.timer" 2>/dev/null)" = active ]
+}
+
+alone=0
+while :; do
+    status=unknown
+    if [ -f status ]; then status=$(cat status); fi
+    cat <&3
+    echo
+    code=0
+    case $status in
+        running | undoing | preparing | uploaded) ;;
+        *) break ;;
+    esac
+    # A runner may be between two of them.
+    if somebody_is_at_it "$1" "$2"; then alone=0; else alone=$((alone + 1)); fi
+    code=3
+    if [ "$alone" -ge 3 ] || [ "$waited" -ge "$3" ]; then break; fi
+    sleep 1
+    waited=$((waited + 1))
+done
+cat <&3
+printf '\nend %s %s\n' "$code" "$status"

@@ -1,0 +1,203 @@
+#!/bin/sh
+# Watches over one run from outside, so that no host is left in between whatever
+# becomes of its runner and of whoever started it:
+#
+#   guard.sh arm       set it, and see that it is set; `armed` says what it is
+#   guard.sh disarm    take it away, and see that it is away
+#   guard.sh tick      look once: called by the timer
+#   guard.sh watch     look again and again: the process where there is no systemd
+#   guard.sh boot      look once, after the host was restarted
+#   guard.sh units-up  the boot is over, and no unit failed in it that had not before
+#
+# It decides nothing but when to call `runner.sh expire`, which takes the lock, looks
+# at the status again and undoes. Where systemd runs, it is a timer, and for as long as
+# the run is open a unit that is started at boot before anything that uses GPUs.
+# Elsewhere it is a process, which does not outlive a restart of the host.
+
+umask 077
+RUN=${0%/*}
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$RUN/lib.sh"
+STATE=${RUN%/runs/*}
+id=${RUN##*/}
+timer=deploy-guard-$id
+unit=deploy-boot-$id.service
+units=$R/etc/systemd/system
+wanted=$units/multi-user.target.wants
+cd "${R:-/}" || exit
+
+status=unknown
+if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
+
+arm() {
+    rm -f "$RUN/armed"
+    if with_systemd; then arm_timer; else arm_process; fi
+}
+
+# The unit's file first: it must be on disk before anything is changed.
+arm_timer() {
+    boot_unit | put_beside "$units/$unit" || return 1
+    if [ ! -d "$wanted" ]; then
+        (umask 022 && mkdir "$wanted") && : >"$RUN/made-wanted" || return 1
+    fi
+    put_link "$wanted/$unit" "../$unit" && flush "$units" || return 1
+    if ! systemctl --quiet is-active "$timer.timer" 2>/dev/null; then
+        systemd-run --quiet --collect --unit="$timer" --description="Undoes deploy run $id unless it ends well" \
+            --on-active=10 --on-unit-inactive=10 --timer-property=AccuracySec=1s \
+            /bin/sh "$RUN/guard.sh" tick || return 1
+    fi
+    now=$(systemctl is-active "$timer.timer")
+    if [ "$now" != active ] || [ ! -e "$wanted/$unit" ]; then
+        say "the timer $timer.timer is $now"
+        return 1
+    fi
+    echo timer >"$RUN/armed"
+}
+
+boot_unit() {
+    cat <<UNIT
+# Written by deploy for the time of run $id; removed when it is over.
+[Unit]
+Description=Undoes or continues deploy run $id
+After=local-fs.target systemd-modules-load.service nvidia-persistenced.service nvidia-fabricmanager.service
+Before=deploy-gpu.service nvidia-cdi-refresh.service nvidia-dcgm.service nvsm.service dcgm-exporter.service
+Before=docker.service podman.service podman-restart.service containerd.service crio.service
+Before=kubelet.service k3s.service k3s-agent.service incus.service libvirtd.service
+ConditionPathExists=$RUN/guard.sh
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $RUN/guard.sh boot
+TimeoutStartSec=infinity
+UNIT
+}
+
+# put_beside PATH: from standard input, readable for all, the old one or the new one.
+put_beside() {
+    temp=$(beside "$1")
+    rm -f "$temp"
+    if (umask 022 && cat >"$temp") && flush "$temp" && mv -f "$temp" "$1"; then return 0; fi
+    rm -f "$temp"
+    return 1
+}
+
+arm_process() {
+    if process_runs; then echo process >"$RUN/armed"; return 0; fi
+    detach='nohup'
+    if command -v setsid >/dev/null; then detach=setsid; fi
+    # Nothing of ours stays open in it, or we would be waited for.
+    (exec $detach sh "$RUN/guard.sh" watch) </dev/null >/dev/null 2>&1 &
+    echo "$!" >"$RUN/guard.pid"
+    tries=0
+    until process_runs; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 100 ]; then
+            say "the guard's process did not start"
+            return 1
+        fi
+        sleep 0.05 2>/dev/null || sleep 1
+    done
+    echo process >"$RUN/armed"
+}
+
+process_runs() {
+    [ -f "$RUN/guard.pid" ] || return 1
+    read -r pid <"$RUN/guard.pid"
+    kill -0 "$pid" 2>/dev/null && tr '\000' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF "$RUN/guard.sh"
+}
+
+# The boot unit last: while it is there a restart is no danger.
+disarm() {
+    bad=
+    if [ -f "$RUN/guard.pid" ]; then
+        # The process itself, when it disarms, just ends.
+        read -r pid <"$RUN/guard.pid"
+        if [ "$pid" != "${watching-}" ] && process_runs; then kill "$pid"; fi
+        rm -f "$RUN/guard.pid"
+    fi
+    if with_systemd; then
+        if systemctl --quiet is-active "$timer.timer" 2>/dev/null; then
+            systemctl stop "$timer.timer" || bad=1
+        fi
+        now=$(systemctl is-active "$timer.timer")
+        if [ "$now" = active ]; then
+            say "the timer $timer.timer is still active"
+            bad=1
+        fi
+    fi
+    if [ -e "$units/$unit" ] || [ -L "$wanted/$unit" ]; then
+        rm -f "$wanted/$unit" "$units/$unit" || bad=1
+        if [ -f "$RUN/made-wanted" ]; then rmdir "$wanted" 2>/dev/null; rm -f "$RUN/made-wanted"; fi
+        flush "$units"
+    fi
+    [ -z "$bad" ] && rm -f "$RUN/armed"
+}
+
+is_open() {
+    case $status in
+        preparing | running | rebooting | unconfirmed | undoing) return 0 ;;
+    esac
+    return 1
+}
+
+look() {
+    [ -d "$RUN" ] || exit 0
+    if lock_is_held && ! is_late; then return 0; fi
+    if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
+    if ! is_open; then
+        disarm
+        exit
+    fi
+    sh "$RUN/runner.sh" expire
+}
+
+lock_is_held() {
+    if command -v flock >/dev/null; then
+        ! flock -n "$STATE/lock" true
+    else
+        [ -e "$STATE/lock.d" ] && read -r holder <"$STATE/lock.d/pid" && kill -0 "$holder" 2>/dev/null
+    fi
+}
+
+is_late() {
+    read -r _ at <"$RUN/deadline" 2>/dev/null || return 1
+    read -r up _ </proc/uptime
+    [ "${up%%.*}" -ge "$at" ]
+}
+
+watch() {
+    trap : HUP
+    watching=$$
+    while :; do
+        look
+        sleep 1
+    done
+}
+
+# After a wanted restart the run goes on; after any other it is undone.
+boot() {
+    DEPLOY_AT_BOOT=1
+    export DEPLOY_AT_BOOT
+    is_open || { disarm; exit; }
+    arm_timer
+    if [ "$status" = rebooting ] && ! grep -qxF "$(boot_id)" "$RUN/boot"; then
+        exec sh "$RUN/runner.sh" continue
+    fi
+    exec sh "$RUN/runner.sh" expire
+}
+
+units_up() {
+    systemctl is-system-running --wait >/dev/null
+    new=$(systemctl --failed --no-legend --plain list-units | grep -vxFf "$RUN/failed-units")
+    [ -z "$new" ] || { say "failed since the host was restarted: $new"; return 1; }
+}
+
+case ${1-} in
+    arm) arm ;;
+    disarm) disarm ;;
+    tick) look ;;
+    watch) watch ;;
+    boot) boot ;;
+    units-up) units_up ;;
+    *) echo "guard.sh arm|disarm|tick|watch|boot|units-up" >&2; exit 64 ;;
+esac

@@ -1,0 +1,191 @@
+//! Runs that are on a host already: going on with one, confirming it, giving it more
+//! time, ending it.
+//!
+//! Each is done by the run's own runner under the host's lock; whoever comes too late is
+//! told so by the host.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::manifest::Manifest;
+use super::runs::{HostRuns, RunRecord, Status};
+use super::talk::{Heard, Talk, Verb};
+use super::{Connect, HostResult, RunId, ending, journal};
+use crate::event::{Event, HostProblem, Outcome};
+use crate::shell::Command;
+use crate::transport::{Exec, Session};
+use crate::value::HostName;
+
+/// Goes on with a run that somebody has started: hears it to its end, and confirms it
+/// through a new connection where it waits for that.
+pub async fn resume<'s>(
+    session: Box<dyn Session + 's>,
+    connect: &'s dyn Connect,
+    record: &RunRecord,
+    who: &str,
+    host: &HostName,
+    events: &UnboundedSender<Event>,
+) -> HostResult {
+    let Some(run) = record.id() else {
+        return no_id();
+    };
+    let heard = Heard::End {
+        code: 0,
+        status: match &record.status {
+            Status::Unconfirmed { .. } => "unconfirmed",
+            _ => "running",
+        }
+        .to_owned(),
+        said: String::new(),
+    };
+    let who = super::upload::one_line(who);
+    let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
+    let heard = talk.to_the_end(Some(session), heard, true).await;
+    ending::of_apply(&talk, &heard)
+}
+
+/// Keeps a run that waits for it. The connection counts as the new one that a
+/// confirmation needs: whoever asks was not there when the run was made.
+pub async fn confirm<'s>(
+    mut session: Box<dyn Session + 's>,
+    connect: &'s dyn Connect,
+    record: &RunRecord,
+    who: &str,
+    host: &HostName,
+    events: &UnboundedSender<Event>,
+) -> HostResult {
+    let Some(run) = record.id() else {
+        return no_id();
+    };
+    let who = super::upload::one_line(who);
+    let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
+    let heard = talk.ask(session.as_mut(), Verb::Confirm).await;
+    let heard = talk.to_the_end(Some(session), heard, false).await;
+    match &heard {
+        Heard::End {
+            code: 76,
+            status,
+            said,
+        } => HostResult::bad(
+            if status == "done" {
+                Outcome::Ok
+            } else {
+                Outcome::Failed
+            },
+            vec![said.clone()],
+            None,
+        ),
+        Heard::End { code: 75, said, .. } => ending::locked(said),
+        _ => ending::of_apply(&talk, &heard),
+    }
+}
+
+/// Ends what is left of a run that hangs or was killed, and undoes it. Another run's
+/// lock is left alone.
+pub async fn unlock<'s>(
+    mut session: Box<dyn Session + 's>,
+    connect: &'s dyn Connect,
+    record: &RunRecord,
+    who: &str,
+    host: &HostName,
+    events: &UnboundedSender<Event>,
+) -> HostResult {
+    let Some(run) = record.id() else {
+        return no_id();
+    };
+    let who = super::upload::one_line(who);
+    let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
+    let heard = talk.ask(session.as_mut(), Verb::Unlock).await;
+    let heard = talk.to_the_end(Some(session), heard, false).await;
+    ending::of_undo(&talk, &heard)
+}
+
+/// Has the guard of a run wait longer, and says until when.
+///
+/// # Errors
+/// The run waits for nothing, or the host could not be asked.
+pub async fn extend(
+    session: &mut dyn Session,
+    run: &RunId,
+    by: Duration,
+) -> Result<jiff::Timestamp, HostProblem> {
+    let problem = |message: String| HostProblem::Failed {
+        step: None,
+        chain: vec![message],
+        hint: Some(format!("`deploy runs show {run}` tells how it stands")),
+    };
+    let exec = Exec {
+        command: Command::new("sh")
+            .path(format!("{}/runner.sh", run.directory()))
+            .arg("extend")
+            .arg(by.as_secs().to_string()),
+        stdin: Vec::new(),
+        timeout: Duration::from_secs(60),
+        limit: 16 * 1024,
+    };
+    let output = session
+        .exec(&exec, &mut |_| {})
+        .await
+        .map_err(|error| problem(error.to_string()))?;
+    let said = journal::bounded(&output.stdout);
+    let at = said
+        .strip_prefix("undo-at ")
+        .and_then(|text| text.parse().ok())
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    match at {
+        Some(at) => Ok(at),
+        None if said.is_empty() => Err(problem(journal::bounded(&output.stderr))),
+        None => Err(problem(said)),
+    }
+}
+
+/// How a host stands before it is planned.
+#[derive(Debug)]
+pub enum Settled {
+    /// No run is open there.
+    Clear,
+    /// A run that nobody was at any more was open, and was undone: what was read of the
+    /// host before is no longer true.
+    Undone(RunId),
+    /// A run is open; the host is not ours now.
+    Open(HostResult),
+}
+
+/// Sees to it that a host on which a run is open is not planned in between: one that
+/// nobody is at any more, and that no guard is left to undo, is undone now.
+pub async fn settle<'s>(
+    session: &'s mut (dyn Session + 's),
+    connect: &'s dyn Connect,
+    runs: &HostRuns,
+    who: &str,
+    host: &HostName,
+    events: &UnboundedSender<Event>,
+) -> Settled {
+    let open = runs.runs.iter().find(|run| run.status.is_open());
+    let Some((record, run)) = open.and_then(|record| Some((record, record.id()?))) else {
+        return Settled::Clear;
+    };
+    let who = super::upload::one_line(who);
+    let mut talk = Talk::new(connect, &record.manifest, run.clone(), host, events, who);
+    let heard = talk.ask(session, Verb::Expire).await;
+    match heard.status() {
+        "running" | "undoing" | "rebooting" | "unconfirmed" => {
+            Settled::Open(ending::locked(&owner(&record.manifest, &record.status)))
+        }
+        "undo-failed" | "" => Settled::Open(ending::of_undo(&talk, &heard)),
+        _ => Settled::Undone(run),
+    }
+}
+
+fn owner(manifest: &Manifest, status: &Status) -> String {
+    format!(
+        "run {} by {} from {} since {}: {status}",
+        manifest.run, manifest.who, manifest.from, manifest.started
+    )
+}
+
+fn no_id() -> HostResult {
+    let chain = vec!["the run's id on the host is none of ours".to_owned()];
+    HostResult::bad(Outcome::Failed, chain, None)
+}

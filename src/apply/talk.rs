@@ -1,0 +1,333 @@
+//! The controller's side of one run on one host, over as many connections as it takes.
+//!
+//! The host acts by itself; here it is listened to. Where a connection is lost, or the
+//! host restarts, another one is opened and the journal is heard from where it was.
+//! What the end means, `ending` says.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::journal::{Entry, Follower, What};
+use super::manifest::Manifest;
+use super::upload::{JOURNAL_LIMIT, follow_script};
+use super::{Connect, RunId, STATE_DIR};
+use crate::event::{Event, StepOutcome};
+use crate::shell::Command;
+use crate::transport::{Exec, Session};
+use crate::value::HostName;
+
+const ATTACH: &str = include_str!("host/attach.sh");
+
+/// Between two tries to connect: short at first, as most cuts are short.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// What the runner can be asked for besides the run itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Confirm,
+    Undo,
+    UndoAnyway,
+    Unlock,
+    /// Undo what nobody is at any more.
+    Expire,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Confirm => "confirm",
+            Self::Undo => "undo",
+            Self::UndoAnyway => "undo-anyway",
+            Self::Unlock => "unlock",
+            Self::Expire => "expire",
+        }
+    }
+}
+
+/// What was heard last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The runner, or whoever followed it, came to an end.
+    End {
+        /// The runner's exit status, or 3 and 4 as `attach.sh` describes them.
+        code: u8,
+        /// The run's status on the host.
+        status: String,
+        /// What the runner said besides its journal.
+        said: String,
+    },
+    /// The request failed before the host had the run; the connection is well.
+    Refused {
+        /// What was said.
+        said: String,
+    },
+    /// The connection broke off.
+    Lost {
+        /// Whether the host has said that it acts by itself.
+        received: bool,
+        /// How it broke off.
+        error: String,
+    },
+}
+
+impl Heard {
+    /// The run's status, empty if the connection broke off.
+    pub(super) fn status(&self) -> &str {
+        match self {
+            Self::End { status, .. } => status,
+            Self::Refused { .. } | Self::Lost { .. } => "",
+        }
+    }
+}
+
+/// A conversation about one run.
+pub(super) struct Talk<'s> {
+    pub(super) connect: &'s dyn Connect,
+    pub(super) manifest: &'s Manifest,
+    pub(super) run: RunId,
+    pub(super) host: &'s HostName,
+    pub(super) events: &'s UnboundedSender<Event>,
+    /// Who asks, for the journal.
+    pub(super) who: String,
+    /// For how long to try to reach the host again after it was last heard.
+    pub(super) patience: Duration,
+    /// For how long the runner may work at one go.
+    pub(super) work: Duration,
+    /// Lines of the journal that were heard.
+    lines: usize,
+    /// Entries that tell a failure, in their order.
+    pub(super) failures: Vec<Entry>,
+    /// When the host undoes the run unless it is confirmed.
+    pub(super) undo_at: Option<jiff::Timestamp>,
+    /// Whether the guard was said to be still there when the run was over.
+    pub(super) guard_left: bool,
+}
+
+impl<'s> Talk<'s> {
+    pub(super) fn new(
+        connect: &'s dyn Connect,
+        manifest: &'s Manifest,
+        run: RunId,
+        host: &'s HostName,
+        events: &'s UnboundedSender<Event>,
+        who: String,
+    ) -> Self {
+        let window = manifest.guard.map_or(0, |guard| guard.window_s);
+        Self {
+            connect,
+            manifest,
+            run,
+            host,
+            events,
+            who,
+            // The host undoes a run that cut it off; it is reachable again after that.
+            patience: Duration::from_secs(2 * u64::from(window) + 120),
+            work: super::patience(manifest.steps.iter().map(|step| step.timeout_s)),
+            lines: 0,
+            failures: Vec::new(),
+            undo_at: None,
+            guard_left: false,
+        }
+    }
+
+    /// Carries the conversation on until the run is closed on the host, or the host
+    /// cannot be reached any more. `confirms` is whether we may say that all is well.
+    pub(super) async fn to_the_end(
+        &mut self,
+        mut session: Option<Box<dyn Session + 's>>,
+        mut heard: Heard,
+        confirms: bool,
+    ) -> Heard {
+        let mut last_news = Instant::now();
+        let mut last_lines = self.lines;
+        loop {
+            let verb = match (&heard, heard.status()) {
+                // What stands between a status and its end is heard by attaching.
+                (Heard::Lost { .. }, _) | (_, "rebooting") => {
+                    session = None;
+                    None
+                }
+                (Heard::End { code: 3, .. }, _) => Some(Verb::Expire),
+                (_, "running" | "undoing") => None,
+                (_, "unconfirmed") if confirms => {
+                    // The host must be reachable anew, not just still be connected.
+                    session = None;
+                    Some(Verb::Confirm)
+                }
+                _ => break,
+            };
+            if self.lines != last_lines {
+                last_lines = self.lines;
+                last_news = Instant::now();
+            }
+            if last_news.elapsed() > self.patience {
+                break;
+            }
+            if let Some(open) = session.take() {
+                session = Some(open);
+            } else {
+                match self.reconnect(last_news).await {
+                    Some(open) => session = Some(open),
+                    None => break,
+                }
+            }
+            let Some(open) = session.as_mut() else { break };
+            let before = heard.clone();
+            heard = match verb {
+                Some(verb) => self.ask(open.as_mut(), verb).await,
+                None => self.attach(open.as_mut()).await,
+            };
+            if heard == before {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        if let Some(open) = session {
+            open.close().await;
+        }
+        heard
+    }
+
+    /// Another connection, or none if the host stays away.
+    async fn reconnect(&self, since: Instant) -> Option<Box<dyn Session + 's>> {
+        for tries in 0.. {
+            if let Ok(session) = self.connect.connect().await {
+                return Some(session);
+            }
+            if since.elapsed() > self.patience {
+                return None;
+            }
+            let pause = PAUSES.get(tries).or(PAUSES.last()).copied();
+            tokio::time::sleep(pause.unwrap_or_default()).await;
+        }
+        None
+    }
+
+    /// Has the host's runner do something with the run, and hears it.
+    pub(super) async fn ask(&mut self, session: &mut dyn Session, verb: Verb) -> Heard {
+        let exec = Exec {
+            command: Command::new("sh")
+                .arg("-c")
+                .arg(follow_script())
+                .arg("deploy")
+                .path(self.run.directory())
+                .arg(verb.word())
+                .arg(self.who.as_str()),
+            stdin: Vec::new(),
+            timeout: self.work,
+            limit: JOURNAL_LIMIT,
+        };
+        self.hear(session, &exec, 0).await
+    }
+
+    /// Hears the run that goes on, from where it was.
+    async fn attach(&mut self, session: &mut dyn Session) -> Heard {
+        let exec = Exec {
+            command: Command::new("sh")
+                .arg("-c")
+                .arg(ATTACH)
+                .arg("deploy")
+                .path(STATE_DIR)
+                .arg(self.run.as_str())
+                .arg(self.patience.as_secs().to_string()),
+            stdin: Vec::new(),
+            timeout: self.patience + Duration::from_secs(60),
+            limit: JOURNAL_LIMIT,
+        };
+        self.hear(session, &exec, self.lines).await
+    }
+
+    /// Hears what a request prints; the first `known` lines were heard before.
+    pub(super) async fn hear(
+        &mut self,
+        session: &mut dyn Session,
+        exec: &Exec,
+        known: usize,
+    ) -> Heard {
+        let mut follower = Follower::after(known);
+        let output = session
+            .exec(exec, &mut |bytes| {
+                for entry in follower.push(bytes) {
+                    self.entry(&entry);
+                }
+            })
+            .await;
+        if follower.received() {
+            self.lines = follower.lines();
+        }
+        if follower.ended() {
+            return Heard::End {
+                code: follower.code(),
+                status: follower.status().to_owned(),
+                said: follower.said(),
+            };
+        }
+        let received = follower.received();
+        match output {
+            Ok(output) if !received => Heard::Refused {
+                said: super::journal::bounded(&output.stderr),
+            },
+            Ok(output) => Heard::Lost {
+                received,
+                error: super::journal::bounded(&output.stderr),
+            },
+            Err(error) => Heard::Lost {
+                received,
+                error: error.to_string(),
+            },
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        if entry.what.is_failure() {
+            self.failures.push(entry.clone());
+        }
+        match entry.what {
+            What::Unconfirmed => self.undo_at = entry.undo_at(),
+            What::DisarmFailed => self.guard_left = true,
+            _ => {}
+        }
+        if let Some(event) = event_of(entry, self.manifest, self.host) {
+            // Nobody listens any more only when the program is about to end.
+            let _ = self.events.send(event);
+        }
+    }
+}
+
+fn event_of(entry: &Entry, manifest: &Manifest, host: &HostName) -> Option<Event> {
+    let note = |text: String| {
+        Some(Event::Note {
+            host: Some(host.clone()),
+            text,
+        })
+    };
+    match entry.what {
+        What::Confirming => return note("confirming through a new connection".to_owned()),
+        What::Guard => return note(format!("the host's guard undoes the run: {}", entry.detail)),
+        _ => {}
+    }
+    let step = manifest.step_id(&entry.step)?;
+    let host = host.clone();
+    let outcome = match entry.what {
+        What::Apply | What::Undo => return Some(Event::StepStart { host, step }),
+        What::Done => StepOutcome::Changed,
+        What::CheckFailed | What::SnapshotFailed | What::ApplyFailed | What::VerifyFailed => {
+            StepOutcome::Failed
+        }
+        What::Undone => StepOutcome::Undone,
+        What::UndoFailed => StepOutcome::UndoFailed,
+        _ => return None,
+    };
+    Some(Event::StepEnd {
+        host,
+        step,
+        outcome,
+        message: entry.detail.clone(),
+    })
+}
