@@ -212,7 +212,10 @@ fn mend(talk: &Talk<'_>) -> String {
     }
     let commands = match commands.is_empty() {
         true => String::new(),
-        false => format!("; step by step as root on the host: {}", commands.join("; ")),
+        false => format!(
+            "; step by step as root on the host: {}",
+            commands.join("; ")
+        ),
     };
     format!(
         "mend what is named above, then `deploy runs undo {run}` tries all of it again{commands}; what was before is kept in {directory}/snapshot"

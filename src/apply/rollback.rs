@@ -186,14 +186,7 @@ pub async fn undo<'s>(
         Moved::Refuse => Verb::Undo,
         Moved::UndoAnyway => Verb::UndoAnyway,
     };
-    let mut talk = Talk::new(
-        connect,
-        &record.manifest,
-        run,
-        host,
-        events,
-        one_line(who),
-    );
+    let mut talk = Talk::new(connect, &record.manifest, run, host, events, one_line(who));
     let heard = talk.ask(session.as_mut(), verb).await;
     let heard = talk.to_the_end(Some(session), heard, false).await;
     ending::of_undo(&talk, &heard)

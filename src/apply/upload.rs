@@ -265,3 +265,38 @@ fn current(plan: &HostPlan, context: &RunContext) -> serde_json::Value {
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn functions(script: &str) -> BTreeSet<&str> {
+        script
+            .lines()
+            .filter_map(|line| line.split_once("() "))
+            .map(|(name, _)| name)
+            .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+            .collect()
+    }
+
+    /// Scripts of steps are sourced into the runner: a name that both have would be the
+    /// wrong function for one of them.
+    #[test]
+    fn no_function_of_the_runner_hides_one_of_the_libraries() {
+        let strategies = crate::strategy::host_library();
+        let (library, strategies) = (functions(LIBRARY), functions(&strategies));
+        assert!(library.contains("keep") && strategies.contains("mig_layout"));
+        for script in [RUNNER, GUARD] {
+            let own = functions(script);
+            assert!(!own.is_empty());
+            let both: Vec<_> = own
+                .iter()
+                .filter(|name| library.contains(*name) || strategies.contains(*name))
+                .collect();
+            assert_eq!(both, [] as [&&str; 0]);
+        }
+        assert_eq!(library.intersection(&strategies).count(), 0);
+    }
+}

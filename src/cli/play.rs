@@ -374,10 +374,8 @@ impl Verb for Apply {
             host_library: self.library.clone(),
             remembered: transport::remember(&work.reads),
         };
-        let mut session = work.session;
-        let result = apply::run(session.as_mut(), plan, &context, events).await;
-        session.close().await;
-        result
+        let again = reach::Again::new(&self.hosts, host);
+        apply::run(work.session, &again, plan, &context, events).await
     }
 
     async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use crate::apply;
 use crate::catalog::Catalog;
 use crate::cli::hosts::Hosts;
 use crate::discover;
 use crate::event::HostProblem;
 use crate::facts::HostFacts;
-use crate::transport::{self, Read, Reply, Session, Target};
+use crate::transport::{self, Boxed, Read, Reply, Session, Target, Unreachable, UnreachableReason};
 use crate::value::HostName;
 
 /// A connected host.
@@ -59,6 +60,36 @@ pub async fn connect(hosts: &Hosts, host: &HostName) -> Result<Box<dyn Session>,
         .await
         .map_err(HostProblem::Unreachable)?;
     Ok(connected.session)
+}
+
+/// The way to a host that was reached before: through a new connection.
+pub struct Again<'a> {
+    hosts: &'a Hosts,
+    host: &'a HostName,
+}
+
+impl<'a> Again<'a> {
+    /// The way to this host.
+    #[must_use]
+    pub fn new(hosts: &'a Hosts, host: &'a HostName) -> Self {
+        Self { hosts, host }
+    }
+}
+
+impl apply::Connect for Again<'_> {
+    fn connect(&self) -> Boxed<'_, Result<Box<dyn Session + '_>, Unreachable>> {
+        Box::pin(async move {
+            match connect(self.hosts, self.host).await {
+                Ok(session) => Ok(session as Box<dyn Session>),
+                Err(HostProblem::Unreachable(why)) => Err(why),
+                Err(_) => Err(Unreachable {
+                    reason: UnreachableReason::Down,
+                    message: format!("it is not known how to reach `{}`", self.host),
+                    hint: None,
+                }),
+            }
+        })
+    }
 }
 
 fn target<'a>(hosts: &'a Hosts, host: &HostName) -> Result<&'a Target, HostProblem> {

@@ -220,11 +220,12 @@ impl Verb for Rollback {
         &self,
         host: &HostName,
         _plan: &HostPlan,
-        (mut session, record): Work,
+        (session, record): Work,
         events: &Events,
     ) -> HostResult {
         rollback::undo(
-            session.as_mut(),
+            session,
+            &reach::Again::new(&self.hosts, host),
             &record,
             &self.who,
             self.moved,

@@ -97,6 +97,12 @@ pub fn show_text(host: &HostName, run: &RunRecord) -> String {
 fn meaning(status: &Status, run: &str) -> String {
     match status {
         Status::InProgress => "the host is at it now".to_owned(),
+        Status::Rebooting => {
+            "the host restarts and goes on with it by itself afterwards".to_owned()
+        }
+        Status::Unconfirmed { .. } => format!(
+            "all of it was made, and the host undoes it unless it is confirmed: `deploy runs confirm {run}`"
+        ),
         Status::Interrupted => format!(
             "its runner was ended from outside; the host may be between before and after: `deploy rollback --run {run}` undoes what was begun"
         ),
@@ -194,6 +200,7 @@ mod tests {
                         timeout_s: 30,
                     })
                     .into(),
+                guard: None,
                 notes: Vec::new(),
                 overridden: Vec::new(),
             },

@@ -54,7 +54,7 @@ fn pid_of(script: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn a_killed_runner_is_told_and_its_run_can_be_undone() {
+async fn what_a_killed_runner_had_begun_is_undone_by_the_guard() {
     for shell in SHELLS {
         let mut host = odd_host(shell);
         let before = host.look();
@@ -67,8 +67,8 @@ async fn a_killed_runner_is_told_and_its_run_can_be_undone() {
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
         let mut sent = false;
         let result = {
-            let mut session = host.session();
-            let run = deploy::apply::run(&mut session, &wanted, &context, &sender);
+            let session = Box::new(host.session());
+            let run = deploy::apply::run(session, &host, &wanted, &context, &sender);
             tokio::pin!(run);
             loop {
                 tokio::select! {
@@ -85,28 +85,16 @@ async fn a_killed_runner_is_told_and_its_run_can_be_undone() {
         };
         assert_eq!(
             result.outcome,
-            Outcome::Stuck,
+            Outcome::RolledBack,
             "{shell}: {}",
             problem(&result)
         );
-        assert!(problem(&result).contains("deploy rollback --run"));
-        assert_ne!(host.look(), before);
-
+        assert!(problem(&result).contains("its runner was ended from outside"));
         let list = runs::read(&mut host.session(), None)
             .await
             .expect("in form");
-        assert_eq!(list.runs[0].status, Status::Interrupted, "{shell}");
-        let record = rollback::pick(&list, None).expect("an interrupted run comes first");
-        let name = HostName::from("h1");
-        let mut session = host.session();
-        let undone =
-            rollback::undo(&mut session, record, "ada", Moved::Refuse, &name, &sender).await;
-        assert_eq!(
-            undone.outcome,
-            Outcome::Changed,
-            "{shell}: {}",
-            problem(&undone)
-        );
+        assert_eq!(list.runs[0].status, Status::Undone, "{shell}");
+        assert_eq!(list.lock, None, "{shell}");
         assert_eq!(host.look(), before, "{shell}");
         // The step that was left behind is gone: nothing changes the host any more.
         fs::write(host.root().join("go"), "").expect("our folder");
@@ -133,9 +121,9 @@ async fn a_runner_that_is_asked_to_end_undoes_first() {
             .push(Command::new("sh").arg("-c").arg(WAIT));
         let context = host.context();
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-        let mut session = host.session();
+        let session = Box::new(host.session());
         let mut sent = false;
-        let run = deploy::apply::run(&mut session, &wanted, &context, &sender);
+        let run = deploy::apply::run(session, &host, &wanted, &context, &sender);
         tokio::pin!(run);
         let result = loop {
             tokio::select! {
@@ -178,9 +166,9 @@ async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
         let quick = plan(&host, &[("/etc/y", Want::File(b"2".to_vec(), 0o644))]);
         let (first, second) = (host.context(), host.context());
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-        let mut session = host.session();
         {
-            let run = deploy::apply::run(&mut session, &wanted, &first, &sender);
+            let session = Box::new(host.session());
+            let run = deploy::apply::run(session, &host, &wanted, &first, &sender);
             tokio::pin!(run);
             loop {
                 tokio::select! {
@@ -197,7 +185,7 @@ async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
             let (refused, _) = host.apply_as(&quick, &second).await;
             assert_eq!(
                 refused.outcome,
-                Outcome::Failed,
+                Outcome::Locked,
                 "{shell}: {}",
                 problem(&refused)
             );
@@ -219,11 +207,14 @@ async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
         // A lock whose maker is gone is taken over.
         fs::create_dir(host.state().join("lock.d")).expect("it is free");
         fs::write(host.state().join("lock.d/pid"), "999999999\n").expect("ours");
-        let list = runs::read(&mut session, None).await.expect("in form");
+        let list = runs::read(&mut host.session(), None)
+            .await
+            .expect("in form");
         let record = rollback::pick(&list, None).expect("one is applied");
         let name = HostName::from("h1");
-        let undone =
-            rollback::undo(&mut session, record, "ada", Moved::Refuse, &name, &sender).await;
+        let session = Box::new(host.session());
+        let moved = Moved::Refuse;
+        let undone = rollback::undo(session, &host, record, "ada", moved, &name, &sender).await;
         assert_eq!(
             undone.outcome,
             Outcome::Changed,

@@ -13,7 +13,9 @@ use deploy::event::Event;
 use deploy::plan::HostPlan;
 use deploy::shell::{Command, Script};
 use deploy::step::{Change, Class, PathLook, Payload, Step, StepId};
-use deploy::transport::{Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError};
+use deploy::transport::{
+    Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError, Unreachable,
+};
 use deploy::value::HostName;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -141,7 +143,7 @@ impl Host {
         context: &RunContext,
     ) -> (HostResult, Vec<Event>) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let result = apply::run(&mut self.session(), plan, context, &sender).await;
+        let result = apply::run(Box::new(self.session()), self, plan, context, &sender).await;
         drop(sender);
         let mut events = Vec::new();
         while let Some(event) = receiver.recv().await {
@@ -217,6 +219,12 @@ pub(super) fn which(program: &str) -> PathBuf {
         .map(|folder| folder.join(program))
         .find(|path| path.exists())
         .unwrap_or_else(|| panic!("`{program}` is not installed; tests/run installs it"))
+}
+
+impl apply::Connect for Host {
+    fn connect(&self) -> Boxed<'_, Result<Box<dyn Session + '_>, Unreachable>> {
+        Box::pin(async { Ok(Box::new(self.session()) as Box<dyn Session + '_>) })
+    }
 }
 
 /// A session that runs everything in the host's shell; dropping its future kills

@@ -23,7 +23,8 @@ async fn undo(host: &Host, run: Option<&RunId>, moved: Moved) -> HostResult {
     let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
     let name = HostName::from("h1");
     rollback::undo(
-        &mut host.session(),
+        Box::new(host.session()),
+        host,
         record,
         "bob from desk",
         moved,
@@ -235,7 +236,7 @@ async fn runs_are_listed_newest_first_and_reading_changes_nothing() {
         use deploy::apply::journal::What;
         assert_eq!(
             words,
-            [What::Start, What::Apply, What::Done, What::End],
+            [What::Start, What::Armed, What::Apply, What::Done, What::End],
             "{shell}"
         );
         assert_eq!(host.look_at_all(), before, "{shell}");

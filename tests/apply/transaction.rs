@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use deploy::apply::runs;
+use deploy::apply::standing::{self, Settled};
 use deploy::event::{Event, HostProblem, Outcome, StepOutcome};
 use deploy::plan::HostPlan;
 use deploy::shell::{Command, Script};
@@ -319,8 +321,8 @@ async fn a_controller_that_goes_away_changes_nothing_about_the_end() {
             let context = host.context();
             let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
             {
-                let mut session = host.session();
-                let run = deploy::apply::run(&mut session, &wanted, &context, &sender);
+                let session = Box::new(host.session());
+                let run = deploy::apply::run(session, &host, &wanted, &context, &sender);
                 tokio::pin!(run);
                 loop {
                     tokio::select! {
@@ -369,15 +371,15 @@ async fn a_second_run_is_told_who_holds_the_lock() {
         let quick = plan(&host, &[("/etc/y", Want::File(b"2".to_vec(), 0o644))]);
         let (first, second) = (host.context(), host.context());
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-        let mut session = host.session();
-        let run = deploy::apply::run(&mut session, &slow, &first, &sender);
+        let session = Box::new(host.session());
+        let run = deploy::apply::run(session, &host, &slow, &first, &sender);
         tokio::pin!(run);
         tokio::select! {
             _ = &mut run => panic!("the step waits for us"),
             event = events.recv() => assert!(matches!(event, Some(Event::StepStart { .. }))),
         }
         let (result, _) = host.apply_as(&quick, &second).await;
-        assert_eq!(result.outcome, Outcome::Failed, "{shell}");
+        assert_eq!(result.outcome, Outcome::Locked, "{shell}");
         let owner = format!("run {} by ada from desk since", first.run);
         assert!(
             problem(&result).contains(&owner),
@@ -409,13 +411,34 @@ async fn an_interrupted_run_stands_in_the_way_until_it_is_undone() {
         .expect("ours");
         let next = plan(&host, &[("/etc/y", Want::File(b"2".to_vec(), 0o644))]);
         let (result, _) = host.apply(&next).await;
-        assert_eq!(result.outcome, Outcome::Failed, "{shell}");
+        assert_eq!(result.outcome, Outcome::Locked, "{shell}");
         assert!(
-            problem(&result).contains("was interrupted"),
+            problem(&result).contains("by ada from desk"),
             "{}",
             problem(&result)
         );
         assert!(!host.at("/etc/y").exists());
+
+        // No guard is left to undo it either: whoever comes next does.
+        let list = runs::read(&mut host.session(), None)
+            .await
+            .expect("in form");
+        let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
+        let name = deploy::value::HostName::from("h1");
+        let mut session = host.session();
+        let settled = standing::settle(&mut session, &host, &list, "bob", &name, &sender).await;
+        assert!(
+            matches!(&settled, Settled::Undone(run) if *run == context.run),
+            "{settled:?}"
+        );
+        assert!(!host.at("/etc/x").exists(), "{shell}");
+        let (result, _) = host.apply(&next).await;
+        assert_eq!(
+            result.outcome,
+            Outcome::Changed,
+            "{shell}: {}",
+            problem(&result)
+        );
     }
 }
 

@@ -14,21 +14,22 @@ async fn a_plan_is_applied_listed_and_undone_on_one_connection() {
     let wanted = plan(&host, &odd_wants());
     let context = host.context();
     let connected = local::open(&host.root(), &[]).await.expect("a shell");
-    let mut session = connected.session;
+    let session = connected.session;
     let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
-    let result = apply::run(session.as_mut(), &wanted, &context, &sender).await;
+    let result = apply::run(session, &host, &wanted, &context, &sender).await;
     assert_eq!(result.outcome, Outcome::Changed, "{:?}", result.problem);
 
+    let connected = local::open(&host.root(), &[]).await.expect("a shell");
+    let mut session = connected.session;
     let found = runs::read(session.as_mut(), None).await.expect("in form");
     assert_eq!(found.current, Some(context.run.clone()));
     let record = rollback::pick(&found, None).expect("one is applied");
     assert_eq!(record.manifest.host, "h1");
     let name = HostName::from("h1");
     let moved = rollback::Moved::Refuse;
-    let result = rollback::undo(session.as_mut(), record, "ada", moved, &name, &sender).await;
+    let result = rollback::undo(session, &host, record, "ada", moved, &name, &sender).await;
     assert_eq!(result.outcome, Outcome::Changed, "{:?}", result.problem);
     assert_eq!(host.look(), before);
-    session.close().await;
 }
 
 #[tokio::test]
@@ -42,10 +43,10 @@ async fn a_session_that_is_dropped_leaves_the_host_to_end_by_itself() {
         .insert(0, deploy::shell::Command::new("sh").arg("-c").arg(wait));
     let context = host.context();
     let connected = local::open(&host.root(), &[]).await.expect("a shell");
-    let mut session = connected.session;
+    let session = connected.session;
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     {
-        let run = apply::run(session.as_mut(), &wanted, &context, &sender);
+        let run = apply::run(session, &host, &wanted, &context, &sender);
         tokio::pin!(run);
         loop {
             tokio::select! {
@@ -60,7 +61,7 @@ async fn a_session_that_is_dropped_leaves_the_host_to_end_by_itself() {
             }
         }
     }
-    drop(session);
+    // The future is gone, and with it the session.
     std::fs::write(host.root().join("go"), "").expect("our folder");
     while host.status(&context.run) != "done" {
         let journal = std::fs::read_to_string(host.at(&context.run.directory()).join("journal"));

@@ -517,7 +517,7 @@ make_steps() {
         fi
         journal "done" "$step"
     done
-    if [ "$confirms" = host ]; then keep; fi
+    if [ "$confirms" = host ]; then keep_run; fi
     # From here on the time runs.
     if ! deadline_in "$window" || ! set_status unconfirmed; then
         journal record-failed - "$STATE cannot be written"
@@ -529,7 +529,7 @@ make_steps() {
 }
 
 # The run is kept: what was applied is recorded, and then the status says so.
-keep() {
+keep_run() {
     if ! put_record; then
         journal record-failed - "$STATE cannot be written"
         undo_and_finish undone
@@ -599,7 +599,7 @@ confirm() {
         journal verify-failed - "$(last_words)"
         undo_and_finish undone
     fi
-    keep
+    keep_run
 }
 
 refuse() {
