@@ -127,8 +127,10 @@ pub async fn take_back(
         Ok(None) => return still(reach::failed(format!("the host keeps no run {run}"))),
         Err(problem) => return still(problem),
     };
+    let again = reach::Again::new(hosts, host);
     let result = rollback::undo(
-        session.as_mut(),
+        session,
+        &again,
         &undo.record,
         who,
         Moved::Refuse,
