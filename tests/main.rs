@@ -6,6 +6,7 @@ mod catalog;
 mod cli;
 mod discover;
 mod discover_sim;
+mod flow;
 mod harness;
 mod hosts;
 mod inventory;

@@ -1,0 +1,366 @@
+//! Many hosts at once as whole commands: signals, failures and their limits.
+//!
+//! Hosts are simulated ones whose one command waits for a file, so that a test knows
+//! what is at work when it acts: it waits for files and sentences, never for time.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Ended, Scratch};
+
+/// Writes a file, then fails if `var/bad` is there.
+const FAILING: &str = r#"
+    - name: file
+      copy: {content: "x\n", dest: /etc/x}
+    - name: fail
+      command: {argv: [sh, -c, '[ ! -e "$R/var/bad" ]'], undo: 'true'}
+"#;
+
+/// Writes a file, then waits until `var/go` is there. The command has no undo, so that it comes last and cuts nothing.
+const WAITING: &str = r#"
+    - name: file
+      copy: {content: "x\n", dest: /etc/x}
+    - name: wait
+      command:
+        argv: [sh, -c, 'touch "$R/var/began"; until [ -e "$R/var/go" ]; do sleep 0.1; done']
+"#;
+
+/// A fleet of simulated hosts without GPUs, and a playbook for them.
+struct Fleet {
+    scratch: Scratch,
+    inventory: String,
+    playbook: String,
+}
+
+impl Fleet {
+    /// `keywords` stand in the play, `tasks` below `tasks:`.
+    fn new(hosts: &[&str], keywords: &str, tasks: &str) -> Self {
+        let scratch = Scratch::new();
+        let mut text = String::from("all:\n  hosts:\n");
+        for host in hosts {
+            text += &format!("    {host}:\n");
+        }
+        text += "  vars:\n    ansible_connection: sim\n    sim: {gpus: []}\n";
+        let inventory = scratch.write("inv/hosts.yml", &text).display().to_string();
+        let play = format!("- hosts: all\n  gather_facts: false\n{keywords}  tasks:\n{tasks}");
+        let playbook = scratch.write("play.yml", &play).display().to_string();
+        let fleet = Self {
+            scratch,
+            inventory,
+            playbook,
+        };
+        // The hosts' folders come into being when they are first reached.
+        fleet.deploy(&["discover"]).expect(0);
+        fleet
+    }
+
+    /// Runs `deploy VERB… -i INVENTORY`.
+    fn deploy(&self, words: &[&str]) -> Ended {
+        let mut args = words.to_vec();
+        // Behind the verb, where every verb takes it.
+        let place = if words[0] == "sim" { 2 } else { 1 };
+        args.splice(place..place, ["-i", self.inventory.as_str()]);
+        self.scratch.deploy(&args)
+    }
+
+    /// The words that run the playbook.
+    fn run<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let mut words = vec!["run", self.playbook.as_str(), "--yes"];
+        words.extend(more);
+        words
+    }
+
+    /// The folder of a host.
+    fn root(&self, host: &str) -> PathBuf {
+        let fleets = self.scratch.path().join("state/deploy/sim");
+        let fleet = fs::read_dir(fleets)
+            .expect("the fleet's folder")
+            .next()
+            .expect("one fleet")
+            .expect("it is readable");
+        fleet.path().join("hosts").join(host)
+    }
+
+    fn has(&self, host: &str, path: &str) -> bool {
+        self.root(host).join(path).exists()
+    }
+
+    fn put(&self, host: &str, path: &str) {
+        fs::write(self.root(host).join(path), "").expect("a file on the host");
+    }
+
+    /// Lets all hosts go on.
+    fn go(&self, hosts: &[&str]) {
+        for host in hosts {
+            self.put(host, "var/go");
+        }
+    }
+
+    /// The statuses of the host's runs.
+    fn statuses(&self, host: &str) -> Vec<String> {
+        let Ok(runs) = fs::read_dir(self.root(host).join("var/lib/deploy/runs")) else {
+            return Vec::new();
+        };
+        let mut found: Vec<String> = runs
+            .flatten()
+            .filter_map(|run| fs::read_to_string(run.path().join("status")).ok())
+            .map(|status| status.trim().to_owned())
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Starts `deploy` and leaves it running.
+    fn start(&self, words: &[&str]) -> Running {
+        let mut child = self
+            .scratch
+            .command(env!("CARGO_BIN_EXE_deploy"))
+            .args(words)
+            .args(["-i", self.inventory.as_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("deploy starts");
+        let out = heard(child.stdout.take().expect("a pipe"));
+        let err = heard(child.stderr.take().expect("a pipe"));
+        Running { child, out, err }
+    }
+}
+
+/// A `deploy` at work.
+struct Running {
+    child: Child,
+    out: Heard,
+    err: Heard,
+}
+
+/// What a stream has said so far, and the thread that listens.
+type Heard = (Arc<Mutex<Vec<u8>>>, std::thread::JoinHandle<()>);
+
+fn heard(mut stream: impl Read + Send + 'static) -> Heard {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let keeps = Arc::clone(&said);
+    let listener = std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(size @ 1..) = stream.read(&mut piece) {
+            keeps
+                .lock()
+                .expect("not poisoned")
+                .extend_from_slice(&piece[..size]);
+        }
+    });
+    (said, listener)
+}
+
+fn text_of(heard: &Heard) -> String {
+    String::from_utf8_lossy(&heard.0.lock().expect("not poisoned")).into_owned()
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        let pid = Pid::from_raw(pid).expect("not 0");
+        kill_process(pid, signal).expect("it is still there");
+    }
+
+    /// Waits until standard error says this.
+    fn until_said(&self, text: &str) {
+        until(&format!("`{text}` is said"), || {
+            text_of(&self.err).contains(text)
+        });
+    }
+
+    fn end(mut self) -> Ended {
+        let mut status = None;
+        until("deploy ends", || {
+            status = self.child.try_wait().expect("our child");
+            status.is_some()
+        });
+        let text = |(said, listener): Heard| {
+            listener.join().expect("it only listens");
+            String::from_utf8_lossy(&said.lock().expect("not poisoned")).into_owned()
+        };
+        Ended {
+            code: status.and_then(|status| status.code()).unwrap_or(-1),
+            out: text(self.out),
+            err: text(self.err),
+        }
+    }
+}
+
+/// Waits for a state; the limit only ends a test that has failed.
+fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(120);
+    while !there() {
+        assert!(Instant::now() < limit, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The last object of a JSON report.
+fn summary(ended: &Ended) -> serde_json::Value {
+    let last = ended.out.lines().last().expect("a summary");
+    serde_json::from_str(last).expect("JSON")
+}
+
+#[test]
+fn the_first_ctrl_c_begins_no_host_and_waits_for_those_at_work() {
+    let hosts = ["h1", "h2", "h3"];
+    let fleet = Fleet::new(&hosts, "  serial: 1\n", WAITING);
+    let running = fleet.start(&fleet.run(&[]));
+    until("h1 is at work", || fleet.has("h1", "var/began"));
+    running.signal(Signal::INT);
+    running.until_said("1 host is at work and is waited for; interrupt again to leave");
+    fleet.go(&hosts);
+    running
+        .end()
+        .expect(130)
+        .says("h1: changed")
+        .says("skipped: 2 hosts were not begun: the run was interrupted: h2, h3")
+        .says("changed=1 failed=0 unreachable=0 rolled-back=0 skipped=2");
+    assert!(fleet.has("h1", "etc/x"));
+    for host in ["h2", "h3"] {
+        assert!(!fleet.has(host, "etc/x") && !fleet.has(host, "var/lib/deploy/runs"));
+    }
+}
+
+#[test]
+fn the_second_signal_leaves_hosts_at_work_to_themselves() {
+    let hosts = ["h1", "h2"];
+    let fleet = Fleet::new(&hosts, "  serial: 1\n", WAITING);
+    let running = fleet.start(&fleet.run(&["--output", "json"]));
+    until("h1 is at work", || fleet.has("h1", "var/began"));
+    running.signal(Signal::INT);
+    until("the first is answered", || {
+        text_of(&running.out).contains("1 host is at work")
+    });
+    running.signal(Signal::TERM);
+    let ended = running
+        .end()
+        .expect(130)
+        .says("by itself, or undoes it")
+        .says("`deploy runs show ");
+    let sums = summary(&ended);
+    let sum = |name: &str| sums[name].as_u64();
+    assert_eq!(
+        (sum("hosts"), sum("left"), sum("skipped"), sum("exit")),
+        (Some(2), Some(1), Some(1), Some(130))
+    );
+    assert_eq!(sums["not_begun"][0]["why"], "the run was interrupted");
+    assert_eq!(sums["not_begun"][0]["hosts"], 1);
+
+    // It was not ended with us.
+    assert_eq!(fleet.statuses("h1"), ["running"]);
+    fleet.go(&hosts);
+    until("h1 has finished by itself", || {
+        fleet.statuses("h1") == ["done"]
+    });
+    assert!(fleet.has("h1", "etc/x"));
+    assert!(!fleet.has("h2", "etc/x"));
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_host_that_is_only_looked_at() {
+    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
+    fleet.deploy(&["sim", "break", "h1", "hang"]).expect(0);
+    let running = fleet.start(&fleet.run(&[]));
+    until("signals are listened for", || {
+        listens(running.child.id(), Signal::INT)
+    });
+    running.signal(Signal::INT);
+    running.end().expect(130);
+    assert!(!fleet.has("h1", "var/began") && !fleet.has("h2", "var/began"));
+}
+
+/// Whether a process has a handler of its own for a signal.
+fn listens(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default();
+    caught & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[test]
+fn after_a_failure_no_further_host_is_begun_where_that_is_wanted() {
+    let hosts = ["h1", "h2", "h3"];
+    for (more, changed, why) in [
+        (
+            &["--on-failure", "stop"][..],
+            [false, false, false],
+            "h1 failed, and --on-failure is stop",
+        ),
+        (&[], [false, true, true], ""),
+    ] {
+        let fleet = Fleet::new(&hosts, "  serial: 1\n", FAILING);
+        fleet.put("h1", "var/bad");
+        let ended = fleet
+            .deploy(&fleet.run(more))
+            .expect(3)
+            .says("h1: rolled back after a failure")
+            .says(why);
+        assert_eq!(
+            hosts.map(|host| fleet.has(host, "etc/x")),
+            changed,
+            "{}",
+            ended.all()
+        );
+    }
+}
+
+#[test]
+fn a_whole_run_is_rolled_back_where_that_is_wanted() {
+    let hosts = ["h1", "h2", "h3"];
+    let fleet = Fleet::new(&hosts, "  serial: 1\n", FAILING);
+    fleet.put("h2", "var/bad");
+    fleet
+        .deploy(&fleet.run(&["--on-failure", "rollback-run"]))
+        .expect(3)
+        .says("h1: changed")
+        .says("h2 failed: rolling back h1")
+        .says("h1: rolled back")
+        .says("skipped: 1 host was not begun: h2 failed, and --on-failure is rollback-run: h3")
+        .says("hosts=3 ok=0 changed=0 failed=0 unreachable=0 rolled-back=2 skipped=1");
+    assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [false; 3]);
+    assert_eq!(fleet.statuses("h1"), ["rolled-back"]);
+}
+
+#[test]
+fn the_limit_of_failures_holds_within_a_batch_and_counts_the_unreachable() {
+    let hosts = ["h1", "h2", "h3", "h4"];
+    let fleet = Fleet::new(&hosts, "  max_fail_percentage: 25\n", FAILING);
+    for host in hosts {
+        fleet.put(host, "var/bad");
+    }
+    fleet
+        .deploy(&fleet.run(&["--forks", "1"]))
+        .expect(3)
+        .says("2 hosts were not begun: 2 of 4 hosts failed, and max_fail_percentage allows 25 %")
+        .says("rolled-back=2 skipped=2");
+
+    let fleet = Fleet::new(
+        &["h1", "h2"],
+        "  serial: 1\n  max_fail_percentage: 0\n",
+        FAILING,
+    );
+    let text = fs::read_to_string(&fleet.inventory).expect("an inventory");
+    // Nobody listens on the first port.
+    let text = text.replace(
+        "    h1:\n",
+        "    h1: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}\n",
+    );
+    fs::write(&fleet.inventory, text).expect("an inventory");
+    fleet
+        .deploy(&fleet.run(&[]))
+        .expect(4)
+        .says("h1: unreachable")
+        .says("1 host was not begun: 1 of 2 hosts failed, and max_fail_percentage allows 0 %: h2");
+}
