@@ -211,7 +211,9 @@ limited() {
 watch() {
     nap=
     over=
-    trap 'if [ -n "$over" ]; then end_group KILL "$1"; exit 99; fi
+    # Not "$1": the trap runs in whatever function is called then, with its words.
+    watched=$1
+    trap 'if [ -n "$over" ]; then end_group KILL "$watched"; exit 99; fi
         if [ -n "$nap" ]; then kill "$nap"; fi; exit 0' TERM
     kill -0 "$1" || exit 0
     nap_for "$2"
