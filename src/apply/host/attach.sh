@@ -24,7 +24,7 @@ somebody_is_at_it() {
     for file in runner.pid guard.pid; do
         [ -f "$file" ] || continue
         read -r pid <"$file"
-        if tr '\000' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$RUN/"; then return 0; fi
+        if { tr '\000' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF "$RUN/"; then return 0; fi
     done
     [ -d "${1%/var/lib/deploy}/run/systemd/system" ] &&
         [ "$(systemctl is-active "deploy-guard-$2.timer" 2>/dev/null)" = active ]

@@ -103,7 +103,8 @@ arm_process() {
 process_runs() {
     [ -f "$RUN/guard.pid" ] || return 1
     read -r pid <"$RUN/guard.pid"
-    kill -0 "$pid" 2>/dev/null && tr '\000' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF "$RUN/guard.sh"
+    kill -0 "$pid" 2>/dev/null &&
+        { tr '\000' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qxF "$RUN/guard.sh"
 }
 
 # The boot unit last: while it is there a restart is no danger.

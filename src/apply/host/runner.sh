@@ -124,7 +124,7 @@ free_lock() {
 
 # has_words PID TEXT: whether a process was called with this text. Its words end in
 # NUL bytes, behind which busybox `grep` sees nothing.
-has_words() { tr '\000' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$2"; }
+has_words() { { tr '\000' '\n' <"/proc/$1/cmdline"; } 2>/dev/null | grep -qF "$2"; }
 
 # Without flock: a directory is made by one only. One whose maker is gone is
 # taken over, by one at a time.
@@ -202,6 +202,7 @@ limited() {
         code=124
         echo "not done after $1 s" >>"$RUN/output"
     fi
+    if [ -n "$stop" ] && [ "$code" -ne 0 ]; then echo "ended, because the runner was told to stop" >>"$RUN/output"; fi
     child=
     return "$code"
 }
