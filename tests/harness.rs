@@ -105,21 +105,37 @@ pub(crate) struct Seen {
 
 /// Everything below a folder, by relative path.
 pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, Seen> {
+    tree_but(root, &|_| false)
+}
+
+/// The same without what stands at paths that are to be left out.
+pub(crate) fn tree_but(root: &Path, left_out: &dyn Fn(&Path) -> bool) -> BTreeMap<PathBuf, Seen> {
     let mut seen = BTreeMap::new();
-    walk(root, root, &mut seen);
+    walk(root, root, left_out, &mut seen);
     seen
 }
 
 /// The same without times: what a host is, not when it became so.
 pub(crate) fn tree_without_times(root: &Path) -> BTreeMap<PathBuf, Seen> {
-    let mut seen = tree(root);
-    for entry in seen.values_mut() {
-        entry.modified_ns = 0;
-    }
-    seen
+    let seen = tree(root).into_iter();
+    seen.map(|(path, seen)| (path, seen.without_time()))
+        .collect()
 }
 
-fn walk(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
+impl Seen {
+    /// What it is, not when it became so.
+    pub(crate) fn without_time(mut self) -> Self {
+        self.modified_ns = 0;
+        self
+    }
+}
+
+fn walk(
+    root: &Path,
+    folder: &Path,
+    left_out: &dyn Fn(&Path) -> bool,
+    seen: &mut BTreeMap<PathBuf, Seen>,
+) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
@@ -128,6 +144,9 @@ fn walk(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
         let Ok(meta) = fs::symlink_metadata(&path) else {
             continue;
         };
+        if left_out(&path) {
+            continue;
+        }
         let content = if meta.is_symlink() {
             let target = fs::read_link(&path).unwrap_or_default();
             target.into_os_string().into_encoded_bytes()
@@ -148,7 +167,7 @@ fn walk(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
             },
         );
         if meta.is_dir() {
-            walk(root, &path, seen);
+            walk(root, &path, left_out, seen);
         }
     }
 }
