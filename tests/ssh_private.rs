@@ -47,7 +47,8 @@ for name in passwd shadow group; do mount --bind "$d/$name" /etc/$name; done
 exec "$@"
 "#;
 
-fn root() -> bool {
+/// Whether tests that take root can run; fails the test unless that is allowed.
+pub(crate) fn root() -> bool {
     let root = run("id", &["-u"]).trim() == "0";
     let without = std::env::var("DEPLOY_TESTS_WITHOUT").unwrap_or_default();
     assert!(

@@ -7,12 +7,15 @@
 #
 # The host's disks are two tmpfs in FOLDER that outlive it: `root` and `var`, each the upper
 # layer of an overlay. (What a real power cut takes from the page cache is not played.) The
-# whole is put together at /mnt, which only this mount namespace sees.
+# whole is put together below /mnt, which only this mount namespace sees.
 set -euo pipefail
 kind=$1 folder=$2 name=$3 lower=$4 binary=$5
-root=/mnt
 
 mount --make-rprivate /
+# A folder of its own even for that: nspawn keeps a lock file beside the root.
+mount -t tmpfs tmpfs /mnt
+root=/mnt/$name
+mkdir "$root"
 layer() { # DISK LOWER TARGET
     mount -t overlay overlay -o "lowerdir=$2,upperdir=$folder/$1/upper,workdir=$folder/$1/work" "$3"
 }

@@ -16,6 +16,7 @@
 #   hosts.sh free PREFIX HOST root|var         undoes that
 #   hosts.sh read-only PREFIX HOST FOLDER      nothing there can be written any more
 #   hosts.sh read-write PREFIX HOST FOLDER     undoes that
+#   hosts.sh cut PREFIX HOST           ends its SSH connections, as seen from both sides
 #   hosts.sh unplug|plug PREFIX HOST   takes a host off the network, without a word to
 #                                      either side, and back
 #
@@ -339,7 +340,7 @@ case $verb in
         shift
         exec nsenter --net="/run/netns/$prefix-ctl" -- "$@"
         ;;
-    enter | pid | power-cut | boot | await | fill | free | read-only | read-write | unplug | plug)
+    enter | pid | power-cut | boot | await | fill | free | read-only | read-write | cut | unplug | plug)
         [ $# -ge 2 ] || usage "$0"
         known_host "$1" "$2"
         kind=$(cat "$set_folder/kind")
@@ -357,6 +358,8 @@ case $verb in
             free) rm -f "$folder/$1/filler" ;;
             read-only) read_only "$1" ;;
             read-write) in_host "$host" umount "$1" ;;
+            # What serves one connection; the listener and what was started go on.
+            cut) in_host "$host" pkill -KILL -x 'sshd-session|sshd-auth' || : ;;
             unplug) ip -n "$prefix-net" link set "$host" down ;;
             plug) ip -n "$prefix-net" link set "$host" up ;;
         esac

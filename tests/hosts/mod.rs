@@ -44,7 +44,7 @@ pub(crate) struct State {
     pub(crate) cards: Json,
     /// The PCI bus as sysfs shows it: virtual functions, bound drivers, autoprobe.
     pub(crate) bus: BTreeMap<PathBuf, Seen>,
-    /// Units of `deploy`, and sshd's, with their state; empty without systemd.
+    /// Units of `deploy`, and sshd's, that run or have failed; empty without systemd.
     pub(crate) units: String,
 }
 
@@ -65,6 +65,12 @@ impl State {
         }
         names
     }
+}
+
+/// Whether hosts can be started here. Where they cannot, the test fails, unless the
+/// environment allows that it does not run (`DEPLOY_TESTS_WITHOUT=root`).
+pub(crate) fn available() -> bool {
+    crate::ssh_private::root()
 }
 
 /// A set of running hosts, `h1` and so on.
@@ -198,12 +204,18 @@ impl Hosts {
 
     /// Runs shell text on a host over plain `ssh`.
     pub(crate) fn ssh(&self, host: &str, text: &str) -> Ended {
+        let mut command = self.ssh_command(host, text);
+        ended(command.output().expect("ssh starts"))
+    }
+
+    /// The same, to be started by the caller.
+    pub(crate) fn ssh_command(&self, host: &str, text: &str) -> Command {
         let mut command = self.command("ssh");
         command
             .args(["-o", "ConnectTimeout=3", "-F"])
             .arg(self.folder().join("ssh_config"))
             .args([host, text]);
-        ended(command.output().expect("ssh starts"))
+        command
     }
 
     /// Runs shell text on a host without SSH: also where sshd or the network is gone.
@@ -260,6 +272,11 @@ impl Hosts {
         self.verb("read-write", host, &[folder]).expect(0);
     }
 
+    /// Ends all SSH connections to a host; what runs there goes on.
+    pub(crate) fn cut(&self, host: &str) {
+        self.verb("cut", host, &[]).expect(0);
+    }
+
     /// Cuts a host off the network; neither side is told.
     pub(crate) fn unplug(&self, host: &str) {
         self.verb("unplug", host, &[]).expect(0);
@@ -302,7 +319,7 @@ impl Hosts {
         let units = match self.kind {
             Kind::Overlay => String::new(),
             Kind::Systemd => {
-                let list = "systemctl list-units --all --plain --no-legend 'deploy-*' 'ssh*' | \
+                let list = "systemctl list-units --plain --no-legend 'deploy-*' 'ssh*' | \
                             awk '{ print $1, $3, $4 }'";
                 self.on(host, list).expect(0).out
             }
@@ -401,7 +418,8 @@ fn share_variables(inventory: &Path) {
     .expect("a file");
 }
 
-fn script(words: &[&str]) -> Ended {
+/// Runs `hosts.sh`.
+pub(crate) fn script(words: &[&str]) -> Ended {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/hosts.sh");
     let mut command = Command::new(path);
     command.args(words).stdin(Stdio::null());
