@@ -138,9 +138,7 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
         }
     }
     if let (Some(id), 0, true) = (&only, shown, ends.is_empty()) {
-        return Err(Diagnostic::error(format!("no host keeps a run `{id}`"))
-            .hint("`deploy runs` lists those that are kept")
-            .into());
+        return Err(no_such_run(id).into());
     }
     ends.extend(found.into_iter().map(|(host, _)| (host, Outcome::Ok, None)));
     Ok(tell_ends(reporter, ends, args.output.output))
@@ -164,6 +162,13 @@ fn tell_ends(
         });
     }
     reporter.finish()
+}
+
+/// A run that was asked for by name and is nowhere.
+#[must_use]
+pub fn no_such_run(run: &RunId) -> Diagnostic {
+    Diagnostic::error(format!("no host keeps a run `{run}`"))
+        .hint("`deploy runs` lists those that are kept")
 }
 
 /// A run id as the user wrote it.

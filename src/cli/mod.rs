@@ -17,10 +17,12 @@ pub mod play;
 pub mod prompt;
 pub mod reach;
 pub mod render;
+pub mod resume;
 pub mod rollback;
 pub mod runs;
 pub mod settings;
 pub mod sim;
+pub mod standing;
 
 use clap::{CommandFactory, Parser};
 
@@ -28,7 +30,7 @@ use crate::error::Diagnostic;
 use crate::report;
 use crate::report::exit::Exit;
 use crate::value::HostName;
-use args::{Cli, Format, InventoryVerb, Verb};
+use args::{Cli, Format, InventoryVerb, RunsVerb, Verb};
 use interrupt::Interrupts;
 use inventory::GraphVars;
 use play::Which;
@@ -175,8 +177,14 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
         Verb::Rollback(args) => rollback::run(&args, interrupts).await,
         Verb::Runs(args) => match args.verb {
-            Some(args::RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
             None => fleet_verbs::runs(&args.list, None).await,
+            Some(RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
+            Some(RunsVerb::Confirm { id, args }) => standing::confirm(&id, &args, interrupts).await,
+            Some(RunsVerb::Undo { id, args }) => {
+                rollback::run(&args.rollback(id), interrupts).await
+            }
+            Some(RunsVerb::Extend { id, args }) => standing::extend(&id, &args).await,
+            Some(RunsVerb::Unlock { id, args }) => standing::unlock(&id, &args, interrupts).await,
         },
         Verb::Render(args) => render::run(args).await,
     }

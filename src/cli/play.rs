@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::apply::{self, HostResult, RunContext, RunId};
+use crate::apply::runs::RunRecord;
+use crate::apply::{self, HostResult, RunContext, RunId, standing};
 use crate::cli::args::PlayArgs;
-use crate::cli::fleet_verbs::reporter;
+use crate::cli::fleet_verbs::{self, reporter};
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::gate::Limits;
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::reach::{self, Reached, reach};
+use crate::cli::resume::{self, Standing};
 use crate::cli::settings::{self, Settings, once, take};
 use crate::cli::{Failure, rollback};
 use crate::desired::Desired;
@@ -294,6 +296,11 @@ fn at(problems: Problems, origin: &crate::error::Origin) -> Problems {
 /// # Errors
 /// Every finding before the first connection.
 pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+    let resume = args
+        .resume
+        .as_deref()
+        .map(fleet_verbs::run_id)
+        .transpose()?;
     let consent = Consent::of(args.check, args.yes);
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
     let job = match Job::load(which, args) {
@@ -322,6 +329,12 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         return Ok(reporter.refuse(&found));
     }
     let hosts = Arc::new(hosts);
+    let forks = args.connection.forks.into();
+    if let Some(run) = &resume
+        && let Err(found) = resume::known(&hosts, &job.settings.hosts, forks, run).await
+    {
+        return Ok(reporter.refuse(&found.into()));
+    }
     let batches = job.batches(args);
     let started = jiff::Timestamp::now();
     let run = RunId::new(started, chance());
@@ -330,6 +343,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         job,
         hosts,
         run,
+        resume,
         started,
         who: reach::who(),
         from: reach::from(),
@@ -343,6 +357,8 @@ struct Apply {
     job: Arc<Job>,
     hosts: Arc<Hosts>,
     run: RunId,
+    /// An earlier run that is gone on with.
+    resume: Option<RunId>,
     started: jiff::Timestamp,
     who: String,
     from: String,
@@ -355,7 +371,7 @@ impl Verb for Apply {
     const QUESTION: &'static str = "Apply these changes to";
 
     async fn plan(&self, host: &HostName, events: &Events) -> Planned<Work> {
-        plan_host(&self.job, &self.hosts, host, events).await
+        plan_host(self, host, events).await
     }
 
     async fn carry_out(
@@ -365,6 +381,14 @@ impl Verb for Apply {
         work: Work,
         events: &Events,
     ) -> HostResult {
+        let again = reach::Again::new(&self.hosts, host);
+        let (session, reads) = match work {
+            Work::Apply { session, reads } => (session, reads),
+            Work::GoOn { session, record } => {
+                let who = format!("{} from {}", self.who, self.from);
+                return standing::resume(session, &again, &record, &who, host, events).await;
+            }
+        };
         let context = RunContext {
             host: host.clone(),
             run: self.run.clone(),
@@ -372,10 +396,9 @@ impl Verb for Apply {
             from: self.from.clone(),
             started: self.started,
             host_library: self.library.clone(),
-            remembered: transport::remember(&work.reads),
+            remembered: transport::remember(&reads),
         };
-        let again = reach::Again::new(&self.hosts, host);
-        apply::run(work.session, &again, plan, &context, events).await
+        apply::run(session, &again, plan, &context, events).await
     }
 
     async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {
@@ -413,17 +436,49 @@ impl Verb for Apply {
     }
 }
 
-/// A planned host: its open connection, and what the next run should read early.
-struct Work {
-    session: Box<dyn Session>,
-    reads: Vec<Read>,
+/// A planned host with its open connection.
+enum Work {
+    /// To be changed.
+    Apply {
+        session: Box<dyn Session>,
+        /// What the next run should read early.
+        reads: Vec<Read>,
+    },
+    /// An earlier run is gone on with.
+    GoOn {
+        session: Box<dyn Session>,
+        record: Box<RunRecord>,
+    },
 }
 
-async fn plan_host(job: &Job, hosts: &Hosts, host: &HostName, events: &Events) -> Planned<Work> {
-    let reached = match reach(hosts, host, &job.settings.catalog).await {
+async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<Work> {
+    let job = &apply.job;
+    let mut reached = match reach(&apply.hosts, host, &job.settings.catalog).await {
         Ok(reached) => reached,
         Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
     };
+    if let Some(run) = &apply.resume {
+        match resume::standing(reached.session.as_mut(), run).await {
+            Ok(Standing::Anew) => {}
+            Ok(Standing::Done) => {
+                reached.session.close().await;
+                return Planned::AsWanted;
+            }
+            Ok(Standing::Open(record)) => {
+                return Planned::Ready {
+                    plan: Arc::new(resume::plan(&record)),
+                    work: Work::GoOn {
+                        session: reached.session,
+                        record,
+                    },
+                };
+            }
+            Err(problem) => {
+                reached.session.close().await;
+                return Planned::Ended(Outcome::Failed, problem);
+            }
+        }
+    }
     let _ = events.send(Event::Facts {
         host: host.clone(),
         facts: Arc::clone(&reached.facts),
@@ -447,7 +502,7 @@ async fn plan_host(job: &Job, hosts: &Hosts, host: &HostName, events: &Events) -
         }
         Ok((session, found)) => Planned::Ready {
             plan: Arc::new(found.plan),
-            work: Work {
+            work: Work::Apply {
                 session,
                 reads: found.reads,
             },

@@ -118,6 +118,12 @@ pub fn who() -> String {
         .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
+/// Both, as a host's journal says it.
+#[must_use]
+pub fn who_from() -> String {
+    format!("{} from {}", who(), from())
+}
+
 /// Where we run, for the run's record.
 #[must_use]
 pub fn from() -> String {

@@ -74,8 +74,7 @@ async fn find(
 /// and is nowhere is an error.
 fn nothing(wanted: Option<&RunId>) -> Diagnostic {
     match wanted {
-        Some(id) => Diagnostic::error(format!("no host keeps a run `{id}`"))
-            .hint("`deploy runs` lists those that are kept"),
+        Some(id) => fleet_verbs::no_such_run(id),
         None => Diagnostic::warning("there is nothing to undo: no run is applied")
             .hint("`deploy runs` lists what there was"),
     }
@@ -96,7 +95,7 @@ pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, F
             true => Moved::UndoAnyway,
             false => Moved::Refuse,
         },
-        who: format!("{} from {}", reach::who(), reach::from()),
+        who: reach::who_from(),
         others: AtomicUsize::new(0),
     };
     let batches = Batches::all(settings.hosts.clone(), args.connection.forks.into());

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::apply::journal::{Entry, What};
 use crate::apply::manifest::{Manifest, ManifestStep};
 use crate::apply::runs::{HostRuns, RunRecord, Status};
+use crate::report::guard_line;
 use crate::text::{printable, printable_line};
 use crate::value::HostName;
 
@@ -69,6 +70,9 @@ pub fn show_text(host: &HostName, run: &RunRecord) -> String {
         steps(manifest.steps.len()),
     ));
     line(format!("  {}", meaning(&run.status, &manifest.run)));
+    if let (true, Some(guard)) = (run.status.is_open(), &manifest.guard) {
+        line(format!("  {}", guard_line(guard)));
+    }
     for entry in &run.journal {
         if let Some(told) = told(manifest, entry) {
             // What a step said goes below its line, indented like it.
@@ -101,7 +105,7 @@ fn meaning(status: &Status, run: &str) -> String {
             "the host restarts and goes on with it by itself afterwards".to_owned()
         }
         Status::Unconfirmed { .. } => format!(
-            "all of it was made, and the host undoes it unless it is confirmed: `deploy runs confirm {run}`"
+            "all of it was made, and the host undoes it unless it is confirmed: `deploy runs confirm {run}` keeps it, `deploy runs undo {run}` undoes it now, `deploy runs extend {run} --by 10m` gives more time"
         ),
         Status::Interrupted => format!(
             "its runner was ended from outside; the host may be between before and after: `deploy rollback --run {run}` undoes what was begun"
@@ -142,7 +146,7 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
             "version": 1,
             "host": host.as_str(),
             "run": manifest.run,
-            "status": run.status,
+            "status": status_word(&run.status),
             "current": found.current.is_some() && found.current == run.id(),
             "who": manifest.who,
             "from": manifest.from,
@@ -155,6 +159,12 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
                 "change": step.change,
             })).collect::<Vec<_>>(),
         });
+        if let Status::Unconfirmed { undo_at } = &run.status {
+            object["undo_at"] = json!(undo_at);
+        }
+        if let Some(guard) = &manifest.guard {
+            object["guard"] = json!(guard);
+        }
         if !run.journal.is_empty() {
             let entry = |entry: &Entry| {
                 json!({
@@ -171,44 +181,55 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
     found.runs.iter().map(object).collect()
 }
 
+/// A status as JSON has it: one word.
+fn status_word(status: &Status) -> Value {
+    match status {
+        Status::Unconfirmed { .. } => json!("unconfirmed"),
+        Status::Other(word) => json!(word),
+        status => json!(status),
+    }
+}
+
+/// A run of two files, for tests of this room.
+#[cfg(test)]
+pub(super) fn record(status: Status, journal: &str) -> RunRecord {
+    use crate::apply::journal;
+    use crate::step::{Change, Class, StepId};
+
+    RunRecord {
+        manifest: Manifest {
+            version: 1,
+            run: "20261122T210000Z-000001".to_owned(),
+            host: "gpu01".to_owned(),
+            who: "ada".to_owned(),
+            from: "desk".to_owned(),
+            started: "2026-11-22T21:00:00Z".parse().expect("a time"),
+            steps: ["a", "b"]
+                .map(|name| ManifestStep {
+                    directory: format!("001-{name}"),
+                    id: StepId(name.to_owned()),
+                    task: "t".to_owned(),
+                    title: format!("write /etc/{name}"),
+                    class: Class::Safe,
+                    change: Change::Action {
+                        what: "x".to_owned(),
+                    },
+                    timeout_s: 30,
+                })
+                .into(),
+            guard: None,
+            notes: Vec::new(),
+            overridden: Vec::new(),
+        },
+        status,
+        journal: journal::parse(journal.as_bytes()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::apply::RunId;
-    use crate::apply::journal;
-    use crate::step::{Change, Class, StepId};
-
-    fn record(status: Status, journal: &str) -> RunRecord {
-        RunRecord {
-            manifest: Manifest {
-                version: 1,
-                run: "20261122T210000Z-000001".to_owned(),
-                host: "gpu01".to_owned(),
-                who: "ada".to_owned(),
-                from: "desk".to_owned(),
-                started: "2026-11-22T21:00:00Z".parse().expect("a time"),
-                steps: ["a", "b"]
-                    .map(|name| ManifestStep {
-                        directory: format!("001-{name}"),
-                        id: StepId(name.to_owned()),
-                        task: "t".to_owned(),
-                        title: format!("write /etc/{name}"),
-                        class: Class::Safe,
-                        change: Change::Action {
-                            what: "x".to_owned(),
-                        },
-                        timeout_s: 30,
-                    })
-                    .into(),
-                guard: None,
-                notes: Vec::new(),
-                overridden: Vec::new(),
-            },
-            status,
-            journal: journal::parse(journal.as_bytes()),
-        }
-    }
-
     #[test]
     fn a_failed_run_is_explained() {
         let run = record(
@@ -236,5 +257,29 @@ mod tests {
         assert_eq!(objects[0]["status"], "done");
         assert_eq!(objects[0]["steps"][1]["id"], "b");
         assert_eq!(objects[0].get("journal"), None);
+    }
+
+    #[test]
+    fn an_unconfirmed_run_says_when_it_is_undone_and_what_to_do() {
+        let undo_at = "2026-11-22T21:06:00Z".parse().ok();
+        let run = record(Status::Unconfirmed { undo_at }, "");
+        let host = HostName::from("gpu01");
+        let text = show_text(&host, &run);
+        for part in [
+            "unconfirmed, undone at 21:06:00 UTC",
+            "`deploy runs confirm 20261122T210000Z-000001` keeps it",
+            "`deploy runs undo 20261122T210000Z-000001`",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let runs = HostRuns {
+            lock: None,
+            current: None,
+            runs: vec![run, record(Status::Rebooting, "")],
+        };
+        let objects = objects(&host, &runs);
+        assert_eq!(objects[0]["status"], "unconfirmed");
+        assert_eq!(objects[0]["undo_at"], "2026-11-22T21:06:00Z");
+        assert_eq!(objects[1]["status"], "rebooting");
     }
 }

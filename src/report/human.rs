@@ -25,6 +25,8 @@ pub struct Human {
     check: CheckMode,
     told: Plans,
     verbose: bool,
+    /// What a host is called that was changed.
+    changed: &'static str,
     /// Changes that were shown, with what guards them, and for which host first.
     shown: HashMap<(Vec<Block>, Option<String>), HostName>,
     /// How many steps each host's plan has.
@@ -42,10 +44,16 @@ impl Human {
             check,
             told,
             verbose,
+            changed: "changed",
             shown: HashMap::new(),
             steps: HashMap::new(),
             undoing: HashSet::new(),
         }
+    }
+
+    /// Another word for hosts that were changed.
+    pub(super) fn call_changed(&mut self, word: &'static str) {
+        self.changed = word;
     }
 
     /// What to say of one event.
@@ -188,7 +196,12 @@ impl Human {
                     self.paint(YELLOW, "would be changed")
                 )
             }
-            Outcome::Changed => format!("{host}: {}, {count}\n", self.paint(YELLOW, "changed")),
+            Outcome::Changed if steps == 0 => {
+                format!("{host}: {}\n", self.paint(YELLOW, self.changed))
+            }
+            Outcome::Changed => {
+                format!("{host}: {}, {count}\n", self.paint(YELLOW, self.changed))
+            }
             Outcome::Failed => format!(
                 "{host}: {}, nothing was left changed\n",
                 self.paint(RED, "failed")
@@ -313,7 +326,8 @@ impl Human {
 }
 
 /// What undoes a run unless it ends well, in one line.
-fn guard_line(guard: &Guard) -> String {
+#[must_use]
+pub fn guard_line(guard: &Guard) -> String {
     let what = match guard.kind {
         GuardKind::Timer => "a timer",
         GuardKind::Process => "a process",

@@ -20,6 +20,7 @@ use crate::value::HostName;
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
+pub use human::guard_line;
 use progress::Progress;
 
 /// How many hosts ended how.
@@ -132,6 +133,15 @@ impl Reporter {
             interrupted: false,
             progress: Progress::none(),
         }
+    }
+
+    /// The same reporter, with another word for what was done to a host.
+    #[must_use]
+    pub fn calling_changed(mut self, word: &'static str) -> Self {
+        if let Form::Human(human) = &mut self.form {
+            human.call_changed(word);
+        }
+        self
     }
 
     /// The same reporter, which is about to hear of so many hosts.
