@@ -161,7 +161,7 @@ fn held(mut gpu: Gpu, command: &str) -> Gpu {
 
 fn plan(desired: &Desired, facts: &HostFacts) -> Result<Vec<Step>, Problems> {
     let decisions = strategy::decide(desired, facts, &catalog())?;
-    strategy::steps(&decisions, facts, desired)
+    strategy::steps(&decisions, facts, desired, strategy::Boot::default())
 }
 
 fn planned(desired: &Desired, facts: &HostFacts) -> Vec<Step> {

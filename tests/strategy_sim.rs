@@ -90,7 +90,7 @@ impl Machine {
         assert!(!problems.has_errors(), "{problems}");
         let decisions = strategy::decide(desired, facts, &self.catalog);
         let decisions = decisions.unwrap_or_else(|problems| panic!("{problems}"));
-        let steps = strategy::steps(&decisions, facts, desired);
+        let steps = strategy::steps(&decisions, facts, desired, strategy::Boot::default());
         steps.unwrap_or_else(|problems| panic!("{problems}"))
     }
 }
@@ -294,7 +294,8 @@ async fn a_card_that_is_taken_between_plan_and_change_stops_the_check() {
     // And the next plan says so before anything is asked.
     let (_, facts) = machine.look().await;
     let decisions = strategy::decide(&wanted, &facts, &machine.catalog).expect("decided");
-    let refused = strategy::steps(&decisions, &facts, &wanted).expect_err("in use");
+    let refused = strategy::steps(&decisions, &facts, &wanted, strategy::Boot::default())
+        .expect_err("in use");
     assert!(refused.to_string().contains("python3"), "{refused}");
 }
 
@@ -347,7 +348,8 @@ async fn the_boot_unit_brings_the_same_slices_back_after_a_reboot() {
     );
     let (mut session, facts) = machine.look().await;
     let decisions = strategy::decide(&wanted, &facts, &machine.catalog).expect("decided");
-    let steps = strategy::steps(&decisions, &facts, &wanted).expect("planned");
+    let steps =
+        strategy::steps(&decisions, &facts, &wanted, strategy::Boot::default()).expect("planned");
     carry_out(&mut session, &steps).await;
     let vars = strategy::template_vars(&decisions, &facts);
     for (template, path) in [

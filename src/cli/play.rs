@@ -178,6 +178,7 @@ impl Job {
             catalog: &self.settings.catalog,
             project: &self.project,
             tags: &self.tags,
+            allow_reboot: false,
         };
         for _ in 0..MOST_ROUNDS {
             match plan::host(&input, &cache) {

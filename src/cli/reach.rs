@@ -10,6 +10,7 @@ use crate::cli::hosts::Hosts;
 use crate::discover;
 use crate::event::HostProblem;
 use crate::facts::HostFacts;
+use crate::plan;
 use crate::transport::{self, Boxed, Read, Reply, Session, Target, Unreachable, UnreachableReason};
 use crate::value::HostName;
 
@@ -39,6 +40,7 @@ pub async fn reach(
     };
     let mut reads = discover::reads(&discovery);
     reads.push(Read::Remembered);
+    reads.extend(plan::reads());
     let connected = transport::connect(target, &hosts.context, &reads)
         .await
         .map_err(HostProblem::Unreachable)?;

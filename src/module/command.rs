@@ -3,7 +3,9 @@
 //! One that changes nothing (`changed_when: false` and `check_mode: false`) is run
 //! while planning, like any other read, and its result is there for conditions.
 //! Any other is a step. It can be undone if the task says how (`undo`, which
-//! Ansible does not have); else it comes after everything that can.
+//! Ansible does not have); else it comes after everything that can. What it does to
+//! the host only its author knows, so it counts as able to cut the connection: the
+//! run is confirmed through a new one.
 
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub(super) static COMMAND: Module = Module {
 
 /// Seconds after which a command counts as hung, where the task gives none.
 const TIMEOUT_S: u32 = 300;
+/// Fails with words where a path is not there any more.
+const NOT_THERE: &str = "[ -e \"$1\" ] || { printf '%s\\n' \"$2: is not there\" >&2; exit 1; }";
 /// Most bytes of its output that are kept for conditions.
 const MOST_OUTPUT: u64 = 64 * 1024;
 
@@ -129,6 +133,14 @@ fn step(
         check = check.then(Command::new("path_is_absent").path(&path));
         verify = Script::one(Command::new("test").arg("-e").path(&path));
     }
+    if let Some(path) = args.path("removes").filter(|path| !is_pattern(path)) {
+        check = check.then(
+            Command::new("sh")
+                .args(["-c", NOT_THERE, "sh"])
+                .path(&path)
+                .arg(&path),
+        );
+    }
     if secret {
         done.notes
             .push(format!("`{}`: the command is not shown", ctx.task.name));
@@ -179,6 +191,14 @@ fn probe(
     timeout_s: u32,
     ctx: &mut Context<'_>,
 ) -> Rendered<Done> {
+    if ctx.world.rebooted {
+        let message = "what this command says is asked for while planning, which is before the reboot of this plan";
+        let hint = "move it before the `reboot` task, or into a playbook of its own";
+        return Err(Diagnostic::error(message)
+            .at(&ctx.task.origin)
+            .hint(hint)
+            .into());
+    }
     let read = Read::Command {
         command,
         timeout: Duration::from_secs(u64::from(timeout_s.min(60))),

@@ -30,6 +30,11 @@ pub struct World {
     pub units: BTreeMap<String, (bool, bool)>,
     /// Ids of steps.
     pub ids: BTreeSet<StepId>,
+    /// Set once a step of this plan restarts the host: what runs, what is mounted and
+    /// what the hardware forgets is not known from then on.
+    pub rebooted: bool,
+    /// Units that a step after the restart starts or stops.
+    pub since_boot: BTreeSet<String>,
 }
 
 /// What the modules for GPUs tell one another within a plan.
@@ -71,6 +76,8 @@ pub struct Context<'a> {
     pub catalog: &'a Catalog,
     /// Files that the playbook names.
     pub project: &'a Project,
+    /// `--allow-reboot`.
+    pub allow_reboot: bool,
     /// What was read.
     pub cache: &'a ReadCache,
     /// What the steps so far will have changed.
@@ -102,6 +109,18 @@ impl Context<'_> {
                 planned: true,
             });
         }
+        if self.world.rebooted && is_volatile(path) {
+            let message =
+                format!("what stands at {path} after the reboot is not known while planning");
+            let problem = Diagnostic::error(message).at(&self.task.origin);
+            let hint = "nothing below /run, /tmp, /dev, /proc and /sys outlives a reboot; let something at boot make it, such as a file in /etc/tmpfiles.d";
+            return Err(problem.hint(hint).into());
+        }
+        self.look_now(path, unless)
+    }
+
+    /// The same of what stands there before any reboot of this plan.
+    pub(super) fn look_now(&mut self, path: &str, unless: Option<&str>) -> Rendered<Seen> {
         let read = Read::State {
             path: path.to_owned(),
             unless: unless.map(str::to_owned),
@@ -195,6 +214,11 @@ impl Context<'_> {
         }
     }
 
+    /// Whether the host may be restarted: by the command line or by its variables.
+    pub(super) fn may_reboot(&mut self) -> Rendered<bool> {
+        Ok(self.allow_reboot || self.desired()?.state.reboot_required.value)
+    }
+
     /// An id that no other step has.
     pub(super) fn id(&mut self, text: String) -> StepId {
         let mut id = StepId(text.clone());
@@ -223,6 +247,16 @@ impl Context<'_> {
         self.gpus.desired = Some(desired.clone());
         Ok(desired)
     }
+}
+
+/// Whether a path lies where a boot begins anew.
+fn is_volatile(path: &str) -> bool {
+    ["/run", "/var/run", "/tmp", "/dev", "/proc", "/sys"]
+        .iter()
+        .any(|folder| {
+            path.strip_prefix(folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
 }
 
 /// The first error of a collection halts; its like were told before connecting.

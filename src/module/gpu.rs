@@ -158,9 +158,21 @@ pub(super) fn variables() -> Vec<String> {
 fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let desired = ctx.desired()?;
     let mut done = Done::default();
-    match strategy::steps(&ctx.gpus.decisions, ctx.facts, &desired) {
+    let boot = strategy::Boot {
+        allowed: ctx.may_reboot()?,
+        before: ctx.world.rebooted,
+    };
+    match strategy::steps(&ctx.gpus.decisions, ctx.facts, &desired, boot) {
         Ok(steps) => done.steps = steps,
         Err(problems) => first_error(problems)?,
+    }
+    if done
+        .steps
+        .iter()
+        .any(|step| matches!(step.change, Change::Reboot { .. }))
+    {
+        ctx.world.rebooted = true;
+        ctx.world.since_boot.clear();
     }
     for step in &mut done.steps {
         step.task.clone_from(&ctx.task.name);

@@ -20,6 +20,7 @@ mod mode;
 mod modprobe;
 mod path;
 mod reads;
+mod reboot;
 mod schema;
 mod set_fact;
 mod systemd;
@@ -104,6 +105,7 @@ pub static MODULES: &[&Module] = &[
     &systemd::SYSTEMD,
     &systemd::SYSTEMD_SERVICE,
     &modprobe::MODPROBE,
+    &reboot::REBOOT,
     &assert::ASSERT,
     &assert::FAIL,
     &set_fact::SET_FACT,

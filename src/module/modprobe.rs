@@ -37,10 +37,24 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let mut done = Done::default();
     // The kernel writes `_` where file names have `-`. Built-in modules are there, too.
     let at = format!("/sys/module/{}", name.replace('-', "_"));
-    let seen = ctx.look(&at, None)?;
-    let loaded = seen.state != PathState::Absent;
-    if loaded != wanted {
-        done.steps.push(step(&name, &at, wanted, &params, ctx));
+    let planned = ctx.world.paths.get(&at).cloned();
+    let state = match &planned {
+        Some(state) if !ctx.world.rebooted || ctx.world.since_boot.contains(&at) => state.clone(),
+        // After a reboot nobody knows; then the step is made whatever is there now.
+        _ => ctx.look_now(&at, None)?.state,
+    };
+    let sure = !ctx.world.rebooted || ctx.world.since_boot.contains(&at);
+    let loaded = state != PathState::Absent;
+    if loaded != wanted || !sure {
+        let now = Now {
+            loaded,
+            sure,
+            planned: planned.is_some(),
+        };
+        done.steps.push(step(&name, &at, wanted, now, &params, ctx));
+        if ctx.world.rebooted {
+            ctx.world.since_boot.insert(at.clone());
+        }
         let state = if wanted {
             PathState::Directory {
                 mode: 0o755,
@@ -95,7 +109,17 @@ fn persist(
     Ok(())
 }
 
-fn step(name: &str, at: &str, load: bool, params: &str, ctx: &mut Context<'_>) -> Step {
+/// What is known of a module before its step.
+#[derive(Clone, Copy)]
+struct Now {
+    loaded: bool,
+    /// Whether that still holds when the step is made.
+    sure: bool,
+    /// Whether an earlier step of the plan brings it about.
+    planned: bool,
+}
+
+fn step(name: &str, at: &str, load: bool, now: Now, params: &str, ctx: &mut Context<'_>) -> Step {
     let words: Vec<&str> = params.split_whitespace().collect();
     let present = || Script::one(Command::new("test").arg("-d").path(at));
     let absent = || Script::one(Command::new("path_is_absent").path(at));
@@ -107,7 +131,17 @@ fn step(name: &str, at: &str, load: bool, params: &str, ctx: &mut Context<'_>) -
                 .args(words.iter().copied()),
         )
     };
-    let remove = || Script::one(Command::new("modprobe").args(["-r", "--", name]));
+    // Not every `modprobe` takes it well that there is nothing to remove.
+    let remove = || {
+        Script::one(
+            Command::new("sh")
+                .args(["-c", "[ ! -d \"$1\" ] || exec modprobe -r -- \"$2\"", "sh"])
+                .path(at)
+                .arg(name),
+        )
+    };
+    let is = |loaded: bool| if loaded { present() } else { absent() };
+    let make = |loaded: bool| if loaded { insert() } else { remove() };
     let word = |loaded: bool| if loaded { "loaded" } else { "not loaded" };
     Step {
         id: ctx.id(format!("module:{name}")),
@@ -116,18 +150,25 @@ fn step(name: &str, at: &str, load: bool, params: &str, ctx: &mut Context<'_>) -
             "{} kernel module {name}",
             if load { "load" } else { "unload" }
         ),
-        class: if load { Class::Safe } else { Class::Disruptive },
+        // A module that is loaded may be a network's or a firewall's.
+        class: Class::Disruptive,
         change: Change::Setting {
             subject: format!("kernel module {name}"),
             name: "state".to_owned(),
-            before: word(!load).to_owned(),
+            before: match now.sure {
+                true => word(now.loaded).to_owned(),
+                false => format!("{}, and not known after the reboot", word(now.loaded)),
+            },
             after: word(load).to_owned(),
         },
-        check: if load { absent() } else { present() },
+        check: match now.planned {
+            true => Script::default(),
+            false => is(now.loaded),
+        },
         snapshot: Script::default(),
-        apply: if load { insert() } else { remove() },
-        verify: if load { present() } else { absent() },
-        undo: if load { remove() } else { insert() },
+        apply: make(load),
+        verify: is(load),
+        undo: make(now.loaded),
         idle: Script::default(),
         payload: Vec::new(),
         timeout_s: 60,

@@ -276,7 +276,10 @@ fn step(
         id: id.clone(),
         task: ctx.task.name.clone(),
         title,
-        class: Class::Safe,
+        class: match lets_in(path) {
+            true => Class::Disruptive,
+            false => Class::Safe,
+        },
         change: Change::Path {
             path: path.to_owned(),
             before: look(&seen.state, secret),
@@ -491,4 +494,68 @@ pub(super) fn is_unit_file(path: &str) -> bool {
     ]
     .iter()
     .any(|folder| path.starts_with(folder))
+}
+
+/// Whether a login or `sudo` reads what stands at this path, so that a mistake in it
+/// locks us out with no restart of anything.
+fn lets_in(path: &str) -> bool {
+    const BELOW: [&str; 6] = [
+        "/etc/ssh/",
+        "/etc/pam.d/",
+        "/etc/security/",
+        "/etc/sudoers.d/",
+        "/etc/sssd/",
+        "/etc/profile.d/",
+    ];
+    const FILES: [&str; 15] = [
+        "/",
+        "/etc",
+        "/etc/ssh",
+        "/etc/sudoers",
+        "/etc/passwd",
+        "/etc/shadow",
+        "/etc/group",
+        "/etc/gshadow",
+        "/etc/nsswitch.conf",
+        "/etc/hosts.allow",
+        "/etc/hosts.deny",
+        "/etc/nologin",
+        "/etc/shells",
+        "/etc/profile",
+        "/root",
+    ];
+    let home = path
+        .strip_prefix("/home")
+        .is_some_and(|rest| rest.matches('/').count() <= 1);
+    BELOW.iter().any(|folder| path.starts_with(folder))
+        || FILES.contains(&path)
+        || home
+        || path.split('/').any(|part| part == ".ssh")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_reads_can_lock_us_out() {
+        for path in [
+            "/etc/sudoers.d/ops",
+            "/home/ops/.ssh/authorized_keys",
+            "/root",
+            "/home/ops",
+            "/etc/ssh/sshd_config.d/x.conf",
+            "/etc/hosts.deny",
+        ] {
+            assert!(lets_in(path), "{path}");
+        }
+        for path in [
+            "/etc/deploy/gpu/mig.conf",
+            "/home/ops/notes",
+            "/homes",
+            "/etc/motd",
+        ] {
+            assert!(!lets_in(path), "{path}");
+        }
+    }
 }

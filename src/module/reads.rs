@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::transport::{Output, PathState, Read, Reply};
+use crate::transport::{FileReply, Output, PathState, Read, Reply};
 
 /// Answers of a host. Equal reads have equal answers within one plan.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +75,15 @@ impl ReadCache {
     pub fn output(&self, read: &Read) -> Option<&Output> {
         match self.answers.get(read)? {
             Reply::Command(output) => Some(output),
+            _ => None,
+        }
+    }
+
+    /// What reading a file gave.
+    #[must_use]
+    pub fn file(&self, read: &Read) -> Option<&FileReply> {
+        match self.answers.get(read)? {
+            Reply::File(file) => Some(file),
             _ => None,
         }
     }

@@ -107,6 +107,26 @@ const LACKING: &[(&str, &str, &str)] = &[
     ("systemd", "scope", "only system units are managed"),
     ("systemd", "no_block", "a step waits for its unit"),
     ("systemd", "masked", "mask the unit with `command` for now"),
+    (
+        "reboot",
+        "reboot_command",
+        "the host is restarted by `systemctl reboot`",
+    ),
+    (
+        "reboot",
+        "boot_time_command",
+        "the kernel's own boot id tells that it restarted",
+    ),
+    (
+        "reboot",
+        "connect_timeout",
+        "set `ConnectTimeout` for the connection",
+    ),
+    (
+        "reboot",
+        "search_paths",
+        "the host is restarted by `systemctl reboot`",
+    ),
     ("debug", "verbosity", "notes are always shown"),
 ];
 

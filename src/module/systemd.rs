@@ -52,6 +52,9 @@ struct Unit {
     enabled: bool,
     masked: bool,
     stale: bool,
+    /// Whether its state holds when a step of this task runs: before a reboot of the
+    /// plan it was another.
+    sure: bool,
 }
 
 fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
@@ -94,11 +97,11 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         enabled = wanted;
     }
     match args.text("state").as_deref() {
-        Some("started") if !unit.active => {
+        Some("started") if !unit.active || !unit.sure => {
             done.steps.push(run(&name, true, &unit, ctx));
             active = true;
         }
-        Some("stopped") if unit.active => {
+        Some("stopped") if unit.active || !unit.sure => {
             done.steps.push(run(&name, false, &unit, ctx));
             active = false;
         }
@@ -117,6 +120,9 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
             Some(step) => step.apply.0.insert(0, Command::new("unit_reload")),
             None => done.steps.push(reload(ctx)),
         }
+    }
+    if ctx.world.rebooted && args.node("state").is_some() {
+        ctx.world.since_boot.insert(name.clone());
     }
     ctx.world.units.insert(name.clone(), (enabled, active));
     done.values.insert("name".to_owned(), json!(name));
@@ -192,6 +198,7 @@ fn look(name: &str, ctx: &mut Context<'_>) -> Rendered<Unit> {
         ),
         masked: load == "masked",
         stale: value("NeedDaemonReload") == "yes",
+        sure: !ctx.world.rebooted || ctx.world.since_boot.contains(name),
     };
     if let Some((enabled, active)) = ctx.world.units.get(name) {
         unit.enabled = *enabled;
@@ -269,19 +276,18 @@ fn run(name: &str, wanted: bool, unit: &Unit, ctx: &mut Context<'_>) -> Step {
     let change = Change::Setting {
         subject: format!("unit {name}"),
         name: "state".to_owned(),
-        before: word(unit.active).to_owned(),
+        before: match unit.sure {
+            true => word(unit.active).to_owned(),
+            false => format!("{}, and not known after the reboot", word(unit.active)),
+        },
         after: word(wanted).to_owned(),
-    };
-    let class = if wanted {
-        Class::Safe
-    } else {
-        Class::Disruptive
     };
     let known = ctx.world.units.contains_key(name);
     let mut step = bare(
         format!("unit:{name}:state"),
         format!("{verb} unit {name}"),
-        class,
+        // A unit that starts may be a firewall or a network, or end others.
+        Class::Disruptive,
         change,
         ctx,
     );
@@ -307,7 +313,10 @@ fn again(name: &str, verb: &str, unit: &Unit, ctx: &mut Context<'_>) -> Step {
         },
         ctx,
     );
-    let _ = unit;
+    if !ctx.world.units.contains_key(name) && unit.there {
+        let now = if unit.active { "active" } else { "inactive" };
+        step.check = Script::one(Command::new("unit_is").arg(name).arg(now));
+    }
     let call = if verb == "reload" {
         "reload-or-restart"
     } else {

@@ -54,10 +54,15 @@ impl Guard {
         {
             return None;
         }
-        let slowest = steps.iter().map(|step| step.timeout_s).max().unwrap_or(0);
-        let cuts = |step: &Step| {
-            step.class == Class::Disruptive || matches!(step.change, Change::Reboot { .. })
-        };
+        // A reboot has a limit of its own; the window counts from the end of the boot.
+        let slowest = steps
+            .iter()
+            .filter(|step| !is_reboot(step))
+            .map(|step| step.timeout_s)
+            .max()
+            .unwrap_or(0);
+        // A command of the user's that cannot be undone may do anything, too.
+        let cuts = |step: &Step| step.class != Class::Safe || is_reboot(step);
         Some(Self {
             kind: match facts.init {
                 Init::Systemd => GuardKind::Timer,
@@ -70,4 +75,8 @@ impl Guard {
             window_s: slowest.saturating_add(RECONNECT_S),
         })
     }
+}
+
+fn is_reboot(step: &Step) -> bool {
+    matches!(step.change, Change::Reboot { .. })
 }

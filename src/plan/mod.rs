@@ -8,6 +8,7 @@
 mod check;
 mod guard;
 mod order;
+mod owed;
 mod walk;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::value::{HostName, Loaded, Vars};
 
 pub use check::{Checked, check};
 pub use guard::{Confirm, Guard, GuardKind, RECONNECT_S};
+pub use owed::reads;
 
 /// The steps of one host that differ, in the order in which they are made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub struct HostPlan {
 /// A handler that runs in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedHandler {
-    /// The name by which it was notified.
+    /// Its name.
     pub name: String,
     /// The steps whose change it answers to; empty if an earlier run owed it.
     pub notified_by: Vec<StepId>,
@@ -86,6 +88,10 @@ pub struct PlanInput<'a> {
     pub project: &'a Project,
     /// Which tasks are wanted.
     pub tags: &'a Tags,
+    /// `--allow-reboot`: leave to restart the host where the plan needs it. The other
+    /// way to give leave is `containers_gpu_state_management.reboot_required: true`.
+    /// Without either nothing is planned that would wait half done for a reboot.
+    pub allow_reboot: bool,
 }
 
 /// A plan, or what it still needs.

@@ -71,6 +71,7 @@ struct Bench {
     catalog: Catalog,
     project: Project,
     tags: Tags,
+    allow_reboot: bool,
     host: HostName,
 }
 
@@ -101,6 +102,7 @@ impl Bench {
             catalog,
             project,
             tags: Tags::default(),
+            allow_reboot: false,
             host: HostName::from("h1"),
         };
         (bench, problems)
@@ -125,6 +127,7 @@ impl Bench {
                 catalog: &self.catalog,
                 project: &self.project,
                 tags: &self.tags,
+                allow_reboot: self.allow_reboot,
             },
             cache,
         )

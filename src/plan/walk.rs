@@ -6,12 +6,14 @@
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Complete, Guard, HostPlan, PlanInput, Planned, order, scope};
+use super::{
+    Complete, Guard, GuardKind, HostPlan, PlanInput, Planned, PlannedHandler, order, owed, scope,
+};
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
 use crate::render::{self, Binding, Halt, Layer, Rendered, Scope};
-use crate::step::{Step, StepId};
+use crate::step::{Change, Step, StepId};
 use crate::strategy;
 use crate::transport::Read;
 use crate::value::{Node, Value};
@@ -28,6 +30,8 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
         scope: Scope::default(),
         kept: IndexMap::new(),
         notified: IndexMap::new(),
+        owed: IndexSet::new(),
+        handlers: Vec::new(),
         world: World::default(),
         gpus: Gpus::default(),
         missing: IndexSet::new(),
@@ -38,6 +42,9 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
         problems: Problems::default(),
         pending: false,
     };
+    let (owed, note) = owed::names(cache);
+    walk.notes.extend(note);
+    walk.owed.extend(owed);
     for number in input.host.plays {
         let Some(play) = input.host.playbook.plays.get(*number) else {
             continue;
@@ -63,8 +70,12 @@ struct Walk<'a> {
     scope: Scope,
     /// What tasks have set; it outlives its play.
     kept: IndexMap<String, Binding>,
-    /// Handlers' names, with the step that notified first.
-    notified: IndexMap<String, Option<StepId>>,
+    /// Handlers' names, with the steps that notified; none if an earlier run owed them.
+    notified: IndexMap<String, Vec<StepId>>,
+    /// Handlers that an earlier run owed and no play had yet.
+    owed: IndexSet<String>,
+    /// Handlers that run.
+    handlers: Vec<PlannedHandler>,
     world: World,
     gpus: Gpus,
     missing: IndexSet<Read>,
@@ -79,6 +90,14 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn play(&mut self, play: &Play) -> Result<(), Stop> {
+        let has = |name: &String| play.handlers.iter().any(|task| task.answers_to(name));
+        for name in std::mem::take(&mut self.owed) {
+            if has(&name) {
+                self.notified.entry(name).or_default();
+            } else {
+                self.owed.insert(name);
+            }
+        }
         for task in &play.tasks {
             if !self.input.tags.allow(&task.tags) {
                 continue;
@@ -108,24 +127,79 @@ impl Walk<'_> {
         flush && holds
     }
 
-    /// Handlers run in the order in which they are written, each once.
+    /// Handlers run in the order in which they are written, each once a round.
     fn handlers(&mut self, play: &Play) -> Result<(), Stop> {
         for _ in 0..MOST_ROUNDS {
             let notified = std::mem::take(&mut self.notified);
             if notified.is_empty() {
-                break;
+                return Ok(());
             }
             for handler in &play.handlers {
-                let Some((_, first)) = notified.iter().find(|(name, _)| handler.answers_to(name))
-                else {
-                    continue;
-                };
-                let before = self.steps.len();
-                self.task(handler, true)?;
-                if let Some(first) = first {
-                    order::undo_again(&mut self.steps, before, first);
-                }
+                self.handler(handler, &notified)?;
             }
+        }
+        let answers = |task: &&Task| self.notified.keys().any(|name| task.answers_to(name));
+        let again: Vec<&Task> = play.handlers.iter().filter(answers).collect();
+        if let Some(first) = again.first() {
+            let names: Vec<String> = again
+                .iter()
+                .map(|task| format!("`{}`", task.name))
+                .collect();
+            let problem = Diagnostic::error(format!(
+                "handlers notify one another without end: {}",
+                names.join(", ")
+            ));
+            self.problems.push(problem.at(&first.origin));
+        }
+        self.notified.clear();
+        Ok(())
+    }
+
+    fn handler(
+        &mut self,
+        handler: &Task,
+        notified: &IndexMap<String, Vec<StepId>>,
+    ) -> Result<(), Stop> {
+        let mut by: IndexSet<StepId> = IndexSet::new();
+        let (mut asked, mut owed) = (false, false);
+        for (name, steps) in notified {
+            if handler.answers_to(name) {
+                asked = true;
+                owed |= steps.is_empty();
+                by.extend(steps.iter().cloned());
+            }
+        }
+        if !asked {
+            return Ok(());
+        }
+        let before = self.steps.len();
+        self.task(handler, true)?;
+        let by: Vec<StepId> = by.into_iter().collect();
+        order::undo_again(&mut self.steps, before, &by);
+        let own: Vec<StepId> = self.steps[before..]
+            .iter()
+            .map(|step| step.id.clone())
+            .collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        if owed {
+            self.notes.insert(owed::runs(&handler.name));
+        }
+        match self
+            .handlers
+            .iter_mut()
+            .find(|planned| planned.name == handler.name)
+        {
+            Some(planned) => {
+                planned.notified_by.extend(by);
+                planned.steps.extend(own);
+            }
+            None => self.handlers.push(PlannedHandler {
+                name: handler.name.clone(),
+                notified_by: by,
+                steps: own,
+            }),
         }
         Ok(())
     }
@@ -143,8 +217,13 @@ impl Walk<'_> {
                     self.keep(name.clone(), binding);
                 }
                 if changed {
-                    let first = self.steps.get(before).map(|step| step.id.clone());
-                    self.notify(task, &scope, first.as_ref());
+                    let changes = |step: &&Step| !matches!(step.change, Change::Check { .. });
+                    let by: Vec<StepId> = self.steps[before..]
+                        .iter()
+                        .filter(changes)
+                        .map(|step| step.id.clone())
+                        .collect();
+                    self.notify(task, &scope, &by);
                 }
                 Ok(())
             }
@@ -179,7 +258,7 @@ impl Walk<'_> {
         self.kept.insert(name, binding);
     }
 
-    fn notify(&mut self, task: &Task, scope: &Scope, first: Option<&StepId>) {
+    fn notify(&mut self, task: &Task, scope: &Scope, by: &[StepId]) {
         for (name, origin) in &task.notify {
             let node = Node::new(Value::Str(name.clone()), origin.clone());
             let name = match render::node(&node, scope) {
@@ -190,7 +269,10 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            self.notified.entry(name).or_insert_with(|| first.cloned());
+            self.notified
+                .entry(name)
+                .or_default()
+                .extend(by.iter().cloned());
         }
     }
 
@@ -212,6 +294,7 @@ impl Walk<'_> {
             facts: self.input.facts,
             catalog: self.input.catalog,
             project: self.input.project,
+            allow_reboot: self.input.allow_reboot,
             cache: self.cache,
             world: &mut self.world,
             gpus: &mut self.gpus,
@@ -333,12 +416,24 @@ impl Walk<'_> {
                 "the plan waits for something that nobody asks for",
             ));
         }
-        let steps = order::order(self.steps);
+        let (steps, said) = order::order(self.steps);
         let mut notes: Vec<String> = self.notes.into_iter().collect();
-        notes.extend(order::notes(&steps));
+        notes.extend(self.owed.iter().map(|name| owed::unknown(name)));
+        notes.extend(said);
+        let guard = Guard::of(&steps, self.input.facts);
+        if guard.is_some_and(|guard| guard.kind == GuardKind::Process) {
+            notes.push(
+                "this host does not run systemd: the run is guarded by a process, which is weaker than a timer, as it does not outlive a reboot or a loss of power"
+                    .to_owned(),
+            );
+        }
         let plan = HostPlan {
-            guard: Guard::of(&steps, self.input.facts),
-            handlers: Vec::new(),
+            guard,
+            handlers: if steps.is_empty() {
+                Vec::new()
+            } else {
+                self.handlers
+            },
             steps,
             notes,
             overridden: self

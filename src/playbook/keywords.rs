@@ -151,7 +151,6 @@ pub(super) const LACKING_MODULES: &[(&str, &str)] = &[
         "package",
         "install packages before; this program manages what runs on them",
     ),
-    ("reboot", "restart the host yourself for now"),
     ("script", "use `copy` and `command`"),
     ("raw", "use `command`"),
     ("stat", "`file`, `copy` and `template` look by themselves"),

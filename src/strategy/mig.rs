@@ -12,11 +12,12 @@ use crate::facts::{Fact, Gpu, MigState, Vendor};
 use super::advice;
 use super::geometry::{Geometry, bare};
 use super::mig_steps::{Instance, Sliced};
+use super::power::When;
 use super::solver::{Placed, Solution, place};
 use super::spread;
 use super::{Ask, Decision, Strategy};
 
-pub(super) use super::mig_steps::removal;
+pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
 
 pub(super) struct Mig;
 
@@ -278,8 +279,16 @@ impl<'a> Card<'a> {
 struct Unused;
 
 impl super::Target for Unused {
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<crate::step::Step>, Problems> {
-        removal(gpu)
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<crate::step::Step>, Problems> {
+        removal(gpu, when)
+    }
+
+    fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
+        removal_needs_boot(gpu)
+    }
+
+    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<crate::step::Step>, Problems> {
+        removal_before_boot(gpu)
     }
 
     fn vars(&self, _: &Gpu) -> serde_json::Value {

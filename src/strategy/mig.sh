@@ -53,28 +53,44 @@ mig_cis() (
     printf '%s\n' "$rows"
 )
 
-# mig_words GI CIS: the sorted words of one GPU instance's compute instances, joined by commas.
-mig_words() (
+# mig_parts GI CIS: one GPU instance's compute instances in the order of their ids,
+# joined by commas.
+mig_parts() (
     gi=$1
     shift
     words=
     for ci in "$@"; do
-        if [ "${ci%%:*}" = "$gi" ]; then
-            words="$words
-${ci##*:}"
-        fi
+        if [ "${ci%%:*}" = "$gi" ]; then words="$words${words:+,}${ci##*:}"; fi
     done
-    printf '%s\n' "$words" | LC_ALL=C sort | awk 'NF { printf "%s%s", comma, $0; comma = "," }'
+    printf '%s' "$words"
 )
 
-# mig_layout GPU: the layout as it is, sorted, one word a line.
-mig_layout() (
+# mig_sorted PARTS: the same in alphabetical order, by which layouts are compared.
+mig_sorted() {
+    case $1 in
+    *,*) printf '%s\n' "$1" | tr ',' '\n' | LC_ALL=C sort | awk 'NF { printf "%s%s", comma, $0; comma = "," }' ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
+# mig_order GPU: the layout as it is, one word a line, in the order of the ids: made
+# again in this order on an empty card, the instances get the same ids and UUIDs.
+mig_order() (
     gis=$(mig_gis "$1") || exit 1
     [ -n "$gis" ] || exit 0
     cis=$(mig_cis "$1") || exit 1
+    gis=$(printf '%s\n' "$gis" | sort -n)
+    cis=$(printf '%s\n' "$cis" | sort -t : -k 1,1n -k 2,2n)
     for row in $gis; do
         # shellcheck disable=SC2086
-        printf '%s/%s\n' "${row#*@}" "$(mig_words "${row%%@*}" $cis)"
+        printf '%s/%s\n' "${row#*@}" "$(mig_parts "${row%%@*}" $cis)"
+    done
+)
+
+# mig_compared WORD...: words so that equal layouts are equal texts.
+mig_compared() (
+    for word in "$@"; do
+        printf '%s/%s\n' "${word%%/*}" "$(mig_sorted "${word#*/}")"
     done | LC_ALL=C sort
 )
 
@@ -82,8 +98,10 @@ mig_layout() (
 mig_is() (
     gpu=$1
     shift
-    have=$(mig_layout "$gpu") || exit 1
-    want=$(for word in "$@"; do printf '%s\n' "$word"; done | LC_ALL=C sort)
+    have=$(mig_order "$gpu") || exit 1
+    # shellcheck disable=SC2086
+    have=$(mig_compared $have)
+    want=$(mig_compared "$@")
     [ "$have" = "$want" ] && exit 0
     have=$(printf '%s' "$have" | tr '\n' ' ')
     want=$(printf '%s' "$want" | tr '\n' ' ')
@@ -186,8 +204,8 @@ mig_ensure() (
         for row in $gis; do
             [ "${word%%/*}" = "${row#*@}" ] || continue
             # shellcheck disable=SC2086
-            have=$(mig_words "${row%%@*}" $cis)
-            [ "$have" = "${word#*/}" ] && continue
+            have=$(mig_parts "${row%%@*}" $cis)
+            [ "$(mig_sorted "$have")" = "$(mig_sorted "${word#*/}")" ] && continue
             mig_drop_cis "$gpu" "${row%%@*}" || exit 1
             if [ -n "${word#*/}" ]; then
                 mig_make_cis "$gpu" "${row%%@*}" "${word#*/}" || exit 1
@@ -195,20 +213,6 @@ mig_ensure() (
         done
     done
     mig_is "$gpu" "$@"
-)
-
-# mig_save GPU FILE, mig_restore GPU FILE: the layout into a file, and back from it.
-mig_save() {
-    mig_layout "$1" >"$2"
-}
-
-mig_restore() (
-    [ -f "$2" ] || {
-        printf '%s\n' "GPU $1: there is no saved layout at $2" >&2
-        exit 1
-    }
-    # shellcheck disable=SC2046
-    mig_ensure "$1" $(cat "$2")
 )
 
 # mig_mode_of GPU: the mode in force and the one after the next reset, such as "Enabled Enabled".
@@ -229,10 +233,21 @@ mig_mode_of() (
 )
 
 # mig_mode_is GPU CURRENT PENDING: succeeds if the modes are these (Enabled or Disabled).
+# A change that was pending before and is not any more after an undo is told, and no more:
+# no driver brings that back.
 mig_mode_is() (
     have=$(mig_mode_of "$1") || exit 1
     [ "$have" = "$2 $3" ] && exit 0
     printf '%s\n' "GPU $1: MIG mode is ${have% *} (after a reset ${have#* }), expected $2 (after a reset $3)" >&2
+    [ -n "${DEPLOY_AFTER_UNDO-}" ] && [ "$have" = "$2 $2" ] && exit 0
+    exit 1
+)
+
+# mig_mode_pends GPU MODE: succeeds if this is the mode after the next reset or reboot.
+mig_mode_pends() (
+    have=$(mig_mode_of "$1") || exit 1
+    [ "${have#* }" = "$2" ] && exit 0
+    printf '%s\n' "GPU $1: MIG mode is ${have#* } after a reset, expected $2" >&2
     exit 1
 )
 
@@ -263,4 +278,73 @@ $(nvidia-smi --gpu-reset -i "$1" 2>&1 </dev/null)" || :
     [ "$have" = "$want $want" ] && exit 0
     printf '%s\n' "GPU $1: MIG mode is ${have% *} (after a reset ${have#* }), expected $want: $out" >&2
     exit 1
+)
+
+# mig_mode_prepare GPU 0|1: has the next reboot switch the mode; whether it is in force
+# at once does not matter.
+mig_mode_prepare() (
+    want=Disabled
+    [ "$2" = 1 ] && want=Enabled
+    have=$(mig_mode_of "$1") || exit 1
+    [ "${have#* }" = "$want" ] && exit 0
+    out=$(nvidia-smi -i "$1" -mig "$2" 2>&1 </dev/null) || :
+    printf '%s\n' "$out"
+    mig_mode_pends "$1" "$want" && exit 0
+    printf '%s\n' "GPU $1: MIG mode could not be prepared for the reboot: $out" >&2
+    exit 1
+)
+
+# mig_mode_back GPU 0|1 [reset]: switches the mode back, for an undo. What a reboot has put
+# in force, another one may have to take away: that is told.
+mig_mode_back() (
+    said=$(mig_mode "$@" 2>&1) && exit 0
+    want=Disabled
+    [ "$2" = 1 ] && want=Enabled
+    have=$(mig_mode_of "$1") || exit 1
+    if [ "${have#* }" = "$want" ]; then
+        printf '%s\n' "GPU $1: MIG mode is still ${have% *}; it is set back and becomes $want at the next reboot: restart the host, then run this again" >&2
+    fi
+    printf '%s\n' "$said" >&2
+    exit 1
+)
+
+# mig_daemon_save FILE, mig_daemon_restore FILE: whether the persistence daemon runs, which
+# a reset stops for a moment.
+mig_daemon_save() {
+    if systemctl is-active --quiet nvidia-persistenced.service 2>/dev/null; then
+        echo active >"$1"
+    else
+        echo inactive >"$1"
+    fi
+}
+
+mig_daemon_restore() {
+    [ "$(cat "$1")" = active ] || return 0
+    systemctl is-active --quiet nvidia-persistenced.service 2>/dev/null && return 0
+    systemctl start nvidia-persistenced.service </dev/null
+}
+
+# mig_save GPU FILE, mig_restore GPU FILE: the layout into a file, and back from it. A card
+# that lost its mode with the power gets it back first; one that had it off loses its instances.
+mig_save() (
+    have=$(mig_mode_of "$1") || exit 1
+    words=$(mig_order "$1") || exit 1
+    printf 'mode %s\n%s\n' "${have% *}" "$words" >"$2"
+)
+
+mig_restore() (
+    [ -f "$2" ] || {
+        printf '%s\n' "GPU $1: there is no saved layout at $2" >&2
+        exit 1
+    }
+    words=$(sed '/^mode /d' "$2")
+    if grep -q '^mode Enabled$' "$2"; then
+        have=$(mig_mode_of "$1") || exit 1
+        if [ "${have% *}" != Enabled ] && ! mig_mode_back "$1" 1; then
+            printf '%s\n' "GPU $1: its MIG instances cannot be made again while MIG mode is off: $(printf '%s' "$words" | tr '\n' ' ')" >&2
+            exit 1
+        fi
+    fi
+    # shellcheck disable=SC2086
+    mig_ensure "$1" $words
 )

@@ -11,6 +11,8 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Slice, Step, StepId};
 
 use super::geometry::compute_of;
+use super::mig_mode::Mode;
+use super::power::{When, keeps_mode};
 use super::{Target, usage};
 
 /// One wanted GPU instance.
@@ -104,26 +106,43 @@ pub(super) struct Sliced {
     pub(super) waits_for_reset: bool,
 }
 
-impl Target for Sliced {
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+impl Sliced {
+    fn mode<'a>(&self, gpu: &'a Gpu) -> Result<Mode<'a>, Problems> {
         let (nvidia, mig) = state(gpu)?;
-        let mut steps = Vec::new();
-        let existing = existing(gpu, mig)?;
-        steps.extend(mode_step(
+        Ok(Mode {
             gpu,
             nvidia,
             mig,
-            MigMode::Enabled,
-            self.waits_for_reset,
-        )?);
+            wanted: MigMode::Enabled,
+            keeps: self.waits_for_reset,
+            may_reset: self.waits_for_reset,
+        })
+    }
+}
+
+impl Target for Sliced {
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        let (nvidia, mig) = state(gpu)?;
+        let mut steps = Vec::new();
+        let existing = existing(gpu, mig)?;
+        steps.extend(self.mode(gpu)?.step(when)?);
         steps.extend(layout_step(
             gpu,
             nvidia,
             existing,
             self.grid,
             &self.instances,
+            when,
         )?);
         Ok(steps)
+    }
+
+    fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
+        self.mode(gpu).ok()?.waits_for_reboot()
+    }
+
+    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        Ok(self.mode(gpu)?.before_boot().into_iter().collect())
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
@@ -141,27 +160,68 @@ impl Target for Sliced {
 }
 
 /// The steps that take a card's instances and its MIG mode away; none where there is no MIG.
-pub(super) fn removal(gpu: &Gpu) -> Result<Vec<Step>, Problems> {
-    let Some(nvidia) = gpu.nvidia.known() else {
+pub(super) fn removal(gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+    let Some(mode) = off(gpu)? else {
         return Ok(Vec::new());
+    };
+    let mut steps = Vec::new();
+    // With the mode that a reboot switches off the instances went before it.
+    if when == When::Now || !mode.keeps {
+        steps.extend(clear(&mode, when)?);
+    }
+    steps.extend(mode.step(when)?);
+    Ok(steps)
+}
+
+/// Why only a reboot takes a card's MIG mode away, if that is so.
+pub(super) fn removal_needs_boot(gpu: &Gpu) -> Option<String> {
+    off(gpu).ok()??.waits_for_reboot()
+}
+
+/// What has to be done of that before a reboot.
+pub(super) fn removal_before_boot(gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+    let Some(mode) = off(gpu)?.filter(|mode| mode.keeps) else {
+        return Ok(Vec::new());
+    };
+    let mut steps = Vec::new();
+    steps.extend(clear(&mode, When::Now)?.map(|mut step| {
+        // Not `mig:…`: it must stay before the reboot.
+        step.id = StepId(format!("mig-pending:{}:layout", gpu.pci));
+        step
+    }));
+    steps.extend(mode.before_boot());
+    Ok(steps)
+}
+
+/// MIG mode as it is, and off as it is wanted; none where there is no MIG.
+fn off(gpu: &Gpu) -> Result<Option<Mode<'_>>, Problems> {
+    let Some(nvidia) = gpu.nvidia.known() else {
+        return Ok(None);
     };
     let mig = match &nvidia.mig {
         Fact::Known(mig) => mig,
-        Fact::Absent => return Ok(Vec::new()),
+        Fact::Absent => return Ok(None),
         Fact::Unknown(reason) => return Err(unreadable(gpu, reason)),
     };
-    let existing = existing(gpu, mig)?;
+    Ok(Some(Mode {
+        gpu,
+        nvidia,
+        mig,
+        wanted: MigMode::Disabled,
+        keeps: keeps_mode(gpu).unwrap_or(false),
+        // Hopper and later have no pending mode, so that allowing a reset is harmless there.
+        may_reset: true,
+    }))
+}
+
+fn clear(mode: &Mode<'_>, when: When) -> Result<Option<Step>, Problems> {
+    let existing = existing(mode.gpu, mode.mig)?;
     let end = |instance: &GpuInstance| {
         let place = instance.placement;
         place.start.saturating_add(place.size)
     };
     let grid = existing.iter().map(end).max().unwrap_or(1);
-    let mut steps = Vec::new();
-    steps.extend(layout_step(gpu, nvidia, existing, grid, &[])?);
-    // A mode that differs from the pending one can be told only by the hardware's kind; Hopper
-    // and later have no pending mode, so that allowing a reset is harmless there.
-    steps.extend(mode_step(gpu, nvidia, mig, MigMode::Disabled, true)?);
-    Ok(steps)
+    layout_step(mode.gpu, mode.nvidia, existing, grid, &[], when)
 }
 
 fn state(gpu: &Gpu) -> Result<(&NvidiaGpu, &MigState), Problems> {
@@ -190,94 +250,13 @@ fn existing<'a>(gpu: &Gpu, mig: &'a MigState) -> Result<&'a [GpuInstance], Probl
     }
 }
 
-fn mode_name(mode: MigMode) -> &'static str {
-    match mode {
-        MigMode::Enabled => "Enabled",
-        MigMode::Disabled => "Disabled",
-    }
-}
-
-fn mode_step(
-    gpu: &Gpu,
-    nvidia: &NvidiaGpu,
-    mig: &MigState,
-    wanted: MigMode,
-    waits_for_reset: bool,
-) -> Result<Option<Step>, Problems> {
-    if mig.current == wanted && mig.pending == wanted {
-        return Ok(None);
-    }
-    let label = gpu.label();
-    let can_reset = gpu.reset == Fact::Known(true);
-    let is_pending = mig.pending == wanted;
-    if is_pending && !can_reset {
-        return Err(Diagnostic::error(format!(
-            "{label}: MIG mode is {} and becomes {} at the next reset; it cannot be sliced before",
-            mode_name(mig.current).to_lowercase(),
-            mode_name(mig.pending).to_lowercase(),
-        ))
-        .hint("the kernel offers no reset of this card: reboot the host, then run again")
-        .into());
-    }
-    let uuid = &nvidia.uuid.0;
-    let may_reset = can_reset && (waits_for_reset || is_pending);
-    let set = |mode: MigMode| {
-        let number = if mode == MigMode::Enabled { "1" } else { "0" };
-        let command = Command::new("mig_mode").arg(uuid).arg(number);
-        Script::one(if may_reset {
-            command.arg("reset")
-        } else {
-            command
-        })
-    };
-    let is = |current: MigMode, pending: MigMode| {
-        Command::new("mig_mode_is")
-            .arg(uuid)
-            .arg(mode_name(current))
-            .arg(mode_name(pending))
-    };
-    let verb = if wanted == MigMode::Enabled {
-        "enable"
-    } else {
-        "disable"
-    };
-    let title = match (mig.current == wanted, is_pending) {
-        (true, _) => format!("keep MIG mode {verb}d on {label}, where a change is pending"),
-        (false, true) => format!("reset {label}, where MIG mode waits to be {verb}d"),
-        (false, false) if waits_for_reset && may_reset => {
-            format!(
-                "{verb} MIG mode on {label}, with a reset of the card if the driver needs it (nvidia-persistenced stops meanwhile)"
-            )
-        }
-        (false, false) => format!("{verb} MIG mode on {label}"),
-    };
-    Ok(Some(Step {
-        id: StepId(format!("mig:{}:mode", gpu.pci)),
-        task: usage::TASK.to_owned(),
-        title,
-        class: Class::Disruptive,
-        change: Change::MigMode {
-            gpu: label,
-            before: mig.current,
-            after: wanted,
-        },
-        check: Script::one(is(mig.current, mig.pending)).then(usage::idle_check(gpu)),
-        snapshot: Script::default(),
-        apply: set(wanted),
-        verify: Script::one(is(wanted, wanted)),
-        undo: set(mig.current),
-        idle: Script::one(usage::idle_check(gpu)),
-        payload: Vec::new(),
-        timeout_s: 300,
-    }))
-}
-
 fn layout_step(
     gpu: &Gpu,
     nvidia: &NvidiaGpu,
     existing: &[GpuInstance],
     grid: u32,
     wanted: &[Instance],
+    when: When,
 ) -> Result<Option<Step>, Problems> {
     let label = gpu.label();
     let mut before = Vec::new();
@@ -294,7 +273,9 @@ fn layout_step(
     let mut sorted = (before.clone(), after.clone());
     sorted.0.sort();
     sorted.1.sort();
-    if sorted.0 == sorted.1 {
+    let is_so = sorted.0 == sorted.1;
+    // No instance outlives a reboot; those that are wanted are made again after it.
+    if is_so && (when == When::Now || wanted.is_empty()) {
         return Ok(None);
     }
     // What is not among the wanted goes, or has its compute instances made anew. A GPU
@@ -304,6 +285,10 @@ fn layout_step(
     let destroyed = before.iter().filter(goes).count();
     let created = after.iter().filter(|word| !before.contains(word)).count();
     let title = match (created, destroyed) {
+        _ if is_so => format!(
+            "make the {} of {label} again, which a reboot takes away",
+            instances(wanted.len())
+        ),
         (_, 0) => format!("create {} on {label}", instances(created)),
         (0, _) => format!("destroy {} on {label}", instances(destroyed)),
         _ => format!("replace {destroyed} by {} on {label}", instances(created)),

@@ -10,9 +10,11 @@ mod advice;
 mod auto;
 mod geometry;
 mod mig;
+mod mig_mode;
 mod mig_steps;
 mod none;
 mod offline;
+mod power;
 mod solver;
 mod spread;
 mod sriov;
@@ -27,11 +29,12 @@ use serde_json::{Value as Json, json};
 use crate::catalog::{Catalog, Model, Technology};
 use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{Gpu, HostFacts, PciAddress, Vendor};
+use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::step::{Change, Class, Step, StepId};
 
 pub use offline::check as check_offline;
+pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 
 /// The technologies that this version carries out. A new one is a file and a line here.
 static STRATEGIES: [&dyn Strategy; 4] = [
@@ -69,7 +72,20 @@ pub trait Target: Debug + Send + Sync {
     ///
     /// # Errors
     /// Says why the card must not or cannot be changed.
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems>;
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems>;
+
+    /// Why only a reboot brings the card there, if that is so.
+    fn needs_boot(&self, _: &Gpu) -> Option<String> {
+        None
+    }
+
+    /// What has to be done before a reboot, so that it brings the card there.
+    ///
+    /// # Errors
+    /// As `steps`.
+    fn before_boot(&self, _: &Gpu) -> Result<Vec<Step>, Problems> {
+        Ok(Vec::new())
+    }
 
     /// What the templates need to bring it back after a reboot; null if nothing.
     fn vars(&self, gpu: &Gpu) -> Json;
@@ -212,7 +228,8 @@ pub fn decide(
     Ok(decisions)
 }
 
-/// The steps that bring a host's cards to what was decided; none if all are so.
+/// The steps that bring a host's cards to what was decided; none if all are so. Where
+/// a card needs a reboot and there is leave, all that a boot takes away comes after it.
 ///
 /// # Errors
 /// Says which cards must not be changed (in use, mode pending) and why.
@@ -220,25 +237,55 @@ pub fn steps(
     decisions: &[Decision],
     facts: &HostFacts,
     desired: &Desired,
+    boot: Boot,
 ) -> Result<Vec<Step>, Problems> {
     if desired.state.apply_strategy.value == ApplyStrategy::Skip {
         return Ok(Vec::new());
     }
+    let cards: Vec<(&Decision, &Gpu)> = decisions
+        .iter()
+        .filter_map(|decision| {
+            let gpu = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci)?;
+            Some((decision, gpu))
+        })
+        .collect();
+    let waiting: Vec<String> = cards
+        .iter()
+        .filter(|_| boot.allowed)
+        .filter_map(|(decision, gpu)| decision.target.needs_boot(gpu))
+        .collect();
     let drained = !desired.state.drain_command.value.is_empty();
     let mut problems = Problems::default();
     let mut steps = Vec::new();
-    for decision in decisions {
-        let Some(gpu) = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci) else {
-            continue;
-        };
-        let found = match decision.target.steps(gpu) {
+    let mut when = match boot.before {
+        true => When::AfterBoot,
+        false => When::Now,
+    };
+    if !waiting.is_empty() {
+        when = When::AfterBoot;
+        refuse_without_systemd(&waiting, facts, &mut problems);
+        for (decision, gpu) in &cards {
+            match decision.target.before_boot(gpu) {
+                Ok(found) => steps.extend(found),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !drained {
+            for gpu in &facts.gpus {
+                usage::refuse_if_used(gpu, &mut problems);
+            }
+        }
+        steps.push(power::reboot_for(waiting, facts));
+    }
+    for (decision, gpu) in &cards {
+        let found = match decision.target.steps(gpu, when) {
             Ok(found) => found,
             Err(found) => {
                 problems.extend(found);
                 continue;
             }
         };
-        if !drained && found.iter().any(usage::needs_idle) {
+        if !drained && when == When::Now && found.iter().any(usage::needs_idle) {
             usage::refuse_if_used(gpu, &mut problems);
         }
         steps.extend(found);
@@ -249,6 +296,18 @@ pub fn steps(
         drain(&mut steps, desired);
     }
     Ok(steps)
+}
+
+/// A run goes on after a reboot by a unit of systemd.
+fn refuse_without_systemd(waiting: &[String], facts: &HostFacts, problems: &mut Problems) {
+    if let Init::Other(init) = &facts.init {
+        let message = format!(
+            "{}, and this host does not run systemd but {init}: nothing would go on with the run after the reboot",
+            waiting.join("; ")
+        );
+        let hint = "restart it yourself after `nvidia-smi -mig`, and run again";
+        problems.push(Diagnostic::error(message).hint(hint));
+    }
 }
 
 /// What the templates print: one list a technology (`mig`, `time_slicing`, `sriov`), each
@@ -379,7 +438,7 @@ fn report_only(decisions: &mut [Decision], facts: &HostFacts) {
         let Some(gpu) = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci) else {
             continue;
         };
-        let said = match decision.target.steps(gpu) {
+        let said = match decision.target.steps(gpu, When::Now) {
             Ok(steps) => steps.into_iter().map(|step| step.title).collect(),
             Err(found) => found.0.into_iter().map(|d| d.message).collect::<Vec<_>>(),
         };
@@ -414,18 +473,25 @@ fn drain(steps: &mut Vec<Step>, desired: &Desired) {
     if steps.iter().all(|step| step.class == Class::Safe) {
         return;
     }
+    // A reboot has no script of its own; what it ends must be gone once all is drained.
+    let mut before_reboot = Vec::new();
     for step in &mut *steps {
         let (idle, check): (Vec<_>, Vec<_>) =
             step.check.0.drain(..).partition(usage::is_idle_check);
         step.check.0 = check;
-        step.apply.0.splice(0..0, idle);
+        match step.change {
+            Change::Reboot { .. } => before_reboot.extend(idle),
+            _ => {
+                step.apply.0.splice(0..0, idle);
+            }
+        }
     }
     let command = |words: &[String]| {
         words.split_first().map(|(program, arguments)| {
             crate::shell::Script::one(Command::new(program).args(arguments))
         })
     };
-    let drain = command(&desired.state.drain_command.value).unwrap_or_default();
+    let mut drain = command(&desired.state.drain_command.value).unwrap_or_default();
     let undrain = command(&desired.state.undrain_command.value).unwrap_or_default();
     let step = |id: &str, title: &str, apply, undo| Step {
         id: StepId(id.to_owned()),
@@ -444,16 +510,13 @@ fn drain(steps: &mut Vec<Step>, desired: &Desired) {
         payload: Vec::new(),
         timeout_s: 600,
     };
+    let again = drain.clone();
+    drain.0.extend(before_reboot);
     steps.insert(
         0,
-        step(
-            "gpu:drain",
-            "drain the host",
-            drain.clone(),
-            undrain.clone(),
-        ),
+        step("gpu:drain", "drain the host", drain, undrain.clone()),
     );
     if !undrain.is_empty() {
-        steps.push(step("gpu:undrain", "undrain the host", undrain, drain));
+        steps.push(step("gpu:undrain", "undrain the host", undrain, again));
     }
 }

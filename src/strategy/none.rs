@@ -8,6 +8,7 @@ use crate::error::Problems;
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
+use super::power::When;
 use super::{Ask, Decision, Strategy, Target, mig, sriov, time_slicing};
 
 pub(super) struct NoSlices;
@@ -37,11 +38,19 @@ impl Strategy for NoSlices {
 struct Unsliced;
 
 impl Target for Unsliced {
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
-        let mut steps = mig::removal(gpu)?;
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        let mut steps = mig::removal(gpu, when)?;
         steps.extend(sriov::removal(gpu));
-        steps.extend(time_slicing::removal(gpu));
+        steps.extend(time_slicing::removal(gpu, when));
         Ok(steps)
+    }
+
+    fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
+        mig::removal_needs_boot(gpu)
+    }
+
+    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        mig::removal_before_boot(gpu)
     }
 
     fn vars(&self, _: &Gpu) -> Json {

@@ -13,6 +13,7 @@ use crate::facts::{Fact, Gpu, Sriov, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 
+use super::power::When;
 use super::{Ask, Decision, Strategy, Target, usage};
 
 pub(super) struct BySysfs;
@@ -172,13 +173,11 @@ struct Functions {
 }
 
 impl Target for Functions {
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
         let Some(sriov) = gpu.sriov.known() else {
             return Ok(Vec::new());
         };
-        Ok(set(gpu, sriov, self.count, self.autoprobe, &self.named)
-            .into_iter()
-            .collect())
+        Ok(set(gpu, sriov, self, when).into_iter().collect())
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
@@ -205,19 +204,22 @@ pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
     if !is_set_by_sysfs(gpu) {
         return None;
     }
-    set(gpu, sriov, 0, None, &[])
+    let nothing = Functions {
+        count: 0,
+        autoprobe: None,
+        named: Vec::new(),
+    };
+    // None outlives a reboot, so that nothing more is to be done after one.
+    set(gpu, sriov, &nothing, When::Now)
 }
 
-fn set(
-    gpu: &Gpu,
-    sriov: &Sriov,
-    count: u32,
-    probe: Option<bool>,
-    named: &[String],
-) -> Option<Step> {
+fn set(gpu: &Gpu, sriov: &Sriov, wanted: &Functions, when: When) -> Option<Step> {
+    let (count, probe) = (wanted.count, wanted.autoprobe);
     let probe_now = sriov.drivers_autoprobe.known().copied();
     let probe_differs = probe.is_some() && probe != probe_now;
-    if sriov.num_vfs == count && !probe_differs {
+    // A boot leaves no virtual functions, and has the kernel bind drivers to new ones.
+    let forgotten = when == When::AfterBoot && (count != 0 || probe == Some(false));
+    if sriov.num_vfs == count && !probe_differs && !forgotten {
         return None;
     }
     let pci = gpu.pci.to_string();
@@ -227,14 +229,14 @@ fn set(
             .arg(count.to_string())
             .arg(probe_word(probe))
     };
-    let restored = if probe_differs { probe_now } else { None };
-    let mut check = Script::one(call("sriov_is", sriov.num_vfs, restored));
+    // All that was there is brought back, also by an undo after a loss of power.
+    let mut check = Script::one(call("sriov_is", sriov.num_vfs, probe_now));
     if sriov.num_vfs > 0 && sriov.num_vfs != count {
         check = check.then(Command::new("sriov_unused").arg(&pci));
     }
     let mut verify = Script::one(call("sriov_is", count, probe));
-    if !named.is_empty() {
-        verify = verify.then(Command::new("sriov_has").arg(&pci).args(named));
+    if !wanted.named.is_empty() {
+        verify = verify.then(Command::new("sriov_has").arg(&pci).args(&wanted.named));
     }
     let said = |count: u32, probe: Option<bool>| match probe {
         Some(true) => format!("{count}, drivers bound"),
@@ -244,7 +246,13 @@ fn set(
     Some(Step {
         id: StepId(format!("sriov:{pci}")),
         task: usage::TASK.to_owned(),
-        title: format!("give {} {count} virtual functions", gpu.label()),
+        title: match sriov.num_vfs == count && !probe_differs {
+            true => format!(
+                "give {} its {count} virtual functions again, which a reboot takes away",
+                gpu.label()
+            ),
+            false => format!("give {} {count} virtual functions", gpu.label()),
+        },
         // New functions touch nothing that runs; others have to go first.
         class: if sriov.num_vfs == 0 {
             Class::Safe
@@ -261,7 +269,7 @@ fn set(
         snapshot: Script::default(),
         apply: Script::one(call("sriov_set", count, probe)),
         verify,
-        undo: Script::one(call("sriov_set", sriov.num_vfs, restored)),
+        undo: Script::one(call("sriov_set", sriov.num_vfs, probe_now)),
         idle: Script::one(Command::new("sriov_unused").arg(&pci)),
         payload: Vec::new(),
         timeout_s: 120,

@@ -13,6 +13,7 @@ use crate::facts::{Gpu, NvidiaGpu, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 
+use super::power::When;
 use super::{Ask, Decision, Strategy, Target, mig, usage};
 
 pub(super) struct TimeSlicing;
@@ -101,7 +102,7 @@ impl Strategy for TimeSlicing {
             }
             if nvidia.timeslice.known().is_none() && level != LEVELS[0] {
                 decision.notes.push(
-                    "the driver does not tell which time slice is set: it is set in every run, and nothing can be read back"
+                    "the driver does not tell which time slice is set: it is set in every run, nothing can be read back, and an undo sets the default"
                         .to_owned(),
                 );
             }
@@ -130,12 +131,20 @@ struct Shared {
 }
 
 impl Target for Shared {
-    fn steps(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
-        let mut steps = mig::removal(gpu)?;
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        let mut steps = mig::removal(gpu, when)?;
         if let Some(nvidia) = gpu.nvidia.known() {
-            steps.extend(set(gpu, nvidia, self.level));
+            steps.extend(set(gpu, nvidia, self.level, when));
         }
         Ok(steps)
+    }
+
+    fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
+        mig::removal_needs_boot(gpu)
+    }
+
+    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+        mig::removal_before_boot(gpu)
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
@@ -153,18 +162,20 @@ impl Target for Shared {
 }
 
 /// The step back to the default time slice, where another is known to be set.
-pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
+pub(super) fn removal(gpu: &Gpu, when: When) -> Option<Step> {
     let nvidia = gpu.nvidia.known()?;
     nvidia.timeslice.known()?;
-    set(gpu, nvidia, LEVELS[0])
+    set(gpu, nvidia, LEVELS[0], when)
 }
 
-fn set(gpu: &Gpu, nvidia: &NvidiaGpu, level: &'static str) -> Option<Step> {
+fn set(gpu: &Gpu, nvidia: &NvidiaGpu, level: &'static str, when: When) -> Option<Step> {
     let known = nvidia.timeslice.known();
     let now = known
         .and_then(|word| LEVELS.iter().find(|level| level.eq_ignore_ascii_case(word)))
         .copied();
-    if now == Some(level) || (known.is_none() && level == LEVELS[0]) {
+    // A reboot brings the default back.
+    let forgotten = when == When::AfterBoot && level != LEVELS[0];
+    if (now == Some(level) && !forgotten) || (known.is_none() && level == LEVELS[0]) {
         return None;
     }
     let uuid = &nvidia.uuid.0;
