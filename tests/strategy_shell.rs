@@ -187,7 +187,7 @@ fn a_saved_layout_is_restored_from_wherever_a_change_stopped() {
     on_every_shell(|host| {
         host.ok("mig_ensure GPU-1 9:4:4/full 19:1:1/full 14:2:2/1c,1c; mig_save GPU-1 saved");
         let before = host.ok("mig_layout GPU-1");
-        assert_eq!(before, "14:2:2/1c,1c\n19:1:1/full\n9:4:4/full\n");
+        assert_eq!(before, "9:4:4/full\n14:2:2/1c,1c\n19:1:1/full\n");
         // Two of four can be created, then the driver refuses.
         host.set("fail-create", "3");
         let said = host
@@ -199,6 +199,79 @@ fn a_saved_layout_is_restored_from_wherever_a_change_stopped() {
         assert_eq!(host.ok("mig_layout GPU-1"), before);
         let said = host.fails("mig_restore GPU-1 nowhere");
         assert!(said.contains("no saved layout"), "{said}");
+    });
+}
+
+#[test]
+fn a_restored_layout_has_the_ids_it_had_whatever_the_order_it_was_made_in() {
+    on_every_shell(|host| {
+        // The stand-in gives the first ids 13, 11, 12 to whatever comes first.
+        host.ok("mig_ensure GPU-1 19:3:1/full 19:0:1/full 19:2:1/full 14:4:2/1c,1c");
+        host.ok("mig_save GPU-1 saved");
+        let before = host.ok("mig_rows GPU-1");
+        assert!(before.contains("13 19:3:1/full"), "{before}");
+        // A loss of power takes the instances and, since Hopper, the mode.
+        for mode in ["Disabled Disabled\n", "Enabled Enabled\n"] {
+            host.set("gis", "");
+            host.set("cis", "");
+            host.set("mode", mode);
+            host.ok("mig_restore GPU-1 saved && mig_restore GPU-1 saved");
+            assert_eq!(host.ok("mig_rows GPU-1"), before);
+        }
+        // What was not touched stays, with whoever uses it.
+        host.ok("mig_ensure GPU-1 19:0:1/full 14:4:2/1c,1c 14:2:2/full");
+        host.set("log", "");
+        host.ok("mig_restore GPU-1 saved");
+        assert_eq!(host.ok("mig_rows GPU-1"), before);
+        let log = host.get("log");
+        assert!(!log.contains("-gi 11 -dgi"), "{log}");
+    });
+}
+
+#[test]
+fn what_only_a_reboot_undoes_is_said() {
+    on_every_shell(|host| {
+        // A change that only a reboot puts in force.
+        host.set("mode", "Disabled Disabled\n");
+        host.set("in-use", "");
+        host.ok("mig_mode_prepare GPU-1 1 && mig_mode_prepare GPU-1 1");
+        host.ok("mig_mode_pends GPU-1 Enabled");
+        assert_eq!(host.get("mode"), "Disabled Enabled\n");
+        // Before the reboot nothing is left of it.
+        host.ok("mig_mode_back GPU-1 0 && mig_mode_back GPU-1 0");
+        assert_eq!(host.get("mode"), "Disabled Disabled\n");
+        // After it the mode is put back, and another reboot is owed.
+        host.set("mode", "Enabled Enabled\n");
+        for _ in 0..2 {
+            let said = host.fails("mig_mode_back GPU-1 0");
+            assert!(
+                said.contains("MIG mode is still Enabled")
+                    && said.contains("becomes Disabled at the next reboot: restart the host"),
+                "{said}"
+            );
+            assert_eq!(host.get("mode"), "Enabled Disabled\n");
+        }
+        host.set("mode", "Disabled Disabled\n");
+        host.ok("mig_mode_back GPU-1 0");
+        // Instances cannot be made while the mode is off and cannot be had.
+        host.set("mode", "Enabled Enabled\n");
+        host.unset("in-use");
+        host.ok("mig_ensure GPU-1 9:4:4/full; mig_save GPU-1 saved");
+        host.set("gis", "");
+        host.set("cis", "");
+        host.set("in-use", "");
+        host.set("mode", "Disabled Disabled\n");
+        let said = host.fails("mig_restore GPU-1 saved");
+        assert!(
+            said.contains("cannot be made again while MIG mode is off: 9:4:4/full"),
+            "{said}"
+        );
+        // A change that waited before the run and does not any more is no failure of an undo.
+        host.set("mode", "Disabled Disabled\n");
+        host.fails("mig_mode_is GPU-1 Disabled Enabled");
+        host.ok(
+            "DEPLOY_AFTER_UNDO=1; export DEPLOY_AFTER_UNDO; mig_mode_is GPU-1 Disabled Enabled",
+        );
     });
 }
 

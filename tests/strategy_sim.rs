@@ -22,16 +22,16 @@ use deploy::transport::{self, Context, Exec, Output, Session, Target};
 use deploy::value::{HostName, Node, Vars};
 use serde_json::{Value as Json, json};
 
-struct Machine {
+pub(super) struct Machine {
     fleet: Fleet,
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
     _state: tempfile::TempDir,
 }
 
 const NAME: &str = "gpu-1";
 
 impl Machine {
-    async fn new(sim: Json) -> Self {
+    pub(super) async fn new(sim: Json) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let origin = Origin::whole("hosts.yml", "");
         let vars = [("ansible_connection", json!("sim")), ("sim", sim)];
@@ -55,13 +55,13 @@ impl Machine {
         }
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         let endpoint = self.fleet.endpoint(&HostName::from(NAME));
         endpoint.expect("the host").root
     }
 
     /// A connection, and what discovery sees on it.
-    async fn look(&self) -> (Box<dyn Session>, HostFacts) {
+    pub(super) async fn look(&self) -> (Box<dyn Session>, HostFacts) {
         let endpoint = self
             .fleet
             .endpoint(&HostName::from(NAME))
@@ -85,7 +85,7 @@ impl Machine {
         (connected.session, facts)
     }
 
-    fn plan(&self, desired: &Desired, facts: &HostFacts) -> Vec<Step> {
+    pub(super) fn plan(&self, desired: &Desired, facts: &HostFacts) -> Vec<Step> {
         let problems = strategy::check_offline(desired, &self.catalog);
         assert!(!problems.has_errors(), "{problems}");
         let decisions = strategy::decide(desired, facts, &self.catalog);
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-fn slicing(mut slicing: Json) -> Desired {
+pub(super) fn slicing(mut slicing: Json) -> Desired {
     slicing["enabled"] = json!(true);
     let vars = json!({ "containers_gpu_slicing": slicing });
     let origin = Origin::whole("vars.yml", vars.to_string());
@@ -110,7 +110,7 @@ fn slicing(mut slicing: Json) -> Desired {
     desired
 }
 
-async fn run(session: &mut Box<dyn Session>, script: &Script) -> Output {
+pub(super) async fn run(session: &mut Box<dyn Session>, script: &Script) -> Output {
     let text = format!(
         "RUN=\"$R/tmp/run\"\nmkdir -p \"$RUN/snapshot\"\n{}\n{}",
         strategy::host_library(),
@@ -128,7 +128,7 @@ async fn run(session: &mut Box<dyn Session>, script: &Script) -> Output {
         .expect("the host answers")
 }
 
-async fn well(session: &mut Box<dyn Session>, what: &str, script: &Script) {
+pub(super) async fn well(session: &mut Box<dyn Session>, what: &str, script: &Script) {
     let output = run(session, script).await;
     assert!(
         output.success(),
@@ -138,7 +138,7 @@ async fn well(session: &mut Box<dyn Session>, what: &str, script: &Script) {
     );
 }
 
-async fn carry_out(session: &mut Box<dyn Session>, steps: &[Step]) {
+pub(super) async fn carry_out(session: &mut Box<dyn Session>, steps: &[Step]) {
     for step in steps {
         well(session, "check", &step.check).await;
     }
@@ -157,7 +157,7 @@ async fn undo(session: &mut Box<dyn Session>, steps: &[Step]) {
 }
 
 /// What the strategies change of each card.
-fn state(facts: &HostFacts) -> Vec<Json> {
+pub(super) fn state(facts: &HostFacts) -> Vec<Json> {
     let card = |gpu: &deploy::facts::Gpu| {
         let nvidia = gpu.nvidia.known();
         let mig = nvidia.and_then(|nvidia| nvidia.mig.known());

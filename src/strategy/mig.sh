@@ -73,9 +73,9 @@ mig_sorted() {
     esac
 }
 
-# mig_order GPU: the layout as it is, one word a line, in the order of the ids: made
-# again in this order on an empty card, the instances get the same ids and UUIDs.
-mig_order() (
+# mig_rows GPU: the GPU instances that exist as `ID WORD`, one a line, in the order of the
+# ids, and the compute instances of each in the order of theirs.
+mig_rows() (
     gis=$(mig_gis "$1") || exit 1
     [ -n "$gis" ] || exit 0
     cis=$(mig_cis "$1") || exit 1
@@ -83,8 +83,14 @@ mig_order() (
     cis=$(printf '%s\n' "$cis" | sort -t : -k 1,1n -k 2,2n)
     for row in $gis; do
         # shellcheck disable=SC2086
-        printf '%s/%s\n' "${row#*@}" "$(mig_parts "${row%%@*}" $cis)"
+        printf '%s %s/%s\n' "${row%%@*}" "${row#*@}" "$(mig_parts "${row%%@*}" $cis)"
     done
+)
+
+# mig_layout GPU: the layout as it is, one word a line.
+mig_layout() (
+    rows=$(mig_rows "$1") || exit 1
+    printf '%s\n' "$rows" | awk 'NF { print $2 }'
 )
 
 # mig_compared WORD...: words so that equal layouts are equal texts.
@@ -98,7 +104,7 @@ mig_compared() (
 mig_is() (
     gpu=$1
     shift
-    have=$(mig_order "$gpu") || exit 1
+    have=$(mig_layout "$gpu") || exit 1
     # shellcheck disable=SC2086
     have=$(mig_compared $have)
     want=$(mig_compared "$@")
@@ -328,8 +334,8 @@ mig_daemon_restore() {
 # that lost its mode with the power gets it back first; one that had it off loses its instances.
 mig_save() (
     have=$(mig_mode_of "$1") || exit 1
-    words=$(mig_order "$1") || exit 1
-    printf 'mode %s\n%s\n' "${have% *}" "$words" >"$2"
+    rows=$(mig_rows "$1") || exit 1
+    printf 'mode %s\n%s\n' "${have% *}" "$rows" | sed 's/^[0-9]/gi &/' >"$2"
 )
 
 mig_restore() (
@@ -337,7 +343,7 @@ mig_restore() (
         printf '%s\n' "GPU $1: there is no saved layout at $2" >&2
         exit 1
     }
-    words=$(sed '/^mode /d' "$2")
+    words=$(awk '$1 == "gi" { print $3 }' "$2")
     if grep -q '^mode Enabled$' "$2"; then
         have=$(mig_mode_of "$1") || exit 1
         if [ "${have% *}" != Enabled ] && ! mig_mode_back "$1" 1; then
@@ -346,5 +352,38 @@ mig_restore() (
         fi
     fi
     # shellcheck disable=SC2086
-    mig_ensure "$1" $words
+    mig_ensure "$1" $words && mig_ids "$1" "$2"
+)
+
+# mig_ids GPU FILE: gives instances that came back under another id, and with it another UUID,
+# their own. The driver hands the ids of a profile out in an order of its own, which shows in
+# those that it gave: made again in the order that goes with it, each gets the right one.
+mig_ids() (
+    rows=$(mig_rows "$1") || exit 1
+    plan=$({ printf '%s\n' "$rows" | sed 's/^/now /'; cat "$2"; } | awk '
+        { place = $3; sub(/\/.*/, "", place); profile = place; sub(/:.*/, "", profile) }
+        $1 == "now" { now[place] = $2 }
+        $1 == "gi" { count++; id[count] = $2; word[count] = $3; kind[count] = profile; at[count] = place }
+        END {
+            for (k = 1; k <= count; k++)
+                if (now[at[k]] == id[k]) keep = keep " " word[k]
+                else wrong[k] = 1
+            for (k = 1; k <= count; k++) if (k in wrong) {
+                found = 0
+                for (j = 1; j <= count; j++)
+                    if ((j in wrong) && kind[j] == kind[k] && id[j] == now[at[k]]) { again = again " " word[j]; found = 1 }
+                if (!found) { print "none"; exit }
+            }
+            if (again != "") print "keep" keep "\nagain" again
+        }')
+    [ -n "$plan" ] || exit 0
+    if [ "$plan" != none ]; then
+        keep=$(printf '%s\n' "$plan" | sed -n 's/^keep//p')
+        again=$(printf '%s\n' "$plan" | sed -n 's/^again//p')
+        # shellcheck disable=SC2086
+        mig_ensure "$1" $keep && mig_ensure "$1" $keep $again || exit 1
+        rows=$(mig_rows "$1") || exit 1
+        [ "$(printf '%s\n' "$rows" | cut -d / -f 1)" = "$(sed -n 's/^gi //p' "$2" | cut -d / -f 1)" ] && exit 0
+    fi
+    printf '%s\n' "GPU $1: the MIG instances are as before, but the driver gave some of them other ids, so that their UUIDs are others" >&2
 )
