@@ -14,7 +14,7 @@ use super::talk::{Heard, Talk, Verb};
 use super::{Connect, HostResult, RunId, ending, journal};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::shell::Command;
-use crate::transport::{Exec, Session};
+use crate::transport::{Exec, FileReply, Read, Reply, Session};
 use crate::value::HostName;
 
 /// Goes on with a run that somebody has started: hears it to its end, and confirms it
@@ -140,6 +140,30 @@ pub async fn extend(
     }
 }
 
+/// Where a host says that a run is open on it: the run's id and who owns it.
+const OPEN: &str = "/var/lib/deploy/open";
+
+/// What to read first of all, for `open_run`.
+#[must_use]
+pub fn open_read() -> Read {
+    Read::File {
+        path: OPEN.to_owned(),
+        limit: 4096,
+    }
+}
+
+/// The run that is open on the host, from the answer to `open_read`.
+#[must_use]
+pub fn open_run(read: &Read, reply: &Reply) -> Option<RunId> {
+    let (Read::File { path, .. }, Reply::File(FileReply::Content { bytes, .. })) = (read, reply)
+    else {
+        return None;
+    };
+    let text = String::from_utf8_lossy(bytes);
+    let id = text.split_whitespace().next()?;
+    (path == OPEN).then(|| RunId::parse(id)).flatten()
+}
+
 /// How a host stands before it is planned.
 #[derive(Debug)]
 pub enum Settled {
@@ -152,29 +176,34 @@ pub enum Settled {
     Open(HostResult),
 }
 
-/// Sees to it that a host on which a run is open is not planned in between: one that
-/// nobody is at any more, and that no guard is left to undo, is undone now.
+/// Sees to it that a host on which `run` is said to be open is not planned in between:
+/// one that nobody is at any more, and that no guard is left to undo, is undone now.
 pub async fn settle<'s>(
     session: &'s mut (dyn Session + 's),
     connect: &'s dyn Connect,
     runs: &HostRuns,
+    run: &RunId,
     who: &str,
     host: &HostName,
     events: &UnboundedSender<Event>,
 ) -> Settled {
-    let open = runs.runs.iter().find(|run| run.status.is_open());
-    let Some((record, run)) = open.and_then(|record| Some((record, record.id()?))) else {
+    let named = |record: &&RunRecord| record.id().as_ref() == Some(run);
+    let Some(record) = runs.runs.iter().find(named) else {
         return Settled::Clear;
     };
     let who = super::upload::one_line(who);
     let mut talk = Talk::new(connect, &record.manifest, run.clone(), host, events, who);
+    // Of a closed run it takes away what still says that it is open.
     let heard = talk.ask(session, Verb::Expire).await;
     match heard.status() {
         "running" | "undoing" | "rebooting" | "unconfirmed" => {
             Settled::Open(ending::locked(&owner(&record.manifest, &record.status)))
         }
-        "undo-failed" | "" => Settled::Open(ending::of_undo(&talk, &heard)),
-        _ => Settled::Undone(run),
+        "undo-failed" | "" if record.status.is_open() => {
+            Settled::Open(ending::of_undo(&talk, &heard))
+        }
+        _ if record.status.is_open() => Settled::Undone(run.clone()),
+        _ => Settled::Clear,
     }
 }
 

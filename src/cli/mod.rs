@@ -21,6 +21,7 @@ pub mod resume;
 pub mod rollback;
 pub mod runs;
 pub mod settings;
+mod settle;
 pub mod sim;
 pub mod standing;
 

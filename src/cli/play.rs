@@ -19,6 +19,7 @@ use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::reach::{self, Reached, reach};
 use crate::cli::resume::{self, Standing};
+use crate::cli::settle::settle;
 use crate::cli::settings::{self, Settings, once, take};
 use crate::cli::{Failure, rollback};
 use crate::desired::Desired;
@@ -349,6 +350,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         who: reach::who(),
         from: reach::from(),
         library: strategy::host_library(),
+        consent,
     };
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
@@ -364,6 +366,7 @@ struct Apply {
     who: String,
     from: String,
     library: String,
+    consent: Consent,
 }
 
 impl Verb for Apply {
@@ -480,6 +483,19 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
             }
         }
     }
+    let reached = match settle(
+        &apply.hosts,
+        host,
+        &job.settings.catalog,
+        reached,
+        apply.consent,
+        events,
+    )
+    .await
+    {
+        Ok(reached) => reached,
+        Err((outcome, problem)) => return Planned::Ended(outcome, problem),
+    };
     let _ = events.send(Event::Facts {
         host: host.clone(),
         facts: Arc::clone(&reached.facts),

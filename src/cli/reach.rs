@@ -41,6 +41,7 @@ pub async fn reach(
     let mut reads = discover::reads(&discovery);
     reads.push(Read::Remembered);
     reads.extend(plan::reads());
+    reads.push(apply::standing::open_read());
     let connected = transport::connect(target, &hosts.context, &reads)
         .await
         .map_err(HostProblem::Unreachable)?;

@@ -426,7 +426,9 @@ async fn an_interrupted_run_stands_in_the_way_until_it_is_undone() {
         let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
         let name = deploy::value::HostName::from("h1");
         let mut session = host.session();
-        let settled = standing::settle(&mut session, &host, &list, "bob", &name, &sender).await;
+        let run = &context.run;
+        let settled =
+            standing::settle(&mut session, &host, &list, run, "bob", &name, &sender).await;
         assert!(
             matches!(&settled, Settled::Undone(run) if *run == context.run),
             "{settled:?}"

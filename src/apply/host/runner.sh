@@ -451,11 +451,13 @@ prune() {
 
 # finish STATUS: the end of a run, on disk and in its journal, and of its guard.
 finish() {
+    rm -f "$STATE/open.new"
     if ! set_status "$1"; then
         # Nothing can be written: the guard tries again as long as it takes.
         echo "$RUN/status cannot be written; the guard tries again" >&2
         exit 1
     fi
+    clear_open
     journal_now end - "$1"
     if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1; then
         journal disarm-failed - "$(last_words)"
@@ -464,8 +466,17 @@ finish() {
     exit 0
 }
 
+# Whoever connects sees in one file that a run is open, and which.
+mark_open() {
+    echo "${RUN##*/} $(cat "$RUN/owner")" >"$STATE/open.new" && flush "$STATE/open.new" &&
+        mv -f "$STATE/open.new" "$STATE/open"
+}
+clear_open() {
+    if grep -q "^${RUN##*/} " "$STATE/open" 2>/dev/null; then rm -f "$STATE/open"; fi
+}
+
 arm() {
-    deadline_in "$total" || return 1
+    deadline_in "$total" && mark_open || return 1
     sh "$RUN/guard.sh" arm >"$RUN/output" 2>&1 9>&- || return 1
     journal armed - "$(cat "$RUN/armed")"
 }
@@ -657,6 +668,7 @@ expire() {
             if [ "$late" -lt "$window" ] && in_use >/dev/null; then exit 0; fi
             ;;
         *)
+            clear_open
             sh "$RUN/guard.sh" disarm
             exit
             ;;

@@ -1,0 +1,72 @@
+//! A host on which a run is still open, before it is planned: one that nobody is at any
+//! more is undone first; another one keeps us out.
+
+use crate::apply::runs;
+use crate::apply::standing::{self, Settled};
+use crate::catalog::Catalog;
+use crate::cli::flow::{Consent, Events};
+use crate::cli::hosts::Hosts;
+use crate::cli::reach::{self, Again, Reached};
+use crate::event::{Event, HostProblem, Outcome};
+use crate::value::HostName;
+
+/// Gives back the host as it can be planned. In check mode nothing is undone: what is
+/// found is planned, and that it may not last is said.
+///
+/// # Errors
+/// How the host ended, and why: another run has it, or could not be undone.
+pub(super) async fn settle(
+    hosts: &Hosts,
+    host: &HostName,
+    catalog: &Catalog,
+    mut reached: Reached,
+    consent: Consent,
+    events: &Events,
+) -> Result<Reached, (Outcome, HostProblem)> {
+    let open = reached
+        .answers
+        .iter()
+        .find_map(|(read, reply)| standing::open_run(read, reply));
+    let Some(run) = open else {
+        return Ok(reached);
+    };
+    let note = |text: String| {
+        let _ = events.send(Event::Note {
+            host: Some(host.clone()),
+            text,
+        });
+    };
+    if consent == Consent::Never {
+        note(format!(
+            "note: run {run} is still open on this host; `deploy runs show {run}` tells how it stands"
+        ));
+        return Ok(reached);
+    }
+    let failed = |problem| (Outcome::Failed, problem);
+    let found = runs::read(reached.session.as_mut(), Some(&run))
+        .await
+        .map_err(|error| failed(reach::failed(error.to_string())))?;
+    let again = Again::new(hosts, host);
+    let who = format!("{} from {}", reach::who(), reach::from());
+    let session = reached.session.as_mut();
+    match standing::settle(session, &again, &found, &run, &who, host, events).await {
+        Settled::Clear => Ok(reached),
+        Settled::Undone(run) => {
+            note(format!(
+                "run {run} was interrupted and nobody was left to undo it: it is undone now"
+            ));
+            reached.session.close().await;
+            // What was read of the host is no longer true.
+            reach::reach(hosts, host, catalog)
+                .await
+                .map_err(|problem| (Outcome::Unreachable, problem))
+        }
+        Settled::Open(result) => {
+            reached.session.close().await;
+            let problem = result
+                .problem
+                .unwrap_or_else(|| reach::failed(format!("run {run} is open on this host")));
+            Err((result.outcome, problem))
+        }
+    }
+}
