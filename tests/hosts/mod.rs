@@ -70,7 +70,11 @@ impl State {
 /// Whether hosts can be started here. Where they cannot, the test fails, unless the
 /// environment allows that it does not run (`DEPLOY_TESTS_WITHOUT=root`).
 pub(crate) fn available() -> bool {
-    crate::ssh_private::root()
+    let root = crate::ssh_private::root();
+    if !root {
+        eprintln!("did not run: the test hosts take root");
+    }
+    root
 }
 
 /// A set of running hosts, `h1` and so on.

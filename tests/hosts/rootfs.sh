@@ -20,9 +20,16 @@ version=$(sha256sum "$here/rootfs.sh" | cut -c1-12)
 # The mirror is asked for at run time, so that a local one is used where there is one.
 mirror() {
     local found
-    # shellcheck disable=SC2016 # the placeholder is apt's, not the shell's
-    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)
+    found=$(known_mirror)
+    if [ -z "$found" ]; then
+        apt-get update -qq >&2 || :
+        found=$(known_mirror)
+    fi
     echo "${found:-http://deb.debian.org/debian}"
+}
+known_mirror() {
+    # shellcheck disable=SC2016 # the placeholder is apt's, not the shell's
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sort -u | sed -n 1p
 }
 
 # bootstrap FOLDER PACKAGE...: a minimal system with these packages, no keys, no name.
