@@ -164,6 +164,9 @@ pub struct PlayArgs {
     /// Apply without asking
     #[arg(long)]
     pub yes: bool,
+    /// Restart hosts where a change needs it, as `reboot_required: true` does for a host
+    #[arg(long)]
+    pub allow_reboot: bool,
     /// Go on with this run: hosts on which it is done are left alone, one in progress is
     /// followed, an unconfirmed one is confirmed, all others are applied anew
     #[arg(long, value_name = "RUN")]

@@ -19,8 +19,8 @@ use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::reach::{self, Reached, reach};
 use crate::cli::resume::{self, Standing};
-use crate::cli::settle::settle;
 use crate::cli::settings::{self, Settings, once, take};
+use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
@@ -48,6 +48,8 @@ pub struct Job {
     pub project: Project,
     /// Which tasks are wanted.
     pub tags: Tags,
+    /// Whether hosts may be restarted.
+    allow_reboot: bool,
     groups: Arc<Json>,
     extra: Vars,
     plays: HashMap<HostName, Vec<usize>>,
@@ -111,6 +113,7 @@ impl Job {
             groups: settings.inventory.groups_var(),
             extra: settings.inventory.extra().clone(),
             tags,
+            allow_reboot: args.allow_reboot,
             settings,
             playbook,
             project,
@@ -179,7 +182,7 @@ impl Job {
             catalog: &self.settings.catalog,
             project: &self.project,
             tags: &self.tags,
-            allow_reboot: false,
+            allow_reboot: self.allow_reboot,
         };
         for _ in 0..MOST_ROUNDS {
             match plan::host(&input, &cache) {
@@ -411,32 +414,38 @@ impl Verb for Apply {
     }
 
     fn left(&self, plan: &HostPlan) -> HostProblem {
-        let run = &self.run;
-        let alone = "what has arrived there goes on without us: the host";
-        let (what, hint) = match &plan.guard {
-            Some(Guard {
-                confirm: Confirm::NewConnection,
-                window_s,
-                ..
-            }) => (
-                format!(
-                    "{alone} undoes run {run} unless it is confirmed within {} of its last step",
-                    span((*window_s).into())
-                ),
-                format!(
-                    "`deploy runs confirm {run}` keeps it, `deploy runs show {run}` tells how it goes"
-                ),
+        left_alone(&self.run, plan.guard.as_ref())
+    }
+}
+
+/// What becomes of a host that goes on with a run that nobody follows any more.
+fn left_alone(run: &RunId, guard: Option<&Guard>) -> HostProblem {
+    let alone = "what has arrived there goes on without us: the host";
+    let (what, hint) = match guard {
+        Some(Guard {
+            confirm: Confirm::NewConnection,
+            window_s,
+            ..
+        }) => (
+            format!(
+                "{alone} finishes run {run} and undoes it again unless it is confirmed within {} of its last step",
+                span((*window_s).into())
             ),
-            _ => (
-                format!("{alone} finishes run {run} by itself, or undoes it"),
-                format!("`deploy runs show {run}` tells how it ended"),
+            format!(
+                "`deploy runs confirm {run}` keeps it, `--resume {run}` goes on with the whole run"
             ),
-        };
-        HostProblem::Failed {
-            step: None,
-            chain: vec![what],
-            hint: Some(hint),
-        }
+        ),
+        _ => (
+            format!("{alone} finishes run {run} by itself, or undoes it"),
+            format!(
+                "`deploy runs show {run}` tells how it ended, `--resume {run}` goes on with the whole run"
+            ),
+        ),
+    };
+    HostProblem::Failed {
+        step: None,
+        chain: vec![what],
+        hint: Some(hint),
     }
 }
 
@@ -546,6 +555,27 @@ mod tests {
             .map(|n| HostName::from(format!("h{n}")))
             .collect();
         cut(&hosts, serial).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_host_that_is_left_finishes_or_undoes_by_what_guards_it() {
+        let run = RunId::parse("r1").expect("an id");
+        let said = |confirm| {
+            let guard = Guard {
+                kind: plan::GuardKind::Timer,
+                confirm,
+                window_s: 90,
+            };
+            match left_alone(&run, Some(&guard)) {
+                HostProblem::Failed { chain, .. } => chain.join(": "),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(said(Confirm::Host).ends_with("the host finishes run r1 by itself, or undoes it"));
+        assert!(
+            said(Confirm::NewConnection)
+                .ends_with("undoes it again unless it is confirmed within 1m 30s of its last step")
+        );
     }
 
     #[test]

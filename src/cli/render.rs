@@ -38,6 +38,7 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         check: true,
         diff: false,
         yes: false,
+        allow_reboot: false,
         resume: None,
         on_failure: OnFailure::RollbackHost,
     };
