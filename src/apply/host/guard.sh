@@ -69,6 +69,7 @@ ConditionPathExists=$RUN/guard.sh
 Type=oneshot
 ExecStart=/bin/sh $RUN/guard.sh boot
 TimeoutStartSec=infinity
+TimeoutStopSec=10
 UNIT
 }
 

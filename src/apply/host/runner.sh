@@ -323,7 +323,8 @@ begun_steps() {
 }
 
 # was_done STEP: before the host was restarted.
-was_done() { grep -q "^[^ ]* done $1 *\$" "$RUN/journal"; }
+was_done() { grep -q "^[^ ]* done $1 " "$RUN/journal"; }
+was_begun() { grep -q "^[^ ]* apply $1 " "$RUN/journal"; }
 
 # Undoes what was begun and ends the run.
 undo_and_finish() {
@@ -557,17 +558,21 @@ keep_run() {
 # restart STEP: the host. The boot unit goes on with what comes after it.
 restart() {
     limit=$(limit_of "$1")
+    if was_begun "$1"; then
+        # Never twice: a host that restarts again and again is worse than one undone.
+        journal apply-failed "$1" "the host was restarted for this already"
+        undo_and_finish undone
+    fi
     if with_systemd; then systemctl --failed --no-legend --plain list-units >"$RUN/failed-units" 2>/dev/null; fi
     if ! boot_id >"$RUN/boot" || ! journal_now apply "$1" || ! deadline_in "$((limit + 30))" ||
         ! set_status rebooting; then
         echo "$STATE cannot be written" >"$RUN/output"
-    elif restart_now >"$RUN/output" 2>&1; then
+    elif trap 'exit 0' TERM INT && restart_now >"$RUN/output" 2>&1; then
         # Ended by the shutdown, as everything else.
-        trap 'exit 0' TERM INT
         nap_for "$limit"
-        trap : TERM INT
         echo "the host did not go down within $limit s" >"$RUN/output"
     fi
+    trap : TERM INT
     set_status running
     journal apply-failed "$1" "$(last_words)"
     undo_and_finish undone
