@@ -22,13 +22,14 @@ const FAILING: &str = r#"
       command: {argv: [sh, -c, '[ ! -e "$R/var/bad" ]'], undo: 'true'}
 "#;
 
-/// Writes a file, then waits until `var/go` is there. The command has no undo, so that it comes last and cuts nothing.
+/// Writes a file, then waits until `var/go` is there.
 const WAITING: &str = r#"
     - name: file
       copy: {content: "x\n", dest: /etc/x}
     - name: wait
       command:
         argv: [sh, -c, 'touch "$R/var/began"; until [ -e "$R/var/go" ]; do sleep 0.1; done']
+        undo: 'true'
 "#;
 
 /// A fleet of simulated hosts without GPUs, and a playbook for them.
@@ -46,7 +47,7 @@ impl Fleet {
         for host in hosts {
             text += &format!("    {host}:\n");
         }
-        text += "  vars:\n    ansible_connection: sim\n    sim: {gpus: []}\n";
+        text += "  vars:\n    ansible_connection: sim\n    sim: {gpus: [], systemd: false}\n";
         let inventory = scratch.write("inv/hosts.yml", &text).display().to_string();
         let play = format!("- hosts: all\n  gather_facts: false\n{keywords}  tasks:\n{tasks}");
         let playbook = scratch.write("play.yml", &play).display().to_string();
@@ -63,8 +64,8 @@ impl Fleet {
     /// Runs `deploy VERB… -i INVENTORY`.
     fn deploy(&self, words: &[&str]) -> Ended {
         let mut args = words.to_vec();
-        // Behind the verb, where every verb takes it.
-        let place = if words[0] == "sim" { 2 } else { 1 };
+        // `sim break` takes it before the fault, `runs` behind its own verb.
+        let place = if words[0] == "sim" { 2 } else { args.len() };
         args.splice(place..place, ["-i", self.inventory.as_str()]);
         self.scratch.deploy(&args)
     }
@@ -93,6 +94,49 @@ impl Fleet {
 
     fn put(&self, host: &str, path: &str) {
         fs::write(self.root(host).join(path), "").expect("a file on the host");
+    }
+
+    /// The only run that a host keeps.
+    fn only_run(&self, host: &str) -> String {
+        let runs = self.root(host).join("var/lib/deploy/runs");
+        let names: Vec<String> = fs::read_dir(runs)
+            .expect("runs")
+            .flatten()
+            .map(|run| run.file_name().to_string_lossy().into_owned())
+            .collect();
+        match &names[..] {
+            [one] => one.clone(),
+            others => panic!("{host} keeps {others:?}"),
+        }
+    }
+
+    /// `deploy` has begun h1 and was told twice to leave; gives the run.
+    fn left_at_h1(&self) -> String {
+        let running = self.start(&self.run(&[]));
+        until("h1 is at work", || self.has("h1", "var/began"));
+        running.signal(Signal::INT);
+        running.until_said("1 host is at work");
+        running.signal(Signal::INT);
+        running.end().expect(130).says("h1: left to itself");
+        self.only_run("h1")
+    }
+
+    /// The same, and h1 has come to where it waits for its confirmation.
+    fn unconfirmed_at_h1(&self) -> String {
+        let run = self.left_at_h1();
+        self.go(&["h1"]);
+        until("h1 waits for its confirmation", || {
+            self.statuses("h1") == ["unconfirmed"]
+        });
+        run
+    }
+
+    /// The object of the run on h1.
+    fn shown(&self, run: &str) -> serde_json::Value {
+        let shown = self.deploy(&["runs", "show", run, "--limit", "h1", "--output", "json"]);
+        let shown = shown.expect(0);
+        let line = shown.out.lines().next().expect("an object");
+        serde_json::from_str(line).expect("JSON")
     }
 
     /// Lets all hosts go on.
@@ -244,8 +288,8 @@ fn the_second_signal_leaves_hosts_at_work_to_themselves() {
     let ended = running
         .end()
         .expect(130)
-        .says("by itself, or undoes it")
-        .says("`deploy runs show ");
+        .says("unless it is confirmed within")
+        .says("`deploy runs confirm ");
     let sums = summary(&ended);
     let sum = |name: &str| sums[name].as_u64();
     assert_eq!(
@@ -257,12 +301,143 @@ fn the_second_signal_leaves_hosts_at_work_to_themselves() {
 
     // It was not ended with us.
     assert_eq!(fleet.statuses("h1"), ["running"]);
+    let run = fleet.only_run("h1");
     fleet.go(&hosts);
-    until("h1 has finished by itself", || {
-        fleet.statuses("h1") == ["done"]
+    until("h1 has made it by itself", || {
+        fleet.statuses("h1") == ["unconfirmed"]
     });
+    fleet.deploy(&["runs", "confirm", &run]).expect(0);
     assert!(fleet.has("h1", "etc/x"));
     assert!(!fleet.has("h2", "etc/x"));
+}
+
+#[test]
+fn an_unconfirmed_run_can_be_given_time_and_is_kept_once_confirmed() {
+    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
+    let run = fleet.unconfirmed_at_h1();
+    fleet
+        .deploy(&["runs"])
+        .expect(0)
+        .says(&run)
+        .says("unconfirmed, undone at");
+    fleet
+        .deploy(&["runs", "show", &run])
+        .expect(0)
+        .says("keeps it");
+    let undo_at = |shown: &serde_json::Value| -> i64 {
+        assert_eq!(shown["status"], "unconfirmed");
+        let text = shown["undo_at"].as_str().expect("a time");
+        text.parse::<jiff::Timestamp>().expect("a time").as_second()
+    };
+    let before = undo_at(&fleet.shown(&run));
+    fleet
+        .deploy(&["runs", "extend", &run, "--by", "1h"])
+        .expect(0)
+        .says(&format!("h1: run {run} is undone at "))
+        .says("hosts=2 ok=2");
+    // Both are counted from clocks with whole seconds.
+    let moved = undo_at(&fleet.shown(&run)) - before;
+    assert!((3598..=3602).contains(&moved), "moved by {moved} s");
+
+    fleet
+        .deploy(&["runs", "confirm", "20200101T000000Z-000000"])
+        .expect(1)
+        .says("no host keeps a run `20200101T000000Z-000000`");
+    fleet
+        .deploy(&["runs", "confirm", &run])
+        .expect(0)
+        .says("h1: confirmed")
+        .says("hosts=2 ok=1 changed=1");
+    assert_eq!(fleet.statuses("h1"), ["done"]);
+    assert!(fleet.has("h1", "etc/x"));
+    // Nothing is left to confirm, nor to wait for.
+    fleet
+        .deploy(&["runs", "confirm", &run])
+        .expect(0)
+        .says("ok=2");
+    fleet
+        .deploy(&["runs", "extend", &run, "--by", "10m"])
+        .expect(3)
+        .says("waits for nothing");
+    fleet
+        .deploy(&["runs", "unlock", &run, "--yes"])
+        .expect(3)
+        .says("it keeps nobody out");
+}
+
+#[test]
+fn an_unconfirmed_run_is_undone_after_the_question_only() {
+    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
+    let run = fleet.unconfirmed_at_h1();
+    fleet
+        .deploy(&["runs", "undo", &run])
+        .expect(1)
+        .says("undo: write /etc/x")
+        .says("nobody was there to be asked");
+    assert_eq!(fleet.statuses("h1"), ["unconfirmed"]);
+    fleet
+        .deploy(&["runs", "undo", &run, "--check"])
+        .expect(2)
+        .says("would be changed");
+    fleet.deploy(&["runs", "undo", &run, "--yes"]).expect(0);
+    assert!(!fleet.has("h1", "etc/x"));
+    fleet
+        .deploy(&["runs", "confirm", &run])
+        .expect(3)
+        .says(&format!("run {run} is rolled back"));
+}
+
+#[test]
+fn a_host_at_work_is_locked_and_tells_who_has_it_until_the_run_is_unlocked() {
+    let fleet = Fleet::new(&["h1"], "", WAITING);
+    let run = fleet.left_at_h1();
+    let ended = fleet.deploy(&fleet.run(&["--output", "json"]));
+    let ended = ended.expect(1).says(&format!("run {run} by "));
+    let sums = summary(&ended);
+    assert_eq!((&sums["locked"], &sums["exit"]), (&1.into(), &1.into()));
+    assert_eq!(fleet.statuses("h1"), ["running"]);
+
+    fleet
+        .deploy(&["runs", "unlock", &run])
+        .expect(1)
+        .says("ends run ")
+        .says("undo: write /etc/x");
+    fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
+    assert!(!fleet.has("h1", "etc/x"));
+    fleet.go(&["h1"]);
+    fleet.deploy(&fleet.run(&[])).expect(0).says("h1: changed");
+}
+
+#[test]
+fn a_run_is_resumed_where_it_stands() {
+    let hosts = ["h1", "h2", "h3"];
+    let fleet = Fleet::new(&hosts, "  serial: 1\n", WAITING);
+    let run = fleet.left_at_h1();
+    fleet
+        .deploy(&fleet.run(&["--resume", "20200101T000000Z-000000"]))
+        .expect(1)
+        .says("no host keeps a run");
+    assert_eq!(fleet.statuses("h2"), [""; 0]);
+
+    let resumed = fleet.start(&fleet.run(&["--resume", &run]));
+    until("h1 is followed", || {
+        text_of(&resumed.out).contains(&format!("follows run {run} (in progress)"))
+    });
+    fleet.go(&hosts);
+    resumed
+        .end()
+        .expect(0)
+        .says("h1: changed")
+        .says("h3: changed");
+    assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [true; 3]);
+    // What was followed is the first run, and it is kept.
+    assert_eq!(fleet.only_run("h1"), run);
+    assert_eq!(fleet.statuses("h1"), ["done"]);
+
+    fleet
+        .deploy(&fleet.run(&["--resume", &run, "--limit", "h1", "-v"]))
+        .expect(0)
+        .says("h1: ok");
 }
 
 #[test]
