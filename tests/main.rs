@@ -17,6 +17,7 @@ mod sim;
 mod ssh;
 mod ssh_private;
 mod strategy;
+mod strategy_power;
 mod strategy_shell;
 mod strategy_sim;
 mod yaml;

@@ -524,9 +524,10 @@ fn lets_in(path: &str) -> bool {
         "/etc/profile",
         "/root",
     ];
-    let home = path
-        .strip_prefix("/home")
-        .is_some_and(|rest| rest.matches('/').count() <= 1);
+    let home = path == "/home"
+        || path
+            .strip_prefix("/home/")
+            .is_some_and(|rest| !rest.contains('/'));
     BELOW.iter().any(|folder| path.starts_with(folder))
         || FILES.contains(&path)
         || home

@@ -80,3 +80,113 @@ impl Guard {
 fn is_reboot(step: &Step) -> bool {
     matches!(step.change, Change::Reboot { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Fact;
+    use crate::shell::Script;
+    use crate::step::StepId;
+
+    fn host(init: Init) -> HostFacts {
+        HostFacts {
+            kernel: Fact::Absent,
+            arch: Fact::Absent,
+            os: Fact::Absent,
+            boot_id: Fact::Absent,
+            init,
+            cmdline: Fact::Absent,
+            nvidia_driver: Fact::Absent,
+            modules: Fact::Absent,
+            gpus: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn step(class: Class, change: Change, timeout_s: u32) -> Step {
+        Step {
+            id: StepId(format!("{change:?}")),
+            task: String::new(),
+            title: String::new(),
+            class,
+            change,
+            check: Script::default(),
+            snapshot: Script::default(),
+            apply: Script::default(),
+            verify: Script::default(),
+            undo: Script::default(),
+            idle: Script::default(),
+            payload: Vec::new(),
+            timeout_s,
+        }
+    }
+
+    fn action(class: Class, timeout_s: u32) -> Step {
+        let what = "something".to_owned();
+        step(class, Change::Action { what }, timeout_s)
+    }
+
+    fn check(timeout_s: u32) -> Step {
+        let what = "all is well".to_owned();
+        step(Class::Safe, Change::Check { what }, timeout_s)
+    }
+
+    fn reboot(timeout_s: u32) -> Step {
+        step(
+            Class::Disruptive,
+            Change::Reboot { why: Vec::new() },
+            timeout_s,
+        )
+    }
+
+    fn guard(steps: &[Step]) -> Option<Guard> {
+        Guard::of(steps, &host(Init::Systemd))
+    }
+
+    #[test]
+    fn what_changes_nothing_needs_no_guard() {
+        assert_eq!(guard(&[]), None);
+        assert_eq!(guard(&[check(60)]), None);
+    }
+
+    #[test]
+    fn the_window_outlasts_the_slowest_step_and_a_new_connection() {
+        let steps = [
+            action(Class::Safe, 60),
+            action(Class::Safe, 300),
+            check(120),
+        ];
+        let found = guard(&steps).expect("a guard");
+        assert_eq!(found.window_s, 300 + RECONNECT_S);
+        assert_eq!(found.confirm, Confirm::Host);
+        let forever = guard(&[action(Class::Safe, u32::MAX)]).expect("a guard");
+        assert_eq!(forever.window_s, u32::MAX);
+    }
+
+    #[test]
+    fn a_reboot_has_its_own_limit_and_the_window_counts_from_the_end_of_the_boot() {
+        let found = guard(&[action(Class::Safe, 60), reboot(3600)]).expect("a guard");
+        assert_eq!(found.window_s, 60 + RECONNECT_S);
+        assert_eq!(found.confirm, Confirm::NewConnection);
+        assert_eq!(
+            guard(&[reboot(3600)]).map(|g| g.window_s),
+            Some(RECONNECT_S)
+        );
+    }
+
+    #[test]
+    fn what_may_cut_the_connection_is_confirmed_through_a_new_one() {
+        for class in [Class::Disruptive, Class::OneWay] {
+            let steps = [action(Class::Safe, 60), action(class, 60)];
+            let found = guard(&steps).expect("a guard");
+            assert_eq!(found.confirm, Confirm::NewConnection, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn without_systemd_the_guard_is_a_process() {
+        let other = host(Init::Other("busybox".to_owned()));
+        let kind = Guard::of(&[action(Class::Safe, 1)], &other).map(|guard| guard.kind);
+        assert_eq!(kind, Some(GuardKind::Process));
+    }
+}
