@@ -55,6 +55,8 @@ pub enum What {
     Undone,
     /// A step could not be undone, or is not as before.
     UndoFailed,
+    /// A step that cannot be undone stays as it is; the detail says how far it came.
+    Kept,
     /// All steps were made, but what was applied could not be recorded.
     RecordFailed,
     /// The guard is set; the detail says what it is.
@@ -89,6 +91,7 @@ impl What {
             "undo" => Self::Undo,
             "undone" => Self::Undone,
             "undo-failed" => Self::UndoFailed,
+            "kept" => Self::Kept,
             "record-failed" => Self::RecordFailed,
             "armed" => Self::Armed,
             "arm-failed" => Self::ArmFailed,
@@ -111,6 +114,7 @@ impl What {
                 | Self::ApplyFailed
                 | Self::VerifyFailed
                 | Self::UndoFailed
+                | Self::Kept
                 | Self::RecordFailed
                 | Self::ArmFailed
                 | Self::Guard

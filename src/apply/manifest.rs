@@ -124,6 +124,7 @@ impl Manifest {
             What::ApplyFailed => "failed",
             What::VerifyFailed => "did not take effect",
             What::UndoFailed => "could not be undone",
+            What::Kept => "cannot be undone",
             What::RecordFailed => "could not be recorded",
             What::Armed => "is guarded",
             What::ArmFailed => "could not be guarded",

@@ -27,8 +27,10 @@ deadline_of() {
 held=
 if [ -e lock.d ]; then held=1; fi
 if [ -e lock ] && command -v flock >/dev/null && ! flock -n lock true; then held=1; fi
-if [ -n "$held" ]; then
-    text=$(head -n 1 lock)
+text=
+if [ -n "$held" ]; then text=$(head -n 1 lock); fi
+# Whoever only asks whether the lock is free has it for a moment, and writes nothing there.
+if [ -n "$text" ]; then
     echo "lock held $text"
 else
     echo "lock free"

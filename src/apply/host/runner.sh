@@ -202,6 +202,7 @@ limited() {
         code=124
         echo "not done after $1 s" >>"$RUN/output"
     fi
+    if [ "$code" -ne 0 ] && [ ! -s "$RUN/output" ]; then echo "it ended with status $code" >"$RUN/output"; fi
     if [ -n "$stop" ] && [ "$code" -ne 0 ]; then echo "ended, because the runner was told to stop" >>"$RUN/output"; fi
     child=
     return "$code"
@@ -291,13 +292,19 @@ steps() {
 # the host must be as the plan had found it.
 undo_steps() {
     trap : TERM INT
-    left=
+    left='' kept=''
     for step in "$@"; do
         [ -f "$RUN/steps/$step/apply" ] || continue
-        journal_now undo "$step"
         if [ ! -f "$RUN/steps/$step/undo" ]; then
-            echo "it cannot be undone" >"$RUN/output"
-        elif limited "$(patience_of "$step")" "$RUN/steps/$step/undo"; then
+            # The plan had said so.
+            kept="$kept $step"
+            if was_done "$step"; then journal kept "$step" "it was made"; else
+                journal kept "$step" "what it did before it failed is not known"
+            fi
+            continue
+        fi
+        journal_now undo "$step"
+        if limited "$(patience_of "$step")" "$RUN/steps/$step/undo"; then
             journal undone "$step"
             continue
         fi
@@ -309,6 +316,7 @@ undo_steps() {
     DEPLOY_AFTER_UNDO=1
     export DEPLOY_AFTER_UNDO
     for step in "$@"; do
+        [ -f "$RUN/steps/$step/undo" ] || continue
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/check"; then
             left="$left $step"
             journal undo-failed "$step" "not as before: $(last_words)"
@@ -332,11 +340,13 @@ undo_and_finish() {
     set_status undoing
     # shellcheck disable=SC2046 # names of steps have no blanks
     if undo_steps $(begun_steps); then
+        end=$1
         restore_record
-        finish "$1"
+    else
+        end=undo-failed
     fi
     owe
-    finish undo-failed
+    finish "$end"
 }
 
 # --- handlers ---------------------------------------------------------------------------
@@ -345,7 +355,7 @@ undo_and_finish() {
 owe() {
     for handler in "$RUN"/handlers/*; do
         [ -d "$handler" ] || continue
-        for step in $left; do
+        for step in $left $kept; do
             if grep -qxF "$step" "$handler/by"; then
                 grep -qxFf "$handler/name" "$STATE/owed" 2>/dev/null ||
                     cat "$handler/name" >>"$STATE/owed"
