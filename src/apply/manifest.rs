@@ -90,6 +90,22 @@ impl Manifest {
         }
     }
 
+    /// What stands in for a manifest that cannot be read: the run and nothing of it.
+    pub(super) fn unreadable(run: &str) -> Self {
+        Self {
+            version: VERSION,
+            run: run.to_owned(),
+            host: String::new(),
+            who: "?".to_owned(),
+            from: "?".to_owned(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            steps: Vec::new(),
+            guard: None,
+            notes: Vec::new(),
+            overridden: Vec::new(),
+        }
+    }
+
     /// The step whose folder has this name.
     #[must_use]
     pub fn step(&self, directory: &str) -> Option<&ManifestStep> {
@@ -140,6 +156,10 @@ impl Manifest {
             What::End => "ended",
             What::Other => "said something that is not known here",
         };
+        if let (What::Unconfirmed, Some(at)) = (entry.what, entry.undo_at()) {
+            let at = at.strftime("%H:%M:%S UTC");
+            return format!("{title} {what}, or is undone at {at}");
+        }
         if entry.detail.is_empty() {
             format!("{title} {what}")
         } else {

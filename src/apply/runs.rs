@@ -226,11 +226,17 @@ fn parse(bytes: &[u8]) -> Result<HostRuns, RunsError> {
             ["run", id, status, manifest, journal] => {
                 let manifest = reader.bytes(manifest)?;
                 let journal = journal::parse(reader.bytes(journal)?);
-                let manifest: Manifest = serde_json::from_slice(manifest).map_err(|error| {
-                    RunsError::Damaged(format!("manifest of run {id}: {error}"))
-                })?;
+                let status = Status::parse(status, found.lock.is_some());
+                // One that is damaged does not hide the others.
+                let (manifest, status) = match serde_json::from_slice::<Manifest>(manifest) {
+                    Ok(manifest) if manifest.run == id => (manifest, status),
+                    _ => (
+                        Manifest::unreadable(id),
+                        Status::Other(format!("{status}, its manifest is damaged")),
+                    ),
+                };
                 found.runs.push(RunRecord {
-                    status: Status::parse(status, found.lock.is_some()),
+                    status,
                     manifest,
                     journal,
                 });
