@@ -395,6 +395,12 @@ fn a_host_at_work_is_locked_and_tells_who_has_it_until_the_run_is_unlocked() {
     let ended = ended.expect(1).says(&format!("run {run} by "));
     let sums = summary(&ended);
     assert_eq!((&sums["locked"], &sums["exit"]), (&1.into(), &1.into()));
+    // The same where the user is to be asked first.
+    fleet
+        .deploy(&["run", &fleet.playbook])
+        .expect(1)
+        .says("h1: locked by another run, nothing was changed")
+        .says(&format!("run {run} by "));
     assert_eq!(fleet.statuses("h1"), ["running"]);
 
     fleet
@@ -538,4 +544,13 @@ fn the_limit_of_failures_holds_within_a_batch_and_counts_the_unreachable() {
         .expect(4)
         .says("h1: unreachable")
         .says("1 host was not begun: 1 of 2 hosts failed, and max_fail_percentage allows 0 %: h2");
+
+    // Nobody is asked whether to change hosts that will not be begun anyway.
+    let ended = fleet.deploy(&["run", &fleet.playbook]).expect(4);
+    let ended = ended.says("1 host was not begun: 1 of 2 hosts failed");
+    assert!(
+        !ended.err.contains("nobody is there to be asked"),
+        "{}",
+        ended.all()
+    );
 }

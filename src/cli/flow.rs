@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::apply::HostResult;
 use crate::cli::args::OnFailure;
 use crate::cli::gate::{self, Gate, Limits};
 use crate::cli::interrupt::{Attention, Interrupts};
 use crate::cli::prompt;
+use crate::cli::telling::{Telling, end, note, skip};
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::fleet;
@@ -433,75 +434,6 @@ async fn planned<V: Verb>(
     }
 }
 
-/// A reporter at work on a channel.
-struct Telling {
-    events: Events,
-    teller: tokio::task::JoinHandle<Reporter>,
-    interrupted: bool,
-}
-
-impl Telling {
-    fn start(mut reporter: Reporter) -> Self {
-        let (events, mut heard) = unbounded_channel::<Event>();
-        let teller = tokio::spawn(async move {
-            while let Some(event) = heard.recv().await {
-                reporter.event(&event);
-            }
-            reporter
-        });
-        Self {
-            events,
-            teller,
-            interrupted: false,
-        }
-    }
-
-    /// Waits until all was told. Everybody else must have let go of the channel.
-    async fn stop(self) -> Option<Reporter> {
-        drop(self.events);
-        let reporter = self.teller.await.ok()?;
-        Some(match self.interrupted {
-            true => reporter.interrupted(),
-            false => reporter,
-        })
-    }
-
-    /// The same, but the user interrupted.
-    fn interrupted(mut self) -> Self {
-        self.interrupted = true;
-        self
-    }
-
-    /// The user leaves now: tells what becomes of the hosts that have not ended.
-    async fn leave<V: Verb>(self, verb: &V, gate: &Gate) -> Exit {
-        let left = gate.unfinished();
-        for (host, plan) in left.at_work {
-            let problem = verb.left(&plan);
-            end(gate, &self.events, host, Outcome::Left, Some(problem));
-        }
-        for host in left.not_begun {
-            skip(gate, &self.events, host, gate::INTERRUPTED.to_owned());
-        }
-        match self.interrupted().stop().await {
-            Some(reporter) => reporter.finish(),
-            None => Exit::PersonNeeded,
-        }
-    }
-
-    /// The same, with the sums; an error among the findings is no good end.
-    async fn end(self, missed: Problems) -> Exit {
-        let refused = missed.has_errors();
-        if !missed.0.is_empty() {
-            let _ = self.events.send(Event::Diagnostics(missed));
-        }
-        match self.stop().await {
-            Some(reporter) if refused => reporter.finish_refused(),
-            Some(reporter) => reporter.finish(),
-            None => Exit::PersonNeeded,
-        }
-    }
-}
-
 /// What a person said.
 enum Answer {
     Yes,
@@ -532,30 +464,6 @@ async fn ask(question: &str, count: usize, attention: &mut Attention) -> Answer 
         },
         () = attention.next() => Answer::Interrupted,
     }
-}
-
-fn note(events: &Events, text: String) {
-    let _ = events.send(Event::Note { host: None, text });
-}
-
-fn skip(gate: &Gate, events: &Events, host: HostName, why: String) {
-    let problem = HostProblem::NotBegun(why);
-    end(gate, events, host, Outcome::Skipped, Some(problem));
-}
-
-fn end(
-    gate: &Gate,
-    events: &Events,
-    host: HostName,
-    outcome: Outcome,
-    problem: Option<HostProblem>,
-) {
-    gate.end(&host, outcome);
-    let _ = events.send(Event::HostEnd {
-        host,
-        outcome,
-        problem,
-    });
 }
 
 fn broke_off() -> HostProblem {

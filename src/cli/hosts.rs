@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::args::ConnectionArgs;
-use crate::cli::play::Which;
+use crate::cli::job::Which;
 use crate::cli::prompt;
 use crate::cli::settings::{Settings, once, take};
 use crate::desired::{self, Desired};

@@ -1,7 +1,10 @@
 //! The command line: settings in, exit code out.
 //!
 //! `args` is what users type, `settings` what it comes to once the files are read,
-//! `job` the way of one host from its address to its end; then one file a verb.
+//! `hosts` and `reach` how hosts are connected to, `job` what a playbook's hosts share.
+//! `flow` is the way that every changing verb goes: `gate` knows whether another host is
+//! begun, `interrupt` hears Ctrl-C, `telling` hands events to the reporter. Then one file
+//! a verb.
 
 pub mod args;
 pub mod catalog;
@@ -13,6 +16,7 @@ pub mod gate;
 pub mod hosts;
 pub mod interrupt;
 pub mod inventory;
+pub mod job;
 pub mod play;
 pub mod prompt;
 pub mod reach;
@@ -24,6 +28,7 @@ pub mod settings;
 mod settle;
 pub mod sim;
 pub mod standing;
+mod telling;
 
 use clap::{CommandFactory, Parser};
 
@@ -34,7 +39,7 @@ use crate::value::HostName;
 use args::{Cli, Format, InventoryVerb, RunsVerb, Verb};
 use interrupt::Interrupts;
 use inventory::GraphVars;
-use play::Which;
+use job::Which;
 
 /// Why a verb ended early; nothing was changed by it.
 #[derive(Debug)]
@@ -129,7 +134,7 @@ async fn attended(verb: Verb) -> Exit {
         },
         () = interrupts.unattended() => {
             prompt::restore_terminal();
-            report::talk("\ninterrupted; nothing was changed\n");
+            report::talk("\ninterrupted\n");
             Exit::Interrupted
         }
     }

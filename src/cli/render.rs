@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::Failure;
 use crate::cli::args::{Format, OnFailure, OutputArgs, PlayArgs, RenderArgs};
 use crate::cli::hosts;
-use crate::cli::play::{Job, Which};
+use crate::cli::job::{Job, Which};
 use crate::cli::reach::reach;
 use crate::error::{Diagnostic, nearest};
 use crate::event::HostProblem;

@@ -1,7 +1,7 @@
 //! A host on which a run is still open, before it is planned: one that nobody is at any
-//! more is undone first; another one keeps us out.
+//! more is undone first, if the user has agreed to changes; another one keeps us out.
 
-use crate::apply::runs;
+use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::standing::{self, Settled};
 use crate::catalog::Catalog;
 use crate::cli::flow::{Consent, Events};
@@ -11,7 +11,8 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::value::HostName;
 
 /// Gives back the host as it can be planned. In check mode nothing is undone: what is
-/// found is planned, and that it may not last is said.
+/// found is planned, and that it may not last is said. Where the user is still to be
+/// asked nothing is undone either, and a host in between is not planned.
 ///
 /// # Errors
 /// How the host ended, and why: another run has it, or could not be undone.
@@ -46,8 +47,18 @@ pub(super) async fn settle(
     let found = runs::read(reached.session.as_mut(), Some(&run))
         .await
         .map_err(|error| failed(reach::failed(error.to_string())))?;
+    if consent == Consent::Asked {
+        reached.session.close().await;
+        return match found.runs.into_iter().find(|run| run.status.is_open()) {
+            Some(record) => Err((Outcome::Locked, open_here(&record))),
+            // It has just ended.
+            None => reach::reach(hosts, host, catalog)
+                .await
+                .map_err(|problem| (Outcome::Unreachable, problem)),
+        };
+    }
     let again = Again::new(hosts, host);
-    let who = format!("{} from {}", reach::who(), reach::from());
+    let who = reach::who_from();
     let session = reached.session.as_mut();
     match standing::settle(session, &again, &found, &run, &who, host, events).await {
         Settled::Clear => Ok(reached),
@@ -68,5 +79,30 @@ pub(super) async fn settle(
                 .unwrap_or_else(|| reach::failed(format!("run {run} is open on this host")));
             Err((result.outcome, problem))
         }
+    }
+}
+
+/// Whose run is open on a host, and what to do about it.
+fn open_here(record: &RunRecord) -> HostProblem {
+    let run = &record.manifest.run;
+    let hint = match record.status {
+        Status::Interrupted => format!("`deploy runs undo {run}` undoes what it had begun"),
+        Status::Unconfirmed { .. } => {
+            format!("`deploy runs confirm {run}` keeps it, `deploy runs undo {run}` undoes it now")
+        }
+        _ => {
+            format!("try again when it has ended; `deploy runs unlock {run}` undoes one that hangs")
+        }
+    };
+    HostProblem::Failed {
+        step: None,
+        chain: vec![
+            "another run has this host".to_owned(),
+            format!(
+                "run {run} by {} from {} since {}: {}",
+                record.manifest.who, record.manifest.from, record.manifest.started, record.status
+            ),
+        ],
+        hint: Some(hint),
     }
 }

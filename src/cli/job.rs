@@ -1,0 +1,309 @@
+//! What all hosts of a playbook share, and the planning of one of them.
+//!
+//! Everything that can be seen to be wrong is found here before the first connection;
+//! what a host then needs is planned from one batch of reads, seldom two or three.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use crate::cli::Failure;
+use crate::cli::args::PlayArgs;
+use crate::cli::flow::Batches;
+use crate::cli::gate::Limits;
+use crate::cli::reach::{self, Reached};
+use crate::cli::settings::{self, Settings, once, take};
+use crate::desired::Desired;
+use crate::error::{Diagnostic, Problems};
+use crate::event::HostProblem;
+use crate::module::{self, ReadCache};
+use crate::plan::{self, Complete, HostInput, PlanInput};
+use crate::playbook::{self, Batch, Playbook, Project, Tags};
+use crate::report;
+use crate::transport::{Read, Session};
+use crate::value::{HostName, Vars};
+
+/// How often a host is asked for more before its plan is given up.
+const MOST_ROUNDS: usize = 8;
+
+/// What all hosts of a playbook share.
+pub struct Job {
+    /// Inventory, hosts, content, models.
+    pub settings: Settings,
+    /// The playbook.
+    pub playbook: Playbook,
+    /// Files that it names.
+    pub project: Project,
+    /// Which tasks are wanted.
+    pub tags: Tags,
+    /// Whether hosts may be restarted.
+    allow_reboot: bool,
+    groups: Arc<Json>,
+    extra: Vars,
+    plays: HashMap<HostName, Vec<usize>>,
+}
+
+/// Which playbook.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// A shipped one, or the user's file of that name in `playbooks/`.
+    Named(&'static str),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Job {
+    /// Reads the playbook and everything around it.
+    ///
+    /// # Errors
+    /// Every finding in any of the files.
+    pub fn load(which: &Which, args: &PlayArgs) -> Result<Self, Failure> {
+        let path = match which {
+            Which::Named(_) => None,
+            Which::File(path) => Some(path.as_path()),
+        };
+        let settings = settings::load(&args.hosts, path);
+        let (settings, mut problems) = match settings {
+            Ok(settings) => (settings, Problems::default()),
+            // The playbook's own findings are told together with these.
+            Err(found) => {
+                let (content, _) = crate::content::Content::find(
+                    args.hosts.project.as_deref(),
+                    &args.hosts.inventory,
+                );
+                let mut problems = found;
+                problems.extend(read(which, &content).err().unwrap_or_default());
+                return Err(once(problems).into());
+            }
+        };
+        let (playbook, project) = read(which, &settings.content)?;
+        let mut plays: HashMap<HostName, Vec<usize>> = HashMap::new();
+        for (number, play) in playbook.plays.iter().enumerate() {
+            let selected = settings
+                .inventory
+                .select(&play.hosts, args.hosts.limit.as_deref())
+                .map_err(|found| at(found, &play.hosts_origin));
+            for host in take(selected, &mut problems).unwrap_or_default() {
+                plays.entry(host).or_default().push(number);
+            }
+        }
+        let tags = Tags {
+            only: args.tags.clone(),
+            skip: args.skip_tags.clone(),
+        };
+        problems.extend(tags.unknown(&playbook));
+        if problems.has_errors() {
+            return Err(problems.into());
+        }
+        let mut settings = settings;
+        settings.hosts.retain(|host| plays.contains_key(host));
+        Ok(Self {
+            groups: settings.inventory.groups_var(),
+            extra: settings.inventory.extra().clone(),
+            tags,
+            allow_reboot: args.allow_reboot,
+            settings,
+            playbook,
+            project,
+            plays,
+        })
+    }
+
+    /// Everything of a host that planning needs before its facts.
+    pub(super) fn input<'a>(&'a self, host: &'a HostName, vars: &'a Vars) -> HostInput<'a> {
+        HostInput {
+            playbook: &self.playbook,
+            plays: self.plays.get(host).map(Vec::as_slice).unwrap_or_default(),
+            host,
+            vars,
+            extra: &self.extra,
+            groups: Some(&self.groups),
+        }
+    }
+
+    /// Checks the playbook for all hosts, offline.
+    pub(super) fn check(&self) -> Result<HashMap<HostName, Arc<Desired>>, Problems> {
+        let hosts = &self.settings.hosts;
+        let vars: Vec<Vars> = hosts
+            .iter()
+            .map(|host| self.settings.inventory.vars_of(host))
+            .collect();
+        let inputs: Vec<HostInput<'_>> = hosts
+            .iter()
+            .zip(&vars)
+            .map(|(host, vars)| self.input(host, vars))
+            .collect();
+        let checked = plan::check(
+            &self.playbook,
+            &inputs,
+            &self.project,
+            &self.settings.catalog,
+        );
+        let warnings = settings::tell_warnings(checked.problems)?;
+        report::problems(&warnings);
+        Ok(hosts
+            .iter()
+            .cloned()
+            .zip(checked.desired.into_iter().map(Arc::new))
+            .collect())
+    }
+
+    /// Plans one host, in as many rounds of reads as that takes. The connection is
+    /// closed where there is no plan.
+    pub(super) async fn plan(
+        &self,
+        host: &HostName,
+        reached: Reached,
+    ) -> Result<(Box<dyn Session>, Complete), HostProblem> {
+        let Reached {
+            mut session,
+            facts,
+            answers,
+        } = reached;
+        let mut cache = ReadCache::default();
+        let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
+        cache.add(&reads, replies);
+        let vars = self.settings.inventory.vars_of(host);
+        let input = PlanInput {
+            host: self.input(host, &vars),
+            facts: &facts,
+            catalog: &self.settings.catalog,
+            project: &self.project,
+            tags: &self.tags,
+            allow_reboot: self.allow_reboot,
+        };
+        for _ in 0..MOST_ROUNDS {
+            match plan::host(&input, &cache) {
+                Ok(plan::Planned::Complete(found)) => return Ok((session, found)),
+                Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
+                    Ok(replies) => cache.add(&needs, replies),
+                    Err(error) => return Err(reach::failed(error.to_string())),
+                },
+                Err(problems) => {
+                    session.close().await;
+                    return Err(HostProblem::Refused(problems));
+                }
+            }
+        }
+        session.close().await;
+        let message = "the plan asks the host for more again and again; this is a defect of deploy";
+        Err(reach::failed(message.to_owned()))
+    }
+
+    /// Whether any task asks to be root.
+    pub(super) fn wants_become(&self) -> bool {
+        self.playbook.plays.iter().any(playbook::Play::wants_become)
+    }
+
+    /// The hosts in the batches of the first play that has `serial`.
+    pub(super) fn batches(&self, args: &PlayArgs) -> Batches {
+        let hosts = &self.settings.hosts;
+        let serial = self
+            .playbook
+            .plays
+            .iter()
+            .map(|play| play.serial.as_slice())
+            .find(|serial| !serial.is_empty());
+        let limits = self
+            .playbook
+            .plays
+            .iter()
+            .filter_map(|play| play.max_fail_percentage);
+        Batches {
+            batches: cut(hosts, serial.unwrap_or_default()),
+            forks: args.connection.forks.into(),
+            limits: Limits {
+                max_fail_percentage: limits.reduce(f64::min),
+                on_failure: args.on_failure,
+            },
+        }
+    }
+}
+
+/// Hosts in batches; the last number repeats.
+fn cut(hosts: &[HostName], serial: &[Batch]) -> Vec<Vec<HostName>> {
+    let mut rest = hosts;
+    let mut batches = Vec::new();
+    let mut numbers = serial.iter();
+    let mut current = numbers.next();
+    while !rest.is_empty() {
+        let size = match current {
+            None | Some(Batch::Hosts(0)) => rest.len(),
+            Some(Batch::Hosts(count)) => *count as usize,
+            Some(Batch::Percent(percent)) => (hosts.len() * *percent as usize / 100).max(1),
+        };
+        let (batch, left) = rest.split_at(size.min(rest.len()));
+        batches.push(batch.to_vec());
+        rest = left;
+        current = numbers.next().or(current);
+    }
+    batches
+}
+
+fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, Project), Problems> {
+    let (path, text, folder) = match which {
+        Which::Named(name) => {
+            let shipped = content
+                .playbook(name)
+                .ok_or_else(|| Diagnostic::error(format!("there is no playbook `{name}`")))?;
+            let folder = shipped
+                .path
+                .is_file()
+                .then(|| shipped.path.parent().map(Path::to_owned));
+            (shipped.path, shipped.text, folder.flatten())
+        }
+        Which::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Diagnostic::error(format!(
+                    "the playbook {} cannot be read: {error}",
+                    path.display()
+                ))
+            })?;
+            let folder = match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+                _ => PathBuf::from("."),
+            };
+            (path.clone(), text, Some(folder))
+        }
+    };
+    let project = Project::new(content.clone(), folder);
+    let (playbook, found) = playbook::load(&path, &text, &module::names(), &project);
+    let warnings = settings::tell_warnings(found)?;
+    report::problems(&warnings);
+    Ok((playbook, project))
+}
+
+/// Findings about a pattern, at the place of the play that has it.
+fn at(problems: Problems, origin: &crate::error::Origin) -> Problems {
+    Problems(
+        problems
+            .0
+            .into_iter()
+            .map(|found| found.at(origin))
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(count: usize, serial: &[Batch]) -> Vec<usize> {
+        let hosts: Vec<HostName> = (0..count)
+            .map(|n| HostName::from(format!("h{n}")))
+            .collect();
+        cut(&hosts, serial).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn serial_cuts_hosts_and_its_last_number_repeats() {
+        assert_eq!(sizes(5, &[]), [5]);
+        assert_eq!(sizes(7, &[Batch::Hosts(1), Batch::Hosts(3)]), [1, 3, 3]);
+        assert_eq!(sizes(10, &[Batch::Percent(30)]), [3, 3, 3, 1]);
+        assert_eq!(sizes(3, &[Batch::Percent(10)]), [1, 1, 1]);
+        assert_eq!(sizes(3, &[Batch::Hosts(0)]), [3]);
+        assert_eq!(sizes(0, &[Batch::Hosts(2)]), [] as [usize; 0]);
+    }
+}
