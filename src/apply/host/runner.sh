@@ -218,7 +218,14 @@ watch() {
     trap 'if [ -n "$over" ]; then end_group KILL "$watched"; exit 99; fi
         if [ -n "$nap" ]; then kill "$nap"; fi; exit 0' TERM
     kill -0 "$1" || exit 0
-    nap_for "$2"
+    rest=$2
+    while [ "$rest" -gt 10 ]; do
+        nap_for 10
+        rest=$((rest - 10))
+        # Whose runner is gone watches for nobody.
+        kill -0 "$$" 2>/dev/null || exit 0
+    done
+    nap_for "$rest"
     is_ours "$1" || exit 0
     over=1
     end_group TERM "$1"
@@ -242,11 +249,11 @@ nap_for() {
     wait "$nap"
 }
 
-# What a killed runner left running of this run's steps.
+# What a killed runner left running of this run.
 end_leftover() {
     [ -f "$RUN/child" ] || return 0
     read -r left <"$RUN/child"
-    if has_words "$left" "$RUN/steps/"; then
+    if has_words "$left" "$RUN/"; then
         end_group KILL "$left"
     fi
 }
@@ -673,7 +680,7 @@ expire() {
     settings
     overdue_by
     case $(status_of "$RUN"):$late in
-        preparing:*) finish failed ;;
+        preparing:*) end_leftover; finish failed ;;
         running:* | undoing:*) why="its runner was ended from outside" ;;
         rebooting:-* | unconfirmed:-*) exit 0 ;;
         rebooting:*) why="the host did not restart in time" ;;
