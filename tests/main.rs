@@ -11,6 +11,7 @@ mod harness;
 mod hosts;
 mod inventory;
 mod openssh;
+mod real_guard;
 mod real_hosts;
 mod rooms;
 mod sim;

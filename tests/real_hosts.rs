@@ -46,6 +46,10 @@ fn a_host_without_systemd_is_sliced_left_alone_and_brought_back() {
     while hosts.ssh("h1", "true").code == 0 {}
     hosts.on("h1", "rm /etc/ssh/off").expect(0);
     while hosts.ssh("h1", "true").code != 0 {}
+    let worn = hosts.state("h1");
+    hosts.renew("h1");
+    let new = hosts.state("h1").differing(&worn);
+    assert_eq!(new, [""; 0], "all that was done here was undone");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 #   hosts.sh pid PREFIX HOST           prints the number of its process 1
 #   hosts.sh power-cut PREFIX HOST     ends everything on a host at once
 #   hosts.sh boot PREFIX HOST          boots it again from the same disks; waits
+#   hosts.sh renew PREFIX HOST         boots it with the disks and cards it first had
 #   hosts.sh await PREFIX HOST         waits until it answers
 #   hosts.sh fill PREFIX HOST root|var [KIB]   fills a disk, up to KIB that stay free
 #   hosts.sh free PREFIX HOST root|var         undoes that
@@ -135,26 +136,33 @@ network_of() { # HOST
 
 # --- one host ----------------------------------------------------------------------
 
-# What a host has of its own before it first boots.
-seed() { # HOST MACHINE
-    local folder=$set_folder/$1 upper tools
+# What tells a host from others, for as long as the set is there.
+make_identity() { # HOST MACHINE
+    local folder=$set_folder/$1
+    mkdir "$folder"
+    cp -a "$2" "$folder/machine"
+    tr -d - </proc/sys/kernel/random/uuid >"$folder/machine-id"
+    ssh-keygen -q -t ed25519 -N '' -C "$1" -f "$folder/ssh_host_ed25519_key"
+    printf '%s %s\n' "$(address_of "$1")" "$(cut -d ' ' -f 1,2 "$folder/ssh_host_ed25519_key.pub")" \
+        >>"$set_folder/known_hosts"
+}
+
+# Fresh cards, and fresh disks with what the root file system has not.
+furnish() { # HOST
+    local folder=$set_folder/$1 upper=$set_folder/$1/root/upper tools name
     mkdir -p "$folder/root" "$folder/var"
     mount -t tmpfs -o "size=$root_size,mode=755" root "$folder/root"
     mount -t tmpfs -o "size=$var_size,mode=755" var "$folder/var"
     mkdir "$folder"/{root,var}/{upper,work}
-    cp -a "$2" "$folder/sim"
-    upper=$folder/root/upper
+    cp -a "$folder/machine" "$folder/sim"
     tools=$upper/usr/local/libexec/deploy-sim
     mkdir -p "$upper"/{sim,etc/ssh,etc/systemd/system/sysinit.target.wants,root/.ssh,usr/local/bin,usr/local/sbin} "$tools"
     chmod 700 "$upper/root" "$upper/root/.ssh"
     echo "$1" >"$upper/etc/hostname"
-    tr -d - </proc/sys/kernel/random/uuid >"$upper/etc/machine-id"
+    cp "$folder/machine-id" "$upper/etc/machine-id"
     cp "$set_folder/key.pub" "$upper/root/.ssh/authorized_keys"
-    ssh-keygen -q -t ed25519 -N '' -C "$1" -f "$upper/etc/ssh/ssh_host_ed25519_key"
-    printf '%s %s\n' "$(address_of "$1")" "$(cut -d ' ' -f 1,2 "$upper/etc/ssh/ssh_host_ed25519_key.pub")" \
-        >>"$set_folder/known_hosts"
+    cp "$folder"/ssh_host_ed25519_key{,.pub} "$upper/etc/ssh/"
     : >"$tools/deploy"
-    local name
     for name in nvidia-smi lspci tee deploy-sim-hardware; do ln -s deploy "$tools/$name"; done
     for name in nvidia-smi lspci; do cp "$here/inside/vendor-tool" "$upper/usr/local/bin/$name"; done
     cp "$here/inside/tee" "$upper/usr/local/bin/tee"
@@ -260,7 +268,8 @@ up() {
 
     network_up "$delay"
     for ((n = 1; n <= count; n++)); do
-        seed "h$n" "$machines/hosts/h$n"
+        make_identity "h$n" "$machines/hosts/h$n"
+        furnish "h$n"
         network_of "h$n"
         launch "h$n"
     done
@@ -340,7 +349,7 @@ case $verb in
         shift
         exec nsenter --net="/run/netns/$prefix-ctl" -- "$@"
         ;;
-    enter | pid | power-cut | boot | await | fill | free | read-only | read-write | cut | unplug | plug)
+    enter | pid | power-cut | boot | renew | await | fill | free | read-only | read-write | cut | unplug | plug)
         [ $# -ge 2 ] || usage "$0"
         known_host "$1" "$2"
         kind=$(cat "$set_folder/kind")
@@ -350,6 +359,14 @@ case $verb in
             pid) first_process "$host" || die "$host is not running" ;;
             power-cut) power_cut "$host" ;;
             boot)
+                launch "$host"
+                await "$host"
+                ;;
+            renew)
+                power_cut "$host"
+                umount "$folder/root" "$folder/var"
+                rm -rf "$folder/sim"
+                furnish "$host"
                 launch "$host"
                 await "$host"
                 ;;

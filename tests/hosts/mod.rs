@@ -237,6 +237,11 @@ impl Hosts {
         self.verb("boot", host, &[]).expect(0);
     }
 
+    /// Boots a host as it first was: fresh disks and cards, the same keys.
+    pub(crate) fn renew(&self, host: &str) {
+        self.verb("renew", host, &[]).expect(0);
+    }
+
     /// Waits until a host answers with another boot id than `before`.
     pub(crate) fn wait_for_reboot(&self, host: &str, before: &str) {
         for _ in 0..600 {
