@@ -12,6 +12,7 @@ mod hosts;
 mod inventory;
 mod openssh;
 mod real_guard;
+mod plan_checks;
 mod real_hosts;
 mod rooms;
 mod sim;

@@ -740,7 +740,10 @@ fn virtual_functions_are_set_only_where_sysfs_does_it() {
         ["sriov_is 0000:10:00.0 2 1", "sriov_unused 0000:10:00.0"]
     );
     assert_eq!(calls(&steps[0].apply), ["sriov_set 0000:10:00.0 4 0"]);
-    assert_eq!(calls(&steps[0].undo), ["sriov_set 0000:10:00.0 2 1"]);
+    assert_eq!(
+        calls(&steps[0].undo),
+        ["sriov_restore 0000:10:00.0 \"$RUN\"/snapshot/sriov-0000:10:00.0"]
+    );
     let plain = slicing(json!({"strategy": "sriov", "sriov": {"vf_count": 4}}));
     assert_eq!(planned(&plain, &host(vec![intel(7, 4)])), []);
     assert_eq!(

@@ -491,6 +491,81 @@ fn virtual_functions_change_in_the_order_that_the_kernel_takes() {
     });
 }
 
+/// Virtual functions that drivers can be bound to: `tee` does what the kernel would.
+fn bound_functions(host: &Host, drivers: &[&str]) {
+    physical_function(host, u32::try_from(drivers.len()).expect("few"));
+    let bus = host.path("root/sys/bus/pci");
+    for driver in ["xe", "vfio-pci"] {
+        fs::create_dir_all(bus.join("drivers").join(driver)).expect("a driver");
+    }
+    for (n, driver) in drivers.iter().enumerate() {
+        let device = bus.join(format!("devices/0000:03:00.{}", n + 1));
+        fs::create_dir_all(&device).expect("a function");
+        symlink(format!("../../drivers/{driver}"), device.join("driver")).expect("its driver");
+        fs::write(device.join("driver_override"), "(null)\n").expect("an attribute");
+    }
+    let tee = host.path("bin/tee");
+    let kernel = fs::read_to_string(&tee).expect("the kernel so far");
+    let binding = kernel.replace(
+        "case $1 in\n",
+        "case $1 in\n\
+        */driver/unbind) rm \"${1%/unbind}\"; exit 0 ;;\n\
+        */bind)\n\
+            device=${1%/drivers/*}/devices/$value; driver=${1%/bind}; driver=${driver##*/}\n\
+            [ ! -e \"$FAKE/no-bind\" ] || { echo 'tee: No such device' >&2; exit 1; }\n\
+            ln -s ../../drivers/$driver \"$device/driver\"; exit 0 ;;\n\
+        */driver_override) echo \"${value:-(null)}\" >\"$1\"; exit 0 ;;\n",
+    );
+    fs::write(&tee, binding).expect("tee");
+}
+
+#[test]
+fn functions_come_back_with_the_drivers_that_they_had() {
+    on_every_shell(|host| {
+        bound_functions(host, &["xe", "xe", "xe"]);
+        let devices = host.path("root/sys/bus/pci/devices");
+        let driver = |n: usize| devices.join(format!("0000:03:00.{n}/driver"));
+        let rebind = |n: usize, to: &str| {
+            let _ = fs::remove_file(driver(n));
+            if !to.is_empty() {
+                symlink(format!("../../drivers/{to}"), driver(n)).expect("its driver");
+            }
+        };
+        // Before: one was handed to a virtual machine, one has no driver at all.
+        rebind(2, "vfio-pci");
+        fs::write(devices.join("0000:03:00.2/driver_override"), "vfio-pci\n").expect("by hand");
+        rebind(3, "");
+        host.ok("sriov_save 0000:03:00.0 saved");
+        // All were made anew, and the kernel gave each its own driver.
+        host.ok("sriov_set 0000:03:00.0 0 -");
+        for n in [1, 2, 3] {
+            rebind(n, "xe");
+            fs::write(
+                devices.join(format!("0000:03:00.{n}/driver_override")),
+                "(null)\n",
+            )
+            .expect("new");
+        }
+        host.ok("sriov_restore 0000:03:00.0 saved && sriov_restore 0000:03:00.0 saved");
+        host.ok("sriov_is 0000:03:00.0 3 1");
+        let bound = |n| fs::read_link(driver(n)).ok();
+        assert_eq!(bound(1), Some(PathBuf::from("../../drivers/xe")));
+        assert_eq!(bound(2), Some(PathBuf::from("../../drivers/vfio-pci")));
+        assert_eq!(bound(3), None);
+        let by_hand = fs::read_to_string(devices.join("0000:03:00.2/driver_override"));
+        assert_eq!(by_hand.expect("an attribute"), "vfio-pci\n");
+        // One that cannot be bound is told, and the others are done all the same.
+        rebind(1, "vfio-pci");
+        rebind(3, "xe");
+        host.set("no-bind", "");
+        let said = host.fails("sriov_restore 0000:03:00.0 saved");
+        assert!(said.contains("No such device"), "{said}");
+        assert_eq!(bound(3), None);
+        let said = host.fails("sriov_restore 0000:03:00.0 nowhere");
+        assert!(said.contains("no saved number"), "{said}");
+    });
+}
+
 #[test]
 fn virtual_functions_in_use_stay() {
     on_every_shell(|host| {

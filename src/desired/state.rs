@@ -53,7 +53,8 @@ pub struct ResourceLimits {
 pub struct StateManagement {
     /// `apply_strategy`.
     pub apply_strategy: Located<ApplyStrategy>,
-    /// `reboot_required`: the user says that a change may need a reboot.
+    /// `reboot_required`: leave to restart the host once, where a change needs that; as
+    /// `--allow-reboot`, but for the hosts that have the variable.
     pub reboot_required: Located<bool>,
     /// `validation`.
     pub validation: Located<bool>,

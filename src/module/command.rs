@@ -39,8 +39,8 @@ pub(super) static COMMAND: Module = Module {
 
 /// Seconds after which a command counts as hung, where the task gives none.
 const TIMEOUT_S: u32 = 300;
-/// Fails with words where a path is not there any more.
-const NOT_THERE: &str = "[ -e \"$1\" ] || { printf '%s\\n' \"$2: is not there\" >&2; exit 1; }";
+/// Fails with words where nothing is at a path.
+const IS_THERE: &str = "[ -e \"$1\" ] || { printf '%s\\n' \"$2: is not there\" >&2; exit 1; }";
 /// Most bytes of its output that are kept for conditions.
 const MOST_OUTPUT: u64 = 64 * 1024;
 
@@ -131,15 +131,10 @@ fn step(
     let mut verify = Script::default();
     if let Some(path) = args.path("creates").filter(|path| !is_pattern(path)) {
         check = check.then(Command::new("path_is_absent").path(&path));
-        verify = Script::one(Command::new("test").arg("-e").path(&path));
+        verify = there(&path);
     }
     if let Some(path) = args.path("removes").filter(|path| !is_pattern(path)) {
-        check = check.then(
-            Command::new("sh")
-                .args(["-c", NOT_THERE, "sh"])
-                .path(&path)
-                .arg(&path),
-        );
+        check.0.extend(there(&path).0);
     }
     if secret {
         done.notes
@@ -172,6 +167,12 @@ fn step(
     done.values.insert("cmd".to_owned(), json!(words));
     done.later = vec!["rc", "stdout", "stdout_lines", "stderr", "stderr_lines"];
     Ok(done)
+}
+
+/// Succeeds while something stands at a path.
+fn there(path: &str) -> Script {
+    let call = Command::new("sh").args(["-c", IS_THERE, "sh"]);
+    Script::one(call.path(path).arg(path))
 }
 
 /// The command, kept from saying anything where that may be a secret.

@@ -24,6 +24,10 @@ pub(super) static MODPROBE: Module = Module {
     plan,
 };
 
+/// Fails with words where a module is not there.
+const IS_LOADED: &str =
+    "[ -d \"$1\" ] || { printf '%s\\n' \"kernel module $2: is not loaded\" >&2; exit 1; }";
+
 fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let name = args.required("name");
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -121,7 +125,14 @@ struct Now {
 
 fn step(name: &str, at: &str, load: bool, now: Now, params: &str, ctx: &mut Context<'_>) -> Step {
     let words: Vec<&str> = params.split_whitespace().collect();
-    let present = || Script::one(Command::new("test").arg("-d").path(at));
+    let present = || {
+        Script::one(
+            Command::new("sh")
+                .args(["-c", IS_LOADED, "sh"])
+                .path(at)
+                .arg(name),
+        )
+    };
     let absent = || Script::one(Command::new("path_is_absent").path(at));
     let insert = || {
         Script::one(

@@ -42,6 +42,9 @@ pub(super) static SYSTEMD_SERVICE: Module = Module {
     plan,
 };
 
+/// Succeeds while a unit's boot state is exactly this word.
+const IS_FILE: &str = "now=$(systemctl is-enabled -- \"$1\" 2>/dev/null); [ \"$now\" = \"$2\" ] || \
+     { printf '%s\\n' \"unit $1: is ${now:-not there}, not $2\" >&2; exit 1; }";
 /// Seconds that a unit may take to start or stop.
 const TIMEOUT_S: u32 = 180;
 
@@ -50,6 +53,8 @@ struct Unit {
     there: bool,
     active: bool,
     enabled: bool,
+    /// Its boot state in systemd's own word, such as `static`.
+    file: String,
     masked: bool,
     stale: bool,
     /// Whether its state holds when a step of this task runs: before a reboot of the
@@ -93,6 +98,11 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     if let Some(wanted) = args.bool("enabled")
         && wanted != unit.enabled
     {
+        if !wanted && !matches!(unit.file.as_str(), "enabled" | "enabled-runtime") {
+            let message = format!("unit {name} is {}: it cannot be disabled", unit.file);
+            let problem = args.problem("enabled", message);
+            return Err(problem.hint("mask it, or disable what starts it").into());
+        }
         done.steps.push(switch(&name, wanted, &unit, ctx));
         enabled = wanted;
     }
@@ -196,6 +206,7 @@ fn look(name: &str, ctx: &mut Context<'_>) -> Rendered<Unit> {
             file.as_str(),
             "enabled" | "enabled-runtime" | "static" | "indirect" | "alias" | "generated"
         ),
+        file: file.clone(),
         masked: load == "masked",
         stale: value("NeedDaemonReload") == "yes",
         sure: !ctx.world.rebooted || ctx.world.since_boot.contains(name),
@@ -256,7 +267,9 @@ fn switch(name: &str, wanted: bool, unit: &Unit, ctx: &mut Context<'_>) -> Step 
         change,
         ctx,
     );
-    if !known {
+    if !known && unit.file == "enabled-runtime" {
+        step.check = Script::one(Command::new("sh").args(["-c", IS_FILE, "sh", name, &unit.file]));
+    } else if !known {
         step.check = Script::one(
             Command::new("unit_enabled_is")
                 .arg(name)

@@ -229,6 +229,8 @@ fn set(gpu: &Gpu, sriov: &Sriov, wanted: &Functions, when: When) -> Option<Step>
             .arg(count.to_string())
             .arg(probe_word(probe))
     };
+    let saved = format!("snapshot/sriov-{pci}");
+    let file = |function: &str| Script::one(Command::new(function).arg(&pci).run_path(&saved));
     // All that was there is brought back, also by an undo after a loss of power.
     let mut check = Script::one(call("sriov_is", sriov.num_vfs, probe_now));
     if sriov.num_vfs > 0 && sriov.num_vfs != count {
@@ -266,10 +268,10 @@ fn set(gpu: &Gpu, sriov: &Sriov, wanted: &Functions, when: When) -> Option<Step>
             after: said(count, if probe_differs { probe } else { None }),
         },
         check,
-        snapshot: Script::default(),
+        snapshot: file("sriov_save"),
         apply: Script::one(call("sriov_set", count, probe)),
         verify,
-        undo: Script::one(call("sriov_set", sriov.num_vfs, probe_now)),
+        undo: file("sriov_restore"),
         idle: Script::one(Command::new("sriov_unused").arg(&pci)),
         payload: Vec::new(),
         timeout_s: 120,
