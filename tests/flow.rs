@@ -4,7 +4,7 @@
 //! what is at work when it acts: it waits for files and sentences, never for time.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
@@ -158,6 +158,40 @@ impl Fleet {
             .collect();
         found.sort();
         found
+    }
+
+    /// Runs `deploy` at a terminal and types `answer` once it has asked. Both of its
+    /// streams are in `out`.
+    fn asked(&self, words: &[&str], answer: &[u8]) -> Ended {
+        let mut line = String::from("exec");
+        let more = ["-i", self.inventory.as_str()];
+        for word in [env!("CARGO_BIN_EXE_deploy")]
+            .iter()
+            .chain(words)
+            .chain(&more)
+        {
+            line += &format!(" '{word}'");
+        }
+        let mut child = self
+            .scratch
+            .command("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("`script` of util-linux starts");
+        let out = heard(child.stdout.take().expect("a pipe"));
+        let err = heard(child.stderr.take().expect("a pipe"));
+        let mut keys = child.stdin.take().expect("a pipe");
+        until("deploy asks", || {
+            text_of(&out).contains("Only `yes` is accepted: ")
+        });
+        keys.write_all(answer).expect("it is typed");
+        // Kept open: the end of its input would be typed as well.
+        let ended = Running { child, out, err }.end();
+        drop(keys);
+        ended
     }
 
     /// Starts `deploy` and leaves it running.
@@ -468,6 +502,33 @@ fn listens(pid: u32, signal: Signal) -> bool {
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or_default();
     caught & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[test]
+fn only_yes_at_the_terminal_changes_hosts() {
+    let hosts = ["h1", "h2"];
+    let fleet = Fleet::new(&hosts, "", FAILING);
+    let run = ["run", fleet.playbook.as_str()];
+    for (answer, code, why) in [
+        (
+            &b"no\r"[..],
+            1,
+            "2 hosts were not begun: the answer was not `yes`",
+        ),
+        (b"y\r", 1, "the answer was not `yes`"),
+        // What the key Ctrl-C sends.
+        (
+            b"\x03",
+            130,
+            "2 hosts were not begun: the run was interrupted",
+        ),
+    ] {
+        let ended = fleet.asked(&run, answer).expect(code).says(why);
+        ended.says("Apply these changes to 2 hosts?");
+        assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [false; 2]);
+    }
+    fleet.asked(&run, b"yes\r").expect(0).says("changed=2");
+    assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [true; 2]);
 }
 
 #[test]
