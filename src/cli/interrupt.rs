@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// The user's signals.
 #[derive(Debug, Clone)]
 pub struct Interrupts {
-    heard: watch::Receiver<u32>,
+    signals: Signals,
     attended: Arc<AtomicBool>,
 }
 
@@ -34,15 +34,26 @@ impl Interrupts {
             }
         });
         Ok(Self {
-            heard,
+            signals: Signals { heard, answered: 0 },
             attended: Arc::default(),
         })
+    }
+
+    /// Signals that a test gives, one by adding one.
+    #[cfg(test)]
+    pub(super) fn by_hand() -> (Self, watch::Sender<u32>) {
+        let (count, heard) = watch::channel(0);
+        let interrupts = Self {
+            signals: Signals { heard, answered: 0 },
+            attended: Arc::default(),
+        };
+        (interrupts, count)
     }
 
     /// Comes back at the first signal that nobody attends to.
     pub async fn unattended(&mut self) {
         loop {
-            next(&mut self.heard).await;
+            self.signals.next().await;
             if !self.attended.load(Ordering::SeqCst) {
                 return;
             }
@@ -52,11 +63,11 @@ impl Interrupts {
     /// From now on, and until the result is dropped, signals are its owner's affair.
     #[must_use]
     pub fn attend(&self) -> Attention {
-        let mut heard = self.heard.clone();
-        heard.mark_unchanged();
+        let mut signals = self.signals.clone();
+        signals.answered = *signals.heard.borrow();
         self.attended.store(true, Ordering::SeqCst);
         Attention {
-            heard,
+            signals,
             attended: Arc::clone(&self.attended),
         }
     }
@@ -65,14 +76,14 @@ impl Interrupts {
 /// Somebody who answers the user's signals.
 #[derive(Debug)]
 pub struct Attention {
-    heard: watch::Receiver<u32>,
+    signals: Signals,
     attended: Arc<AtomicBool>,
 }
 
 impl Attention {
     /// Waits for the next signal.
     pub async fn next(&mut self) {
-        next(&mut self.heard).await;
+        self.signals.next().await;
     }
 }
 
@@ -82,9 +93,26 @@ impl Drop for Attention {
     }
 }
 
-async fn next(heard: &mut watch::Receiver<u32>) {
-    if heard.changed().await.is_err() {
-        // Nobody listens for signals any more, so none will come.
-        std::future::pending::<()>().await;
+/// The signals so far, and how many of them one listener has answered: two that come
+/// close together are two.
+#[derive(Debug, Clone)]
+struct Signals {
+    heard: watch::Receiver<u32>,
+    answered: u32,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        let answered = self.answered;
+        if self
+            .heard
+            .wait_for(|count| *count > answered)
+            .await
+            .is_err()
+        {
+            // Nobody listens for signals any more, so none will come.
+            std::future::pending::<()>().await;
+        }
+        self.answered += 1;
     }
 }

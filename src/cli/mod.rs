@@ -12,6 +12,8 @@ pub mod content;
 pub mod discover;
 pub mod fleet_verbs;
 pub mod flow;
+#[cfg(test)]
+mod flow_tests;
 pub mod gate;
 pub mod hosts;
 pub mod interrupt;

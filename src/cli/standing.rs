@@ -338,3 +338,47 @@ async fn extended(
     session.close().await;
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::runs::record;
+
+    #[test]
+    fn only_what_waits_for_it_is_confirmed() {
+        let run = RunId::parse("r1").expect("an id");
+        let wanted = |status| confirmable(&record(status, ""), &run);
+        assert!(matches!(
+            wanted(Status::Unconfirmed { undo_at: None }),
+            Wanted::Do(_)
+        ));
+        assert!(matches!(wanted(Status::Done), Wanted::IsSo));
+        for early in [Status::InProgress, Status::Rebooting] {
+            let Wanted::Impossible(hint) = wanted(early) else {
+                panic!("it cannot be confirmed yet");
+            };
+            assert!(hint.contains("--resume r1"), "{hint}");
+        }
+        for late in [Status::Undone, Status::RolledBack, Status::Interrupted] {
+            assert!(matches!(wanted(late), Wanted::Impossible(_)));
+        }
+    }
+
+    #[test]
+    fn only_what_keeps_others_out_is_unlocked() {
+        let wanted = |status| unlockable(&record(status, ""));
+        for open in [
+            Status::InProgress,
+            Status::Interrupted,
+            Status::Rebooting,
+            Status::Unconfirmed { undo_at: None },
+        ] {
+            let Wanted::Do(plan) = wanted(open) else {
+                panic!("it keeps others out");
+            };
+            assert_eq!(plan.notes.len(), 1);
+        }
+        assert!(matches!(wanted(Status::Done), Wanted::Impossible(_)));
+        assert!(matches!(wanted(Status::Undone), Wanted::IsSo));
+    }
+}
