@@ -16,6 +16,7 @@ mod plan_checks;
 mod real_hosts;
 mod rooms;
 mod sim;
+mod sim_units;
 mod ssh;
 mod ssh_private;
 mod strategy;

@@ -11,7 +11,7 @@ use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use serde_json::json;
 
-struct AnyKey;
+pub(crate) struct AnyKey;
 
 impl client::Handler for AnyKey {
     type Error = russh::Error;
@@ -26,19 +26,19 @@ impl client::Handler for AnyKey {
 
 /// What a command left behind; no status if the connection ended before it.
 #[derive(Debug)]
-struct Ran {
-    stdout: String,
-    stderr: String,
-    status: Option<u32>,
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: Option<u32>,
 }
 
-struct Sim {
+pub(crate) struct Sim {
     fleet: Fleet,
     state: tempfile::TempDir,
 }
 
 impl Sim {
-    async fn new(hosts: &[(&str, serde_json::Value)]) -> Self {
+    pub(crate) async fn new(hosts: &[(&str, serde_json::Value)]) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let origin = Origin::whole("hosts.yml", "");
         let hosts: Vec<(HostName, Vars)> = hosts
@@ -63,14 +63,19 @@ impl Sim {
         Self { fleet, state }
     }
 
-    fn root(&self, host: &str) -> PathBuf {
+    pub(crate) fn root(&self, host: &str) -> PathBuf {
         self.fleet
             .endpoint(&HostName::from(host))
             .expect("a host of the fleet")
             .root
     }
 
-    async fn connect(&self, host: &str) -> client::Handle<AnyKey> {
+    pub(crate) async fn connect(&self, host: &str) -> client::Handle<AnyKey> {
+        self.try_connect(host).await.expect("a connection")
+    }
+
+    /// A connection, unless the host closes it before anybody is logged in.
+    pub(crate) async fn try_connect(&self, host: &str) -> Option<client::Handle<AnyKey>> {
         let endpoint = self
             .fleet
             .endpoint(&HostName::from(host))
@@ -80,29 +85,46 @@ impl Sim {
         let mut session =
             client::connect(Arc::new(client::Config::default()), endpoint.addr, AnyKey)
                 .await
-                .expect("a connection");
+                .ok()?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
         let auth = session
             .authenticate_publickey(&endpoint.user, key)
             .await
-            .expect("an answer");
+            .ok()?;
+        if session.is_closed() {
+            return None;
+        }
         assert!(auth.success());
-        session
+        Some(session)
     }
 
-    async fn run(&self, host: &str, command: &str) -> Ran {
+    /// Waits until the host takes connections and all its units were started.
+    pub(crate) async fn up(&self, host: &str) {
+        for _ in 0..600 {
+            if let Some(session) = self.try_connect(host).await {
+                let ran = run_on(&session, "systemctl is-system-running --wait", b"").await;
+                if ran.status.is_some() {
+                    return;
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("{host} does not come up");
+    }
+
+    pub(crate) async fn run(&self, host: &str, command: &str) -> Ran {
         run_on(&self.connect(host).await, command, b"").await
     }
 
     /// Standard output of a command that must go well.
-    async fn ok(&self, host: &str, command: &str) -> String {
+    pub(crate) async fn ok(&self, host: &str, command: &str) -> String {
         let ran = self.run(host, command).await;
         assert_eq!(ran.status, Some(0), "{command}: {ran:?}");
         ran.stdout
     }
 }
 
-async fn run_on(session: &client::Handle<AnyKey>, command: &str, stdin: &[u8]) -> Ran {
+pub(crate) async fn run_on(session: &client::Handle<AnyKey>, command: &str, stdin: &[u8]) -> Ran {
     let mut ran = Ran {
         stdout: String::new(),
         stderr: String::new(),
@@ -224,6 +246,7 @@ async fn a_reboot_ends_connections_and_what_ran_beside_them() {
         ran.status, None,
         "the machine went down under the command: {ran:?}"
     );
+    sim.up("one").await;
     let state = std::fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"))
         .unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
@@ -329,6 +352,7 @@ async fn an_enabled_oneshot_unit_runs_at_boot() {
     let ran = sim.run("one", script).await;
     assert_eq!(ran.stdout, "enabled\ninactive\n", "{ran:?}");
     sim.run("one", "reboot").await;
+    sim.up("one").await;
     let list = sim
         .ok("one", "systemctl is-active slice && nvidia-smi -L")
         .await;

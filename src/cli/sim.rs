@@ -113,8 +113,10 @@ pub enum FaultArgs {
     },
     /// Commands are accepted and never answered
     Hang,
-    /// The host reboots now
+    /// The host reboots now, in an orderly way
     Reboot,
+    /// The host loses power and boots again
+    Power,
 }
 
 impl FaultArgs {
@@ -133,6 +135,7 @@ impl FaultArgs {
             Self::Slow { ms } => Fault::Slow(Duration::from_millis(*ms)),
             Self::Hang => Fault::Hang,
             Self::Reboot => Fault::Reboot,
+            Self::Power => Fault::PowerLoss,
         }
     }
 }
@@ -165,7 +168,7 @@ pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
             let root = sim::make(&name, vars, &options)?;
             sim::break_host(&root, &fault.fault()).map_err(|error| on(&name, &error))?;
             say(&match fault {
-                FaultArgs::Reboot => format!("{name} has rebooted\n"),
+                FaultArgs::Reboot | FaultArgs::Power => format!("{name} has rebooted\n"),
                 _ => format!("{name} is broken; `deploy sim mend` mends it\n"),
             });
             Ok(())

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::host;
 use super::machine::{Host, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
+use super::units::{boot, process};
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +45,10 @@ pub enum Fault {
     Slow(Duration),
     /// Commands are accepted and never answered.
     Hang,
-    /// The host reboots at once, and every connection to it ends.
+    /// The host reboots in an orderly way, and every connection to it ends.
     Reboot,
+    /// The host loses power and boots again: nothing on it is told before.
+    PowerLoss,
 }
 
 /// Faults that the server and the shell look up.
@@ -168,22 +171,25 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
             set(&host, |faults| faults.slow_ms = Some(millis))
         }
         Fault::Hang => set(&host, |faults| faults.hang = true),
-        Fault::Reboot => reboot(&host),
+        Fault::Reboot => reboot(&host, "exec reboot"),
+        Fault::PowerLoss => reboot(&host, "exec reboot -ff"),
     }
 }
 
-/// Reboots by the host's own tool, so that its units run confined.
-fn reboot(host: &Host) -> io::Result<()> {
+/// Reboots by the host's own tool, so that its units run confined, and waits until
+/// it is up again.
+fn reboot(host: &Host, command: &str) -> io::Result<()> {
     let binary = fs::read_link(host.path("/usr/bin/reboot"))?;
     let mut shell = std::process::Command::new(binary);
     std::os::unix::process::CommandExt::arg0(&mut shell, super::confine::SHELL_NAME);
-    let output = shell.arg(host.root()).arg("exec reboot").output()?;
-    if output.status.success() {
-        return Ok(());
+    let output = shell.arg(host.root()).arg(command).output()?;
+    // The reboot may have ended the tool that asked for it.
+    if output.status.code().is_some_and(|code| code != 0) {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ));
     }
-    Err(io::Error::other(
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    ))
+    boot::wait(host)
 }
 
 fn check_card(cards: usize, gpu: u32) -> io::Result<()> {
@@ -225,6 +231,7 @@ pub fn reset(root: &Path) -> io::Result<()> {
     if !root.exists() {
         return Ok(());
     }
+    process::end_all(&host);
     let _lock = host.lock()?;
     host::wipe(&host)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
 use super::spec::{CardSpec, FIRST_PID, MachineSpec, SYSTEMS};
-use super::tools;
+use super::{tools, units};
 use pci::ordinary_devices;
 pub(super) use pci::{Device, add_device, bind, device_directory};
 
@@ -48,18 +48,26 @@ pub(super) fn wipe(host: &Host) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    for name in ["state.json", "faults.json"] {
-        match fs::remove_file(host.private(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    for entry in fs::read_dir(host.private(""))? {
+        let entry = entry?;
+        if entry.file_name() == "lock" || entry.file_name() == "units.lock" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
 fn link_tools(host: &Host, binary: &Path) -> io::Result<()> {
-    let first = host.path("/usr/bin/nvidia-smi");
-    if fs::read_link(&first).is_ok_and(|target| target == binary) {
+    let is_there = |name| {
+        let link = host.path(format!("/usr/bin/{name}"));
+        fs::read_link(link).is_ok_and(|target| target == binary)
+    };
+    if tools::names().all(is_there) {
         return Ok(());
     }
     fs::create_dir_all(host.path("/usr/bin"))?;
@@ -95,8 +103,6 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         products: std::collections::BTreeMap::new(),
         functions: std::collections::BTreeMap::new(),
         holders: spec.in_use.clone(),
-        active_units: Vec::new(),
-        failed_units: Vec::new(),
     };
     system_files(host, name, spec)?;
     let mut cards = Vec::new();
@@ -119,7 +125,7 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
     nvidia_files(host, &machine)?;
     modules(host, &machine)?;
     boot_files(host, &machine)?;
-    units(host, &mut machine)?;
+    units(host, &machine)?;
     write_holders(host, &machine)?;
     write_capabilities(host, &machine)?;
     Ok(machine)
@@ -396,39 +402,52 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
     Ok(())
 }
 
-fn units(host: &Host, machine: &mut Machine) -> io::Result<()> {
+fn units(host: &Host, machine: &Machine) -> io::Result<()> {
     if !machine.spec.systemd {
-        return Ok(());
+        return units::boot::first_boot(host);
     }
-    let mut unit = |name: &str, text: &str| {
-        machine.active_units.push(name.to_owned());
-        host.write(&format!("/usr/lib/systemd/system/{name}"), text)
+    let shipped = "/usr/lib/systemd/system";
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    fs::create_dir_all(host.path(wants))?;
+    let service = |name: &str, description: &str, lines: &str| -> io::Result<()> {
+        let text = format!(
+            "[Unit]\nDescription={description}\n\n[Service]\n{lines}\n\n[Install]\nWantedBy=multi-user.target\n"
+        );
+        host.write(&format!("{shipped}/{name}"), text)?;
+        symlink(
+            format!("{shipped}/{name}"),
+            host.path(format!("{wants}/{name}")),
+        )
     };
-    unit(
+    service(
         "ssh.service",
-        "[Unit]\nDescription=OpenBSD Secure Shell server\n\n[Service]\nType=notify\nExecStart=/usr/sbin/sshd -D\n\n[Install]\nWantedBy=multi-user.target\n",
+        "OpenBSD Secure Shell server",
+        "Type=notify\nExecStart=/usr/sbin/sshd -D",
     )?;
-    unit(
-        "multi-user.target",
+    symlink(
+        format!("{shipped}/ssh.service"),
+        host.path(format!("{shipped}/sshd.service")),
+    )?;
+    host.write(
+        &format!("{shipped}/multi-user.target"),
         "[Unit]\nDescription=Multi-User System\n",
     )?;
     if machine.spec.driver.is_some() && !machine.gpus.is_empty() {
-        unit(
+        service(
             "nvidia-persistenced.service",
-            "[Unit]\nDescription=NVIDIA Persistence Daemon\n\n[Service]\nType=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --verbose\n\n[Install]\nWantedBy=multi-user.target\n",
+            "NVIDIA Persistence Daemon",
+            "Type=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --verbose",
         )?;
     }
+    let mut users: Vec<&str> = Vec::new();
     for holder in &machine.spec.in_use {
-        if let Some(name) = &holder.unit {
-            let text = format!(
-                "[Unit]\nDescription={name}\n\n[Service]\nExecStart=/usr/bin/{}\n",
-                holder.command
-            );
-            machine.active_units.push(name.clone());
-            host.write(&format!("/usr/lib/systemd/system/{name}"), text)?;
+        if let Some(name) = holder.unit.as_deref().filter(|name| !users.contains(name)) {
+            users.push(name);
+            let lines = format!("ExecStart=/usr/bin/{}", holder.command);
+            service(name, name, &lines)?;
         }
     }
-    Ok(())
+    units::boot::first_boot(host)
 }
 
 /// Brings the processes that have cards open into `/proc`.

@@ -33,10 +33,6 @@ pub(super) struct Machine {
     pub(super) functions: BTreeMap<String, Function>,
     /// Who has cards open now.
     pub(super) holders: Vec<HolderSpec>,
-    /// Units that are running, or oneshot ones that remain.
-    pub(super) active_units: Vec<String>,
-    /// Units whose last start failed.
-    pub(super) failed_units: Vec<String>,
 }
 
 /// One NVIDIA card.

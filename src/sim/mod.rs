@@ -3,8 +3,8 @@
 //!
 //! `spec` reads the `sim:` variable, `host` makes a machine's folder from it,
 //! `server` speaks SSH, `shell` confines what runs, `tools` are the stand-ins
-//! for `nvidia-smi` and its like (this binary under another name), `fault`
-//! breaks things on purpose. The stand-ins reproduce what real tools were seen
+//! for `nvidia-smi` and its like (this binary under another name), `units` plays
+//! the service manager, `fault` breaks things on purpose. The stand-ins reproduce what real tools were seen
 //! to print and do; they know nothing of how the rest of `deploy` reads them.
 
 mod confine;
@@ -17,6 +17,7 @@ mod product;
 mod server;
 mod spec;
 pub mod tools;
+mod units;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
 pub use fault::{Fault, break_host, mend, reset};

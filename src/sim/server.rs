@@ -23,6 +23,7 @@ use super::fault::faults;
 use super::host;
 use super::machine::Host;
 use super::spec::MachineSpec;
+use super::units::boot;
 
 /// A host that the server plays.
 #[derive(Debug)]
@@ -51,6 +52,11 @@ impl SimulatedHost {
 
     fn boot_id(&self) -> String {
         self.folder.read("/proc/sys/kernel/random/boot_id")
+    }
+
+    /// Whether it is on its way down.
+    fn is_down(&self) -> bool {
+        boot::phase(&self.folder) == boot::Phase::GoingDown
     }
 
     /// Makes the folder on first use. What another process made meanwhile, or
@@ -143,6 +149,7 @@ async fn serve(shared: Arc<Shared>, config: Arc<Config>, stream: TcpStream) {
         shared,
         cut,
         host: None,
+        boot: None,
         channels: HashMap::new(),
     };
     // How a session ends is the client's affair.
@@ -155,6 +162,8 @@ struct Connection {
     shared: Arc<Shared>,
     cut: Arc<Cut>,
     host: Option<Arc<SimulatedHost>>,
+    /// The boot in which the connection was made; empty if the host was new.
+    boot: Option<String>,
     channels: HashMap<ChannelId, Channel<Msg>>,
 }
 
@@ -166,6 +175,7 @@ impl Handler for Connection {
         user: &str,
         offer: russh::server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
+        self.hang_up_unless_served(user);
         Ok(self.judge(user, offer.public_key))
     }
 
@@ -175,8 +185,10 @@ impl Handler for Connection {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         let auth = self.judge(user, key.public_key);
+        self.hang_up_unless_served(user);
         if matches!(auth, Auth::Accept) {
             self.host = self.shared.hosts.get(user).cloned();
+            self.boot = self.host.as_ref().map(|host| host.boot_id());
         }
         Ok(auth)
     }
@@ -252,6 +264,15 @@ impl Handler for Connection {
 }
 
 impl Connection {
+    /// All hosts share the port, so only who logs in tells which one is meant: then
+    /// a machine that is down, or has no SSH server running, closes the connection.
+    fn hang_up_unless_served(&self, user: &str) {
+        let host = self.shared.hosts.get(user);
+        if host.is_some_and(|host| !boot::takes_connections(&host.folder)) {
+            self.cut.now();
+        }
+    }
+
     fn judge(&self, user: &str, key: &PublicKey) -> Auth {
         let known = key.key_data() == self.shared.client_key.key_data();
         if known && self.shared.hosts.contains_key(user) {
@@ -270,6 +291,12 @@ impl Connection {
         let (Some(channel), Some(host)) = (self.channels.remove(&id), self.host.clone()) else {
             return session.channel_failure(id);
         };
+        let before = self.boot.as_deref().unwrap_or_default();
+        if host.is_down() || !before.is_empty() && before != host.boot_id() {
+            // The machine went down since; nobody has told the connection.
+            self.cut.now();
+            return Ok(());
+        }
         session.channel_success(id)?;
         let binary = self.shared.binary.clone();
         let cut = Arc::clone(&self.cut);
@@ -291,7 +318,7 @@ async fn run(
     output: ChannelWriteHalf<Msg>,
 ) {
     let made = host.make(binary).await;
-    let boot = host.boot_id();
+    let before = host.boot_id();
     let started = match made {
         Ok(()) => start(host, binary, command),
         Err(error) => Err(error),
@@ -318,7 +345,7 @@ async fn run(
     let stderr = pump(child.stderr.take(), output.make_writer_ext(Some(1)), delay);
     // As with sshd, a process left behind that holds the output keeps the channel open.
     let ((), (), status) = tokio::join!(stdout, stderr, child.wait());
-    if host.boot_id() != boot {
+    if host.is_down() || host.boot_id() != before {
         // The machine went down under the command; nobody is left to say good-bye.
         cut.now();
         feeding.abort();

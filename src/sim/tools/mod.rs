@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::confine;
 use super::machine::Host;
+use super::{confine, units};
 
 mod hardware;
 mod lspci;
@@ -21,9 +21,11 @@ mod small;
 mod stat;
 mod sysfs;
 mod systemctl;
+mod systemd_run;
 mod tee;
 
 pub(super) use modules::write_modules;
+pub(super) use power::boot_hardware;
 
 /// Environment variable that holds the folder of the machine a tool runs on.
 pub(super) const ROOT_VARIABLE: &str = "DEPLOY_SIM_ROOT";
@@ -86,6 +88,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("nvidia-smi", nvidia::run),
     ("lspci", lspci::run),
     ("systemctl", systemctl::run),
+    ("systemd-run", systemd_run::run),
     ("modprobe", modules::modprobe),
     ("rmmod", modules::rmmod),
     ("lsmod", modules::lsmod),
@@ -122,6 +125,12 @@ pub fn dispatch(argv: &[OsString]) -> Option<i32> {
     let called = Path::new(argv.first()?).file_name()?.to_str()?;
     if called == confine::SHELL_NAME {
         return Some(confine::run(&argv[1..]));
+    }
+    if called == units::KEEPER_NAME {
+        return Some(units::keep(&argv[1..]));
+    }
+    if called == units::PROGRAM_NAME {
+        return Some(units::become_program(&argv[1..]));
     }
     let hardware: (&str, Tool) = (hardware::NAME, |call| hardware::run(call.host));
     let tool = TOOLS

@@ -5,11 +5,11 @@ use std::io;
 
 use crate::sim::host;
 use crate::sim::machine::{Host, Machine};
+use crate::sim::units::{Duty, boot};
 
-use super::{Call, Outcome, hardware, systemctl};
+use super::{Call, Outcome, hardware};
 
-/// Reboots the machine at once: what the hardware forgets is gone, then the
-/// enabled units run.
+/// Reboots the machine. `-f` twice does so at once, with no orderly end.
 pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
     if call.name == "shutdown" && !call.has("-r") && !call.has("--reboot") {
         return Ok(Outcome::err(
@@ -17,44 +17,21 @@ pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
             1,
         ));
     }
-    boot(call.host)?;
-    Ok(Outcome::silent())
+    request(call)
 }
 
-/// Ends every process of the machine but this one. They are known by their
-/// environment, which names the machine's folder.
-fn end_processes(host: &Host) {
-    let mark = [
-        super::ROOT_VARIABLE.as_bytes(),
-        b"=",
-        host.root().as_os_str().as_encoded_bytes(),
-    ]
-    .concat();
-    let own = std::process::id();
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return;
+/// Reboots as `reboot` and `systemctl reboot` do.
+pub(super) fn request(call: &Call<'_>) -> io::Result<Outcome> {
+    let forced = call.args.iter().any(|arg| {
+        arg == "--force" || (arg.starts_with('-') && !arg.starts_with("--") && arg.contains('f'))
+    });
+    let duty = if forced {
+        Duty::PowerLoss
+    } else {
+        Duty::Reboot
     };
-    for process in processes.filter_map(Result::ok) {
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        if u32::try_from(pid) == Ok(own) {
-            continue;
-        }
-        // Processes of other users cannot be read, and are not the machine's.
-        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-        let marked = environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == mark);
-        if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| marked) {
-            // One that ended by itself meanwhile is as well.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    }
+    boot::request(call.host, duty)?;
+    Ok(Outcome::silent())
 }
 
 /// MIG instances, virtual functions and modes that only the driver kept are gone;
@@ -82,20 +59,13 @@ pub(super) fn unload_driver(machine: &mut Machine) {
     }
 }
 
-/// Boots the machine anew.
-pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
-    end_processes(host);
+/// What a boot makes of the machine before its first program runs.
+pub(in crate::sim) fn boot_hardware(host: &Host) -> io::Result<()> {
     let lock = host.lock()?;
     let mut machine = host.load()?;
     machine.boots += 1;
-    // Whoever had a card open is gone, but for units that start by themselves.
-    machine.holders = machine
-        .spec
-        .in_use
-        .iter()
-        .filter(|holder| holder.unit.is_some())
-        .cloned()
-        .collect();
+    // Whoever had a card open is gone; units open theirs when they are started.
+    machine.holders.clear();
     hardware::power_cycle(host, &mut machine)?;
     for directory in ["/run", "/tmp"] {
         empty(host, directory)?;
@@ -103,15 +73,9 @@ pub(in crate::sim) fn boot(host: &Host) -> io::Result<()> {
     if machine.spec.systemd {
         fs::create_dir_all(host.path("/run/systemd/system"))?;
     }
-    machine
-        .active_units
-        .retain(|unit| systemctl::starts_by_itself(host, unit));
-    machine.failed_units.clear();
     host::boot_files(host, &machine)?;
     host::write_holders(host, &machine)?;
-    host.save(&machine, &lock)?;
-    drop(lock);
-    systemctl::start_enabled(host)
+    host.save(&machine, &lock)
 }
 
 fn empty(host: &Host, directory: &str) -> io::Result<()> {

@@ -1,108 +1,204 @@
-//! `systemctl` over unit files of the machine: enabling, starting oneshot and
-//! long-running services, and the questions that scripts ask.
+//! `systemctl` over the units of the machine: its verbs and their words.
+//!
+//! Texts and statuses are those of systemd 257. What the verbs do stands in
+//! `units`; questions are answered in `ask`, links are made in `enable`.
 
-mod files;
+mod ask;
+mod enable;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::sim::host::write_holders;
 use crate::sim::machine::Host;
+use crate::sim::units::files::{self, canonical, find};
+use crate::sim::units::job::{self, Answer, Order};
+use crate::sim::units::process::{members_of, signal};
+use crate::sim::units::state::{Active, Record, Units};
+use crate::sim::units::{boot, service};
 
 use super::{Call, Outcome, power};
-use files::{Settings, find, install_links, is_masked, one, settings, split, words_of};
+
+/// What tools of systemd say where it does not run.
+pub(super) const NO_SYSTEMD: &str = "System has not been booted with systemd as init system (PID 1). Can't operate.\n\
+     Failed to connect to bus: Host is down\n";
+
+/// The options that mean something here.
+#[derive(Debug, Default)]
+struct Options<'a> {
+    now: bool,
+    quiet: bool,
+    wait: bool,
+    no_block: bool,
+    value_only: bool,
+    ignore_order: bool,
+    signal: &'a str,
+    main_only: bool,
+    properties: Vec<&'a str>,
+    listing: ask::Listing,
+}
+
+/// Options whose value may be the next word.
+const WITH_VALUE: [&str; 14] = [
+    "-p",
+    "--property",
+    "-s",
+    "--signal",
+    "--kill-whom",
+    "--job-mode",
+    "-t",
+    "--type",
+    "--state",
+    "-n",
+    "--lines",
+    "-o",
+    "--output",
+    "-P",
+];
+
+impl<'a> Options<'a> {
+    fn read(args: &'a [String]) -> (Self, Vec<&'a str>) {
+        let mut options = Self::default();
+        let mut words = Vec::new();
+        let mut rest = args.iter().map(String::as_str);
+        while let Some(arg) = rest.next() {
+            if arg == "--" {
+                words.extend(rest);
+                break;
+            }
+            if !arg.starts_with('-') {
+                words.push(arg);
+                continue;
+            }
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) if arg.starts_with("--") => (name, value),
+                _ if WITH_VALUE.contains(&arg) => (arg, rest.next().unwrap_or_default()),
+                _ if !arg.starts_with("--") && arg.len() > 2 && arg.is_char_boundary(2) => {
+                    arg.split_at(2)
+                }
+                _ => (arg, ""),
+            };
+            options.set(name, value);
+        }
+        (options, words)
+    }
+
+    fn set(&mut self, name: &str, value: &'a str) {
+        match name {
+            "--now" => self.now = true,
+            "-q" | "--quiet" => self.quiet = true,
+            "--wait" => self.wait = true,
+            "--no-block" => self.no_block = true,
+            "--value" => self.value_only = true,
+            "-p" | "--property" => self.properties.extend(value.split(',')),
+            "-P" => {
+                self.properties.extend(value.split(','));
+                self.value_only = true;
+            }
+            "-s" | "--signal" => self.signal = value,
+            "--kill-whom" => self.main_only = value == "main",
+            "--job-mode" => self.ignore_order = value == "ignore-dependencies",
+            "--no-legend" | "--legend" => self.listing.no_legend = true,
+            "--plain" => self.listing.plain = true,
+            "-a" | "--all" => self.listing.all = true,
+            "--failed" => self.listing.failed = true,
+            "--state" => self.listing.failed |= value == "failed",
+            _ => {}
+        }
+    }
+
+    fn order(&self) -> Order {
+        if self.ignore_order {
+            Order::Ignored
+        } else {
+            Order::Kept
+        }
+    }
+}
 
 /// Runs the tool.
 pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
-    if !call.host.path("/run/systemd/system").exists() {
-        return Ok(Outcome::err(
-            "System has not been booted with systemd as init system (PID 1). Can't operate.\n\
-             Failed to connect to bus: Host is down\n",
-            1,
-        ));
-    }
-    let mut words: Vec<&str> = Vec::new();
-    let mut now = false;
-    let mut quiet = false;
-    let mut value_only = false;
-    let mut properties = Vec::new();
-    let mut rest = call.args.iter().map(String::as_str);
-    while let Some(arg) = rest.next() {
-        match arg {
-            "--now" => now = true,
-            "-q" | "--quiet" => quiet = true,
-            "--value" => value_only = true,
-            "-p" | "--property" => properties.extend(rest.next().unwrap_or_default().split(',')),
-            _ if arg.starts_with("--property=") => {
-                properties.extend(arg["--property=".len()..].split(','));
-            }
-            _ if arg.starts_with("-p") => properties.extend(arg[2..].split(',')),
-            _ if arg.starts_with('-') => {}
-            _ => words.push(arg),
-        }
-    }
-    let Some((verb, units)) = words.split_first() else {
-        return Ok(Outcome::silent());
-    };
-    let units: Vec<String> = units.iter().map(|unit| full_name(unit)).collect();
     let host = call.host;
-    match *verb {
-        "daemon-reload" | "daemon-reexec" | "reset-failed" => Ok(Outcome::silent()),
-        "is-system-running" => Ok(Outcome::out("running\n", 0)),
-        "reboot" => {
-            power::boot(host)?;
-            Ok(Outcome::silent())
+    let (options, words) = Options::read(call.args);
+    let (verb, units) = match words.split_first() {
+        Some((verb, units)) => (*verb, units),
+        None if call.has("--version") => {
+            return Ok(Outcome::out("systemd 257 (257.13-1~deb13u1)\n", 0));
         }
+        None => ("list-units", &[][..]),
+    };
+    if !host.path("/run/systemd/system").exists() {
+        return Ok(match verb {
+            "is-system-running" => Outcome::out("offline\n", 1),
+            _ => Outcome::err(NO_SYSTEMD, 1),
+        });
+    }
+    let units: Vec<String> = units
+        .iter()
+        .map(|unit| canonical(host, &full_name(unit)))
+        .collect();
+    match verb {
+        "daemon-reload" | "daemon-reexec" => Ok(Outcome::silent()),
+        "reset-failed" => reset_failed(host, &units),
+        "is-system-running" => ask::is_system_running(host, options.wait),
+        "reboot" => power::request(call),
         "enable" | "reenable" | "disable" => {
-            let outcome = each(&units, |unit| switch(host, unit, *verb != "disable"))?;
-            if now && outcome.status == 0 {
-                return each(&units, |unit| {
-                    if *verb == "disable" {
-                        stop(host, unit)
-                    } else {
-                        start(host, unit)
-                    }
-                });
+            let on = verb != "disable";
+            let outcome = each(&units, |unit| enable::switch(host, unit, on))?;
+            if !options.now || outcome.status != 0 {
+                return Ok(outcome);
             }
-            Ok(outcome)
-        }
-        "mask" | "unmask" => each(&units, |unit| mask(host, unit, *verb == "mask")),
-        "start" => each(&units, |unit| start(host, unit)),
-        "stop" => each(&units, |unit| stop(host, unit)),
-        "restart" | "reload-or-restart" | "try-restart" | "reload" => each(&units, |unit| {
-            if *verb == "try-restart" && !host.load()?.active_units.contains(unit) {
-                return Ok(Outcome::silent());
-            }
-            let stopped = stop(host, unit)?;
-            if stopped.status == 0 {
-                start(host, unit)
+            let then = if on {
+                start(host, &units, &options)?
             } else {
-                Ok(stopped)
-            }
+                stop(host, &units, &options)?
+            };
+            Ok(joined(outcome, then))
+        }
+        "mask" | "unmask" => each(&units, |unit| enable::mask(host, unit, verb == "mask")),
+        "start" => start(host, &units, &options),
+        "stop" => stop(host, &units, &options),
+        "restart" | "try-restart" | "reload-or-restart" | "reload" => {
+            restart(host, &units, &options, verb)
+        }
+        "kill" => kill(host, &units, &options),
+        "is-active" | "is-failed" | "is-enabled" => {
+            ask::question(host, verb, &units, options.quiet)
+        }
+        "show" => ask::show(host, &units, &options.properties, options.value_only),
+        "status" => ask::status(host, &units),
+        "cat" => each(&units, |unit| cat(host, unit)),
+        "list-units" => ask::list_units(host, &units, options.listing),
+        "list-timers" => ask::list_timers(host, &units, options.listing),
+        "list-jobs" => list_jobs(host),
+        "list-unit-files" => each(&units, |unit| {
+            let state = enable::state(host, unit).unwrap_or_default();
+            Ok(Outcome::out(format!("{unit} {state}\n"), 0))
         }),
-        "is-active" | "is-failed" | "is-enabled" => question(host, verb, &units, quiet),
-        "show" => show(host, &units, &properties, value_only),
-        "status" => status(host, &units),
-        "cat" => each(&units, |unit| match find(host, unit) {
-            Some(path) => Ok(Outcome::out(fs::read(path)?, 0)),
-            None => Ok(Outcome::err(format!("No files found for {unit}.\n"), 1)),
-        }),
-        "list-units" | "list-unit-files" => list(host),
-        other => Ok(Outcome::err(format!("Unknown command verb {other}.\n"), 1)),
+        other => Ok(Outcome::err(
+            format!("Unknown command verb '{other}'.\n"),
+            1,
+        )),
     }
 }
 
 fn full_name(unit: &str) -> String {
-    const KINDS: [&str; 6] = [
-        ".service", ".timer", ".target", ".path", ".socket", ".mount",
+    const KINDS: [&str; 8] = [
+        ".service", ".timer", ".target", ".path", ".socket", ".mount", ".slice", ".scope",
     ];
-    if KINDS.iter().any(|kind| unit.ends_with(kind)) {
+    if KINDS.iter().any(|kind| unit.ends_with(kind)) || unit.contains('*') {
         unit.to_owned()
     } else {
         format!("{unit}.service")
     }
+}
+
+fn joined(mut all: Outcome, one: Outcome) -> Outcome {
+    all.stdout.extend(one.stdout);
+    all.stderr.extend(one.stderr);
+    if one.status != 0 {
+        all.status = one.status;
+    }
+    all
 }
 
 fn each(
@@ -111,466 +207,213 @@ fn each(
 ) -> io::Result<Outcome> {
     let mut all = Outcome::default();
     for unit in units {
-        let one = action(unit)?;
-        all.stdout.extend(one.stdout);
-        all.stderr.extend(one.stderr);
-        if one.status != 0 {
-            all.status = one.status;
-        }
+        all = joined(all, action(unit)?);
     }
     Ok(all)
 }
 
-fn switch(host: &Host, unit: &str, on: bool) -> io::Result<Outcome> {
-    let Some(file) = find(host, unit) else {
-        // Disabling what is gone still takes its links away.
-        let text = format!(
-            "Failed to {} unit: Unit file {unit} does not exist.\n",
-            if on { "enable" } else { "disable" }
-        );
-        return Ok(Outcome::err(text, 1));
-    };
-    if on && is_masked(host, unit) {
-        return Ok(Outcome::err(
-            format!("Failed to enable unit: Unit file {unit} is masked.\n"),
+/// What is said to a start while the machine goes down.
+pub(super) fn refused_when_going_down(host: &Host, unit: &str) -> Option<Outcome> {
+    boot::is_going_down(host).then(|| {
+        Outcome::err(
+            format!(
+                "Failed to start {unit}: Transaction for {unit}/start is destructive \
+                 (reboot.target has 'start' job queued, but 'stop' is included in transaction).\n\
+                 See system logs and 'systemctl status {unit}' for details.\n"
+            ),
             1,
-        ));
-    }
-    let links = install_links(host, unit);
-    if on && links.is_empty() {
-        return Ok(Outcome::err(
-            "The unit files have no installation config (WantedBy=, RequiredBy=, UpheldBy=,\nAlso=, or Alias= settings in the [Install] section).\n",
-            0,
-        ));
-    }
-    let shown = |path: &Path| {
-        format!(
-            "/{}",
-            path.strip_prefix(host.root()).unwrap_or(path).display()
         )
+    })
+}
+
+/// What is said of a start that failed.
+pub(super) fn job_failed(unit: &str, record: &Record) -> Outcome {
+    let why = match record.result() {
+        "exit-code" => " because the control process exited with error code",
+        "timeout" => " because a timeout was exceeded",
+        "signal" => " because a fatal signal was delivered to the control process",
+        "core-dump" => {
+            " because a fatal signal was delivered causing the control process to dump core"
+        }
+        "resources" => " because of unavailable resources or another system error",
+        _ => return Outcome::err(format!("Job for {unit} canceled.\n"), 1),
     };
-    let mut text = String::new();
-    for link in links {
-        let exists = fs::symlink_metadata(&link).is_ok();
-        if on && !exists {
-            fs::create_dir_all(link.parent().unwrap_or(host.root()))?;
-            std::os::unix::fs::symlink(shown(&file), &link)?;
-            text.push_str(&format!(
-                "Created symlink {} → {}.\n",
-                shown(&link),
-                shown(&file)
-            ));
-        } else if !on && exists {
-            fs::remove_file(&link)?;
-            text.push_str(&format!("Removed \"{}\".\n", shown(&link)));
-        }
-    }
-    Ok(Outcome::err(text, 0))
-}
-
-fn mask(host: &Host, unit: &str, on: bool) -> io::Result<Outcome> {
-    let path = host.path(format!("/etc/systemd/system/{unit}"));
-    if on && !is_masked(host, unit) {
-        if path.exists() {
-            return Ok(Outcome::err(
-                format!("Failed to mask unit: File /etc/systemd/system/{unit} already exists.\n"),
-                1,
-            ));
-        }
-        std::os::unix::fs::symlink("/dev/null", path)?;
-    } else if !on && is_masked(host, unit) {
-        fs::remove_file(path)?;
-    }
-    Ok(Outcome::silent())
-}
-
-fn not_found(verb: &str, unit: &str) -> Outcome {
-    let status = 5;
     Outcome::err(
-        format!("Failed to {verb} {unit}: Unit {unit} not found.\n"),
-        status,
+        format!(
+            "Job for {unit} failed{why}.\n\
+             See \"systemctl status {unit}\" and \"journalctl -xeu {unit}\" for details.\n"
+        ),
+        1,
     )
 }
 
-fn start(host: &Host, unit: &str) -> io::Result<Outcome> {
-    if is_masked(host, unit) {
-        return Ok(Outcome::err(
-            format!("Failed to start {unit}: Unit {unit} is masked.\n"),
-            1,
-        ));
-    }
-    if find(host, unit).is_none() {
-        return Ok(not_found("start", unit));
-    }
-    if host.load()?.active_units.contains(&unit.to_owned()) {
-        return Ok(Outcome::silent());
-    }
-    let settings = settings(host, unit);
-    let condition = settings.get(&("Unit".to_owned(), "ConditionPathExists".to_owned()));
-    let unmet = condition
-        .into_iter()
-        .flatten()
-        .any(|path| match path.strip_prefix('!') {
-            Some(path) => host.path(path).exists(),
-            None => !host.path(path).exists(),
-        });
-    if unmet {
-        return Ok(Outcome::silent());
-    }
-    let oneshot = one(&settings, "Service", "Type").as_deref() == Some("oneshot");
-    let mut failed = false;
-    if oneshot {
-        for key in ["ExecStartPre", "ExecStart", "ExecStartPost"] {
-            let lines = settings.get(&("Service".to_owned(), key.to_owned()));
-            for line in lines.into_iter().flatten() {
-                if !run_line(host, &settings, unit, line)? {
-                    failed = true;
-                    break;
-                }
-            }
-            if failed {
-                break;
-            }
-        }
-    }
-    let remains = !oneshot
-        || matches!(
-            one(&settings, "Service", "RemainAfterExit").as_deref(),
-            Some("yes" | "true" | "1" | "on")
-        );
-    host.update(|machine| {
-        machine.failed_units.retain(|other| other != unit);
-        machine.active_units.retain(|other| other != unit);
-        if failed {
-            machine.failed_units.push(unit.to_owned());
-        } else if remains {
-            machine.active_units.push(unit.to_owned());
-        }
-        // A unit that uses a card opens it again.
-        let holders: Vec<_> = machine
-            .spec
-            .in_use
-            .iter()
-            .filter(|holder| holder.unit.as_deref() == Some(unit))
-            .cloned()
-            .collect();
-        for holder in holders.into_iter().filter(|_| !failed) {
-            if !machine.holders.contains(&holder) {
-                machine.holders.push(holder);
-            }
-        }
-        write_holders(host, machine)
-    })?;
-    if failed {
-        return Ok(Outcome::err(
-            format!(
-                "Job for {unit} failed because the control process exited with error code.\n\
-                 See \"systemctl status {unit}\" and \"journalctl -xeu {unit}\" for details.\n"
-            ),
-            1,
-        ));
-    }
-    Ok(Outcome::silent())
-}
-
-/// Runs one `Exec…=` line; whether it went well.
-fn run_line(host: &Host, settings: &Settings, unit: &str, line: &str) -> io::Result<bool> {
-    let forgiving = line.starts_with('-');
-    let mut words = split(line.trim_start_matches(['-', '@', '+', '!', ':'])).into_iter();
-    let Some(program) = words.next() else {
-        return Ok(true);
-    };
-    let log = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(host.path("/var/log/units.log"))?;
-    let mut command = Command::new(program_of(host, &program));
-    command
-        .args(words.map(|word| argument_of(host, &word)))
-        .current_dir(host.root())
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .env_clear()
-        .envs(crate::sim::confine::environment(host.root()));
-    for assignment in settings
-        .get(&("Service".to_owned(), "Environment".to_owned()))
-        .into_iter()
-        .flatten()
-    {
-        for word in split(assignment) {
-            if let Some((name, value)) = word.split_once('=') {
-                command.env(name, value);
-            }
-        }
-    }
-    command.env(
-        "INVOCATION_ID",
-        crate::sim::machine::uuid(unit).replace('-', ""),
-    );
-    match command.status() {
-        Ok(status) => Ok(status.success() || forgiving),
-        Err(error) => {
-            host.write(
-                "/var/log/units-error.log",
-                format!("{unit}: {line}: {error}\n"),
-            )?;
-            Ok(forgiving)
-        }
-    }
-}
-
-/// The machine's own file if it has one at that path, else the program of that name.
-fn program_of(host: &Host, program: &str) -> PathBuf {
-    let own = host.path(program);
-    if program.starts_with('/') && own.exists() {
-        return own;
-    }
-    PathBuf::from(Path::new(program).file_name().unwrap_or_default())
-}
-
-/// Absolute paths that exist on the machine are its own.
-fn argument_of(host: &Host, word: &str) -> String {
-    let own = host.path(word);
-    if word.starts_with('/') && own.exists() {
-        own.display().to_string()
-    } else {
-        word.to_owned()
-    }
-}
-
-fn stop(host: &Host, unit: &str) -> io::Result<Outcome> {
-    let machine = host.load()?;
-    let active = machine.active_units.contains(&unit.to_owned());
-    if !active && find(host, unit).is_none() {
-        return Ok(not_found("stop", unit));
-    }
-    if active {
-        let settings = settings(host, unit);
-        for line in settings
-            .get(&("Service".to_owned(), "ExecStop".to_owned()))
-            .into_iter()
-            .flatten()
-        {
-            run_line(host, &settings, unit, line)?;
-        }
-    }
-    host.update(|machine| {
-        machine.active_units.retain(|other| other != unit);
-        machine
-            .holders
-            .retain(|holder| holder.unit.as_deref() != Some(unit));
-        write_holders(host, machine)
-    })?;
-    Ok(Outcome::silent())
-}
-
-fn enabled_state(host: &Host, unit: &str) -> Option<&'static str> {
-    if is_masked(host, unit) {
-        return Some("masked");
-    }
-    let file = find(host, unit)?;
-    let links = install_links(host, unit);
-    if links.iter().any(|link| fs::symlink_metadata(link).is_ok()) {
-        return Some("enabled");
-    }
-    let shipped = file.starts_with(host.path("/usr/lib/systemd/system"));
-    Some(match links.is_empty() {
-        true => "static",
-        // What the distribution brought runs; it was enabled when it was installed.
-        false if shipped && !file_was_disabled(host, unit) => "enabled",
-        false => "disabled",
-    })
-}
-
-fn file_was_disabled(host: &Host, unit: &str) -> bool {
-    !host
-        .load()
-        .is_ok_and(|machine| machine.active_units.contains(&unit.to_owned()))
-}
-
-fn active_state(host: &Host, unit: &str) -> io::Result<&'static str> {
-    let machine = host.load()?;
-    let is = |list: &[String]| list.iter().any(|other| other == unit);
-    Ok(if is(&machine.active_units) {
-        "active"
-    } else if is(&machine.failed_units) {
-        "failed"
-    } else {
-        "inactive"
-    })
-}
-
-fn question(host: &Host, verb: &str, units: &[String], quiet: bool) -> io::Result<Outcome> {
-    let mut text = String::new();
-    let mut good = false;
-    let mut stderr = String::new();
-    for unit in units {
-        match verb {
-            "is-enabled" => match enabled_state(host, unit) {
-                Some(state) => {
-                    good |= ["enabled", "static"].contains(&state);
-                    text.push_str(&format!("{state}\n"));
-                }
-                None => {
-                    stderr.push_str(&format!(
-                        "Failed to get unit file state for {unit}: No such file or directory\n"
-                    ));
-                }
+/// Starts units, all at once, and waits for them unless told not to.
+fn start(host: &Host, units: &[String], options: &Options<'_>) -> io::Result<Outcome> {
+    let asked = each(units, |unit| {
+        Ok(
+            match job::start_watched(host, unit, options.order(), !options.no_block)? {
+                Answer::Accepted => Outcome::silent(),
+                Answer::NotFound => Outcome::err(
+                    format!("Failed to start {unit}: Unit {unit} not found.\n"),
+                    5,
+                ),
+                Answer::Masked => Outcome::err(
+                    format!("Failed to start {unit}: Unit {unit} is masked.\n"),
+                    1,
+                ),
+                Answer::GoingDown => refused_when_going_down(host, unit).unwrap_or_default(),
             },
-            _ => {
-                let state = active_state(host, unit)?;
-                good |= state
-                    == if verb == "is-active" {
-                        "active"
-                    } else {
-                        "failed"
-                    };
-                text.push_str(&format!("{state}\n"));
-            }
-        }
+        )
+    })?;
+    if options.no_block || asked.status != 0 {
+        return Ok(asked);
     }
-    let status = match (verb, good) {
-        (_, true) => 0,
-        ("is-active", false) => 3,
-        _ => 1,
-    };
-    Ok(Outcome {
-        stdout: if quiet { Vec::new() } else { text.into_bytes() },
-        stderr: stderr.into_bytes(),
-        status,
+    each(units, |unit| {
+        let record = job::wait_until_started(host, unit)?;
+        if record.start_failed {
+            return Ok(job_failed(unit, &record));
+        }
+        if options.wait {
+            let record = job::wait_until_down(host, unit)?;
+            return Ok(Outcome {
+                status: i32::from(record.active == Active::Failed),
+                ..Outcome::default()
+            });
+        }
+        Ok(Outcome::silent())
     })
 }
 
-fn show(
+fn stop(host: &Host, units: &[String], options: &Options<'_>) -> io::Result<Outcome> {
+    let asked = each(units, |unit| {
+        Ok(match job::stop(host, unit)? {
+            true => Outcome::silent(),
+            false => Outcome::err(
+                format!("Failed to stop {unit}: Unit {unit} not loaded.\n"),
+                5,
+            ),
+        })
+    })?;
+    if !options.no_block {
+        for unit in units {
+            job::wait_until_down(host, unit)?;
+        }
+    }
+    Ok(asked)
+}
+
+fn restart(
     host: &Host,
     units: &[String],
-    properties: &[&str],
-    value_only: bool,
+    options: &Options<'_>,
+    verb: &str,
 ) -> io::Result<Outcome> {
-    let mut text = String::new();
-    for unit in units {
-        let file = find(host, unit);
-        let active = active_state(host, unit)?;
-        let shown = file.as_ref().map(|path| {
-            format!(
-                "/{}",
-                path.strip_prefix(host.root()).unwrap_or(path).display()
-            )
-        });
-        let all = [
-            ("Id", unit.clone()),
-            (
-                "LoadState",
-                if is_masked(host, unit) {
-                    "masked"
-                } else if file.is_some() {
-                    "loaded"
-                } else {
-                    "not-found"
-                }
-                .to_owned(),
-            ),
-            ("ActiveState", active.to_owned()),
-            (
-                "SubState",
-                match active {
-                    "active" => "exited",
-                    "failed" => "failed",
-                    _ => "dead",
-                }
-                .to_owned(),
-            ),
-            (
-                "UnitFileState",
-                enabled_state(host, unit).unwrap_or_default().to_owned(),
-            ),
-            ("FragmentPath", shown.unwrap_or_default()),
-            ("NeedDaemonReload", "no".to_owned()),
-            (
-                "Result",
-                if active == "failed" {
-                    "exit-code"
-                } else {
-                    "success"
-                }
-                .to_owned(),
-            ),
-            ("MainPID", "0".to_owned()),
-        ];
-        for (name, value) in all {
-            if properties.is_empty() || properties.contains(&name) {
-                text.push_str(&if value_only {
-                    format!("{value}\n")
-                } else {
-                    format!("{name}={value}\n")
-                });
-            }
+    each(units, |unit| {
+        let record = Units::open(host)?.get(unit);
+        if verb == "try-restart" && !record.is_up() {
+            return Ok(Outcome::silent());
+        }
+        if verb == "reload" && !record.is_up() {
+            return Ok(Outcome::err(
+                format!("{unit} is not active, cannot reload.\n"),
+                1,
+            ));
+        }
+        // The file is kept meanwhile, for a transient unit would go with its end.
+        let transient = files::is_transient(host, unit)
+            .then(|| find(host, unit))
+            .flatten();
+        let text = match &transient {
+            Some(path) => fs::read(path)?,
+            None => Vec::new(),
+        };
+        let one = std::slice::from_ref(unit);
+        if record.is_up() {
+            stop(host, one, options)?;
+        }
+        if let Some(path) = transient {
+            fs::write(path, text)?;
+        }
+        start(host, one, options)
+    })
+}
+
+fn reset_failed(host: &Host, units: &[String]) -> io::Result<Outcome> {
+    let mut known = Units::open(host)?;
+    let chosen: Vec<String> = match units.is_empty() {
+        true => known.all().keys().cloned().collect(),
+        false => units.to_vec(),
+    };
+    let mut outcome = Outcome::silent();
+    for unit in chosen {
+        if !known.is_loaded(&unit) {
+            let text =
+                format!("Failed to reset failed state of unit {unit}: Unit {unit} not loaded.\n");
+            outcome = joined(outcome, Outcome::err(text, 1));
+        } else if known.get(&unit).active == Active::Failed {
+            known.change(&unit, |record| {
+                record.active = Active::Inactive;
+                record.sub.clear();
+                record.result.clear();
+            })?;
         }
     }
+    known.sweep()?;
+    Ok(outcome)
+}
+
+fn kill(host: &Host, units: &[String], options: &Options<'_>) -> io::Result<Outcome> {
+    let name = if options.signal.is_empty() {
+        "TERM"
+    } else {
+        options.signal
+    };
+    let Some(number) = service::signal_named(name) else {
+        let text = format!("Failed to parse signal string \"{name}\".\n");
+        return Ok(Outcome::err(text, 1));
+    };
+    let known = Units::open(host)?;
+    each(units, |unit| {
+        if !known.is_loaded(unit) {
+            return Ok(Outcome::err(
+                format!("Failed to kill unit {unit}: Unit {unit} not loaded.\n"),
+                1,
+            ));
+        }
+        let record = known.get(unit);
+        let doomed = match options.main_only {
+            true => record.main.into_iter().collect(),
+            false => record.keeper.map(members_of).unwrap_or_default(),
+        };
+        for pid in doomed {
+            signal(pid, number);
+        }
+        Ok(Outcome::silent())
+    })
+}
+
+fn cat(host: &Host, unit: &str) -> io::Result<Outcome> {
+    let Some(path) = find(host, unit) else {
+        return Ok(Outcome::err(format!("No files found for {unit}.\n"), 1));
+    };
+    let own = path.strip_prefix(host.root()).unwrap_or(&path);
+    let mut text = format!("# /{}\n", own.display()).into_bytes();
+    text.extend(fs::read(&path)?);
     Ok(Outcome::out(text, 0))
 }
 
-fn status(host: &Host, units: &[String]) -> io::Result<Outcome> {
-    each(units, |unit| {
-        if find(host, unit).is_none() {
-            return Ok(Outcome::err(
-                format!("Unit {unit} could not be found.\n"),
-                4,
-            ));
-        }
-        let state = active_state(host, unit)?;
-        let text = format!("● {unit}\n     Loaded: loaded\n     Active: {state}\n");
-        Ok(Outcome::out(text, if state == "active" { 0 } else { 3 }))
-    })
-}
-
-fn list(host: &Host) -> io::Result<Outcome> {
-    let machine = host.load()?;
-    let lines: Vec<String> = machine
-        .active_units
-        .iter()
-        .map(|unit| format!("{unit} loaded active running\n"))
+fn list_jobs(host: &Host) -> io::Result<Outcome> {
+    let known = Units::open(host)?;
+    let jobs = known.all().iter().filter(|(_, record)| record.starting);
+    let lines: Vec<String> = jobs
+        .enumerate()
+        .map(|(number, (unit, record))| {
+            let state = if record.is_up() { "running" } else { "waiting" };
+            format!("{} {unit} start {state}\n", number + 1)
+        })
         .collect();
+    if lines.is_empty() {
+        return Ok(Outcome::out("No jobs running.\n", 0));
+    }
     Ok(Outcome::out(lines.concat(), 0))
-}
-
-/// Whether a unit that was running comes back with a boot by itself: what the
-/// distribution brought does, our own only when enabled.
-pub(super) fn starts_by_itself(host: &Host, unit: &str) -> bool {
-    find(host, unit).is_some_and(|path| path.starts_with(host.path("/usr/lib/systemd/system")))
-}
-
-/// Starts the units that are enabled, each after those it names in `After=` and
-/// after those that name it in `Before=`.
-pub(super) fn start_enabled(host: &Host) -> io::Result<()> {
-    let mut waiting: Vec<String> = Vec::new();
-    if let Ok(folders) = fs::read_dir(host.path("/etc/systemd/system")) {
-        for folder in folders
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".wants"))
-        {
-            for link in fs::read_dir(folder.path())?.filter_map(Result::ok) {
-                let name = link.file_name().to_string_lossy().into_owned();
-                if !waiting.contains(&name) {
-                    waiting.push(name);
-                }
-            }
-        }
-    }
-    waiting.sort();
-    while !waiting.is_empty() {
-        let ready = waiting.iter().position(|unit| {
-            let after = words_of(&settings(host, unit), "Unit", "After");
-            !waiting.iter().any(|other| {
-                other != unit
-                    && (after.contains(other)
-                        || words_of(&settings(host, other), "Unit", "Before").contains(unit))
-            })
-        });
-        // Units that wait for each other: systemd breaks the circle too.
-        let unit = waiting.remove(ready.unwrap_or(0));
-        start(host, &unit)?;
-    }
-    Ok(())
 }

@@ -52,8 +52,6 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
         products: [(product.to_owned(), PRODUCTS[product].clone())].into(),
         functions: std::collections::BTreeMap::new(),
         holders: Vec::new(),
-        active_units: Vec::new(),
-        failed_units: Vec::new(),
     }
 }
 

@@ -1,4 +1,7 @@
 //! Unit files: where they stand, what they say, and the links that enable them.
+//!
+//! They are read anew each time, so that a changed file is in force without
+//! `daemon-reload`, which real systemd wants first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,15 +9,19 @@ use std::path::{Path, PathBuf};
 
 use crate::sim::machine::Host;
 
+/// Where units that were made by `systemd-run` stand.
+pub(in crate::sim) const TRANSIENT: &str = "/run/systemd/transient";
+
 /// Where unit files stand, first wins.
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 5] = [
+    TRANSIENT,
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
 
-pub(super) fn find(host: &Host, unit: &str) -> Option<PathBuf> {
+pub(in crate::sim) fn find(host: &Host, unit: &str) -> Option<PathBuf> {
     let template = unit.split_once('@').and_then(|(name, rest)| {
         let kind = rest.rsplit_once('.')?.1;
         Some(format!("{name}@.{kind}"))
@@ -28,15 +35,45 @@ pub(super) fn find(host: &Host, unit: &str) -> Option<PathBuf> {
     })
 }
 
-pub(super) fn is_masked(host: &Host, unit: &str) -> bool {
+/// Whether the unit was made by `systemd-run`.
+pub(in crate::sim) fn is_transient(host: &Host, unit: &str) -> bool {
+    host.path(format!("{TRANSIENT}/{unit}")).is_file()
+}
+
+/// Whether the unit came with the distribution. Its programs are not there, so
+/// that it only plays being active.
+pub(in crate::sim) fn is_shipped(host: &Host, unit: &str) -> bool {
+    find(host, unit).is_some_and(|path| path.starts_with(host.path("/usr/lib/systemd/system")))
+}
+
+/// The unit that a name means: an alias is a link to another unit's file.
+pub(in crate::sim) fn canonical(host: &Host, unit: &str) -> String {
+    let target = FOLDERS
+        .iter()
+        .find_map(|folder| fs::read_link(host.path(format!("{folder}/{unit}"))).ok());
+    match target.as_deref().and_then(Path::file_name) {
+        Some(name) if name != "null" => name.to_string_lossy().into_owned(),
+        _ => unit.to_owned(),
+    }
+}
+
+/// The unit that a timer starts.
+pub(in crate::sim) fn unit_of_timer(host: &Host, timer: &str) -> String {
+    one(&settings(host, timer), "Timer", "Unit").unwrap_or_else(|| {
+        let name = timer.strip_suffix(".timer").unwrap_or(timer);
+        format!("{name}.service")
+    })
+}
+
+pub(in crate::sim) fn is_masked(host: &Host, unit: &str) -> bool {
     let path = host.path(format!("/etc/systemd/system/{unit}"));
     fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
 }
 
 /// A unit file's settings: section and key to values, in order.
-pub(super) type Settings = BTreeMap<(String, String), Vec<String>>;
+pub(in crate::sim) type Settings = BTreeMap<(String, String), Vec<String>>;
 
-pub(super) fn settings(host: &Host, unit: &str) -> Settings {
+pub(in crate::sim) fn settings(host: &Host, unit: &str) -> Settings {
     let mut settings = Settings::new();
     let mut files: Vec<PathBuf> = find(host, unit).into_iter().collect();
     for folder in FOLDERS {
@@ -74,7 +111,7 @@ pub(super) fn settings(host: &Host, unit: &str) -> Settings {
     settings
 }
 
-pub(super) fn words_of(settings: &Settings, section: &str, key: &str) -> Vec<String> {
+pub(in crate::sim) fn words_of(settings: &Settings, section: &str, key: &str) -> Vec<String> {
     let values = settings.get(&(section.to_owned(), key.to_owned()));
     values
         .into_iter()
@@ -84,14 +121,14 @@ pub(super) fn words_of(settings: &Settings, section: &str, key: &str) -> Vec<Str
         .collect()
 }
 
-pub(super) fn one(settings: &Settings, section: &str, key: &str) -> Option<String> {
+pub(in crate::sim) fn one(settings: &Settings, section: &str, key: &str) -> Option<String> {
     settings
         .get(&(section.to_owned(), key.to_owned()))?
         .last()
         .cloned()
 }
 
-pub(super) fn install_links(host: &Host, unit: &str) -> Vec<PathBuf> {
+pub(in crate::sim) fn install_links(host: &Host, unit: &str) -> Vec<PathBuf> {
     let settings = settings(host, unit);
     let wanted = words_of(&settings, "Install", "WantedBy")
         .into_iter()
@@ -103,41 +140,4 @@ pub(super) fn install_links(host: &Host, unit: &str) -> Vec<PathBuf> {
         .chain(required)
         .map(|folder| host.path(format!("/etc/systemd/system/{folder}/{unit}")))
         .collect()
-}
-
-/// Words as systemd splits them: blanks, quotes, `%%` and `$$`.
-pub(super) fn split(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for letter in line.chars() {
-        match (quote, letter) {
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (Some(open), letter) if open == letter => quote = None,
-            (None, letter) if letter.is_whitespace() => words.extend(word.take()),
-            (_, letter) => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
-        .into_iter()
-        .map(|word| word.replace("%%", "%").replace("$$", "$"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_split_as_systemd_splits_them() {
-        assert_eq!(
-            split(r#"/bin/sh -c "echo 'a  b'" x"#),
-            ["/bin/sh", "-c", "echo 'a  b'", "x"]
-        );
-        assert_eq!(split("a 100%%"), ["a", "100%"]);
-    }
 }
