@@ -38,7 +38,8 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         check: true,
         diff: false,
         yes: false,
-        allow_reboot: false,
+        // Nothing is changed, and a file is wanted whatever waits for a reboot.
+        allow_reboot: true,
         resume: None,
         on_failure: OnFailure::RollbackHost,
     };

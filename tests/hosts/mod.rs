@@ -110,8 +110,18 @@ impl Hosts {
         Self::up(Kind::Systemd, count, 0)
     }
 
+    /// Starts one host with systemd and the cards of this description (`sim`, in YAML's
+    /// flow form).
+    pub(crate) fn systemd_with(sim: &str) -> Self {
+        Self::up_with(Kind::Systemd, 1, 0, Some(sim))
+    }
+
     /// Starts hosts and waits until all of them answer.
     pub(crate) fn up(kind: Kind, count: usize, delay_ms: u32) -> Self {
+        Self::up_with(kind, count, delay_ms, None)
+    }
+
+    fn up_with(kind: Kind, count: usize, delay_ms: u32, sim: Option<&str>) -> Self {
         static SWEPT: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         SWEPT.call_once(|| {
@@ -123,7 +133,7 @@ impl Hosts {
             kind,
             scratch: Scratch::new(),
         };
-        let machines = hosts.machines(count);
+        let machines = hosts.machines(count, sim);
         hosts.write_inventory(count);
         let (word, count) = (kind.word(), count.to_string());
         let (delay, owner) = (delay_ms.to_string(), std::process::id().to_string());
@@ -146,10 +156,11 @@ impl Hosts {
     }
 
     /// Has the simulator make the machines whose cards the hosts get.
-    fn machines(&self, count: usize) -> PathBuf {
+    fn machines(&self, count: usize, sim: Option<&str>) -> PathBuf {
+        let sim = sim.map_or_else(String::new, |sim| format!(", sim: {sim}"));
         let folder = self.scratch.path().join("machines");
         let lines: String = (1..=count)
-            .map(|n| format!("    h{n}: {{ansible_connection: sim}}\n"))
+            .map(|n| format!("    h{n}: {{ansible_connection: sim{sim}}}\n"))
             .collect();
         let seed = self
             .scratch
