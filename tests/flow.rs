@@ -22,13 +22,13 @@ const FAILING: &str = r#"
       command: {argv: [sh, -c, '[ ! -e "$R/var/bad" ]'], undo: 'true'}
 "#;
 
-/// Writes a file, then waits until `var/go` is there.
+/// Writes a file, then waits until `var/go` is there, and fails if `var/bad` is too.
 const WAITING: &str = r#"
     - name: file
       copy: {content: "x\n", dest: /etc/x}
     - name: wait
       command:
-        argv: [sh, -c, 'touch "$R/var/began"; until [ -e "$R/var/go" ]; do sleep 0.1; done']
+        argv: [sh, -c, 'touch "$R/var/began"; until [ -e "$R/var/go" ]; do sleep 0.1; done; [ ! -e "$R/var/bad" ]']
         undo: 'true'
 "#;
 
@@ -502,6 +502,23 @@ fn listens(pid: u32, signal: Signal) -> bool {
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or_default();
     caught & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[test]
+fn what_was_gone_on_with_is_rolled_back_with_the_others() {
+    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
+    let run = fleet.unconfirmed_at_h1();
+    fleet.go(&["h2"]);
+    fleet.put("h2", "var/bad");
+    fleet
+        .deploy(&fleet.run(&["--resume", &run, "--on-failure", "rollback-run"]))
+        .expect(3)
+        .says(&format!("confirms run {run}"))
+        .says("h1: changed")
+        .says("h2 failed: rolling back h1")
+        .says("rolled-back=2");
+    assert_eq!(fleet.statuses("h1"), ["rolled-back"]);
+    assert!(!fleet.has("h1", "etc/x") && !fleet.has("h2", "etc/x"));
 }
 
 #[test]

@@ -158,7 +158,7 @@ pub trait Verb: Send + Sync + 'static {
     }
 
     /// What becomes of a host at work that nobody waits for.
-    fn left(&self, plan: &HostPlan) -> HostProblem;
+    fn left(&self, host: &HostName, plan: &HostPlan) -> HostProblem;
 
     /// What is found once all hosts are planned, told before the sums; an error among
     /// it means that what was asked for is nowhere.

@@ -106,7 +106,7 @@ impl Verb for Fake {
         )
     }
 
-    fn left(&self, _plan: &HostPlan) -> HostProblem {
+    fn left(&self, _host: &HostName, _plan: &HostPlan) -> HostProblem {
         failed("it goes on by itself".to_owned())
     }
 }

@@ -1,7 +1,8 @@
 //! `deploy gpu` and `deploy run`: a playbook on the selected hosts, as the one way of
 //! `flow` goes.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::runs::RunRecord;
 use crate::apply::{self, HostResult, RunContext, RunId, standing};
@@ -77,6 +78,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         hosts,
         run,
         resume,
+        followed: Mutex::default(),
         started,
         who: reach::who(),
         from: reach::from(),
@@ -93,11 +95,27 @@ struct Apply {
     run: RunId,
     /// An earlier run that is gone on with.
     resume: Option<RunId>,
+    /// Hosts on which that run itself was followed or confirmed, and no new one made.
+    followed: Mutex<HashSet<HostName>>,
     started: jiff::Timestamp,
     who: String,
     from: String,
     library: String,
     consent: Consent,
+}
+
+impl Apply {
+    fn followed(&self) -> MutexGuard<'_, HashSet<HostName>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The run that is made on a host, or gone on with.
+    fn run_of(&self, host: &HostName) -> &RunId {
+        match &self.resume {
+            Some(run) if self.followed().contains(host) => run,
+            _ => &self.run,
+        }
+    }
 }
 
 impl Verb for Apply {
@@ -120,6 +138,7 @@ impl Verb for Apply {
         let (session, reads) = match work {
             Work::Apply { session, reads } => (session, reads),
             Work::GoOn { session, record } => {
+                self.followed().insert(host.clone());
                 let who = format!("{} from {}", self.who, self.from);
                 return standing::resume(session, &again, &record, &who, host, events).await;
             }
@@ -138,11 +157,11 @@ impl Verb for Apply {
 
     async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {
         let who = format!("{} from {}", self.who, self.from);
-        rollback::take_back(&self.hosts, host, &self.run, &who, first, events).await
+        rollback::take_back(&self.hosts, host, self.run_of(host), &who, first, events).await
     }
 
-    fn left(&self, plan: &HostPlan) -> HostProblem {
-        left_alone(&self.run, plan.guard.as_ref())
+    fn left(&self, host: &HostName, plan: &HostPlan) -> HostProblem {
+        left_alone(self.run_of(host), plan.guard.as_ref())
     }
 }
 

@@ -236,7 +236,7 @@ impl Verb for Rollback {
         .await
     }
 
-    fn left(&self, _plan: &HostPlan) -> HostProblem {
+    fn left(&self, _host: &HostName, _plan: &HostPlan) -> HostProblem {
         HostProblem::Failed {
             step: None,
             chain: vec!["the host goes on with the undo by itself".to_owned()],

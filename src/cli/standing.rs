@@ -176,7 +176,7 @@ impl Verb for Confirm {
         standing::confirm(session, &again, &record, &self.0.who, host, events).await
     }
 
-    fn left(&self, _plan: &HostPlan) -> HostProblem {
+    fn left(&self, _host: &HostName, _plan: &HostPlan) -> HostProblem {
         self.0.left()
     }
 
@@ -234,7 +234,7 @@ impl Verb for Unlock {
         standing::unlock(session, &again, &record, &self.0.who, host, events).await
     }
 
-    fn left(&self, _plan: &HostPlan) -> HostProblem {
+    fn left(&self, _host: &HostName, _plan: &HostPlan) -> HostProblem {
         self.0.left()
     }
 

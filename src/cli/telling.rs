@@ -53,7 +53,7 @@ impl Telling {
     pub(super) async fn leave<V: Verb>(self, verb: &V, gate: &Gate) -> Exit {
         let left = gate.unfinished();
         for (host, plan) in left.at_work {
-            let problem = verb.left(&plan);
+            let problem = verb.left(&host, &plan);
             end(gate, &self.events, host, Outcome::Left, Some(problem));
         }
         for host in left.not_begun {
