@@ -301,16 +301,11 @@ impl<'s> Talk<'s> {
 }
 
 fn event_of(entry: &Entry, manifest: &Manifest, host: &HostName) -> Option<Event> {
-    let note = |text: String| {
-        Some(Event::Note {
+    if entry.what == What::Guard {
+        return Some(Event::Note {
             host: Some(host.clone()),
-            text,
-        })
-    };
-    match entry.what {
-        What::Confirming => return note("confirming through a new connection".to_owned()),
-        What::Guard => return note(format!("the host's guard undoes the run: {}", entry.detail)),
-        _ => {}
+            text: format!("the host's guard undoes the run: {}", entry.detail),
+        });
     }
     let step = manifest.step_id(&entry.step)?;
     let host = host.clone();
