@@ -210,7 +210,10 @@ pub async fn settle<'s>(
 fn owner(manifest: &Manifest, status: &Status) -> String {
     format!(
         "run {} by {} from {} since {}: {status}",
-        manifest.run, manifest.who, manifest.from, manifest.started
+        manifest.run,
+        manifest.who,
+        manifest.from,
+        manifest.started.strftime("%Y-%m-%dT%H:%M:%SZ")
     )
 }
 

@@ -237,7 +237,10 @@ fn script_text(script: &Script, name: &str, step: &Step) -> String {
 fn owner(context: &RunContext) -> String {
     one_line(&format!(
         "run {} by {} from {} since {}",
-        context.run, context.who, context.from, context.started
+        context.run,
+        context.who,
+        context.from,
+        context.started.strftime("%Y-%m-%dT%H:%M:%SZ")
     ))
 }
 
