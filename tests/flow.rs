@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,12 +42,18 @@ struct Fleet {
 impl Fleet {
     /// `keywords` stand in the play, `tasks` below `tasks:`.
     fn new(hosts: &[&str], keywords: &str, tasks: &str) -> Self {
+        Self::with_init(true, hosts, keywords, tasks)
+    }
+
+    /// The same with or without systemd, so with one guard or the other.
+    fn with_init(systemd: bool, hosts: &[&str], keywords: &str, tasks: &str) -> Self {
         let scratch = Scratch::new();
         let mut text = String::from("all:\n  hosts:\n");
         for host in hosts {
             text += &format!("    {host}:\n");
         }
-        text += "  vars:\n    ansible_connection: sim\n    sim: {gpus: [], systemd: false}\n";
+        text += "  vars:\n    ansible_connection: sim\n";
+        text += &format!("    sim: {{gpus: [], systemd: {systemd}}}\n");
         let inventory = scratch.write("inv/hosts.yml", &text).display().to_string();
         let play = format!("- hosts: all\n  gather_facts: false\n{keywords}  tasks:\n{tasks}");
         let playbook = scratch.write("play.yml", &play).display().to_string();
@@ -160,9 +166,9 @@ impl Fleet {
         found
     }
 
-    /// Runs `deploy` at a terminal and types `answer` once it has asked. Both of its
-    /// streams are in `out`.
-    fn asked(&self, words: &[&str], answer: &[u8]) -> Ended {
+    /// Starts `deploy` at a terminal and waits until it has asked. Both of its streams
+    /// are in `out`.
+    fn asked(&self, words: &[&str]) -> Asked {
         let mut line = String::from("exec");
         let more = ["-i", self.inventory.as_str()];
         for word in [env!("CARGO_BIN_EXE_deploy")]
@@ -183,15 +189,14 @@ impl Fleet {
             .expect("`script` of util-linux starts");
         let out = heard(child.stdout.take().expect("a pipe"));
         let err = heard(child.stderr.take().expect("a pipe"));
-        let mut keys = child.stdin.take().expect("a pipe");
+        let keys = child.stdin.take().expect("a pipe");
         until("deploy asks", || {
             text_of(&out).contains("Only `yes` is accepted: ")
         });
-        keys.write_all(answer).expect("it is typed");
-        // Kept open: the end of its input would be typed as well.
-        let ended = Running { child, out, err }.end();
-        drop(keys);
-        ended
+        Asked {
+            running: Running { child, out, err },
+            keys,
+        }
     }
 
     /// Starts `deploy` and leaves it running.
@@ -216,6 +221,20 @@ struct Running {
     child: Child,
     out: Heard,
     err: Heard,
+}
+
+/// A `deploy` that waits for its answer.
+struct Asked {
+    running: Running,
+    keys: ChildStdin,
+}
+
+impl Asked {
+    fn answer(mut self, keys: &[u8]) -> Ended {
+        self.keys.write_all(keys).expect("it is typed");
+        // The keys are kept: the end of their stream would be typed as well.
+        self.running.end()
+    }
 }
 
 /// What a stream has said so far, and the thread that listens.
@@ -347,105 +366,130 @@ fn the_second_signal_leaves_hosts_at_work_to_themselves() {
 
 #[test]
 fn an_unconfirmed_run_can_be_given_time_and_is_kept_once_confirmed() {
-    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
-    let run = fleet.unconfirmed_at_h1();
-    fleet
-        .deploy(&["runs"])
-        .expect(0)
-        .says(&run)
-        .says("unconfirmed, undone at");
-    fleet
-        .deploy(&["runs", "show", &run])
-        .expect(0)
-        .says("keeps it");
-    let undo_at = |shown: &serde_json::Value| -> i64 {
-        assert_eq!(shown["status"], "unconfirmed");
-        let text = shown["undo_at"].as_str().expect("a time");
-        text.parse::<jiff::Timestamp>().expect("a time").as_second()
-    };
-    let before = undo_at(&fleet.shown(&run));
-    fleet
-        .deploy(&["runs", "extend", &run, "--by", "1h"])
-        .expect(0)
-        .says(&format!("h1: run {run} is undone at "))
-        .says("hosts=2 ok=2");
-    // Both are counted from clocks with whole seconds.
-    let moved = undo_at(&fleet.shown(&run)) - before;
-    assert!((3598..=3602).contains(&moved), "moved by {moved} s");
+    for systemd in [true, false] {
+        let fleet = Fleet::with_init(systemd, &["h1", "h2"], "  serial: 1\n", WAITING);
+        let run = fleet.unconfirmed_at_h1();
+        fleet
+            .deploy(&["runs"])
+            .expect(0)
+            .says(&run)
+            .says("unconfirmed, undone at");
+        fleet
+            .deploy(&["runs", "show", &run])
+            .expect(0)
+            .says("keeps it");
+        let undo_at = |shown: &serde_json::Value| -> i64 {
+            assert_eq!(shown["status"], "unconfirmed");
+            let text = shown["undo_at"].as_str().expect("a time");
+            text.parse::<jiff::Timestamp>().expect("a time").as_second()
+        };
+        let before = undo_at(&fleet.shown(&run));
+        fleet
+            .deploy(&["runs", "extend", &run, "--by", "1h"])
+            .expect(0)
+            .says(&format!("h1: run {run} is undone at "))
+            .says("hosts=2 ok=2");
+        // Both are counted from clocks with whole seconds.
+        let moved = undo_at(&fleet.shown(&run)) - before;
+        assert!((3598..=3602).contains(&moved), "moved by {moved} s");
 
-    fleet
-        .deploy(&["runs", "confirm", "20200101T000000Z-000000"])
-        .expect(1)
-        .says("no host keeps a run `20200101T000000Z-000000`");
-    fleet
-        .deploy(&["runs", "confirm", &run])
-        .expect(0)
-        .says("h1: confirmed")
-        .says("hosts=2 ok=1 changed=1");
-    assert_eq!(fleet.statuses("h1"), ["done"]);
-    assert!(fleet.has("h1", "etc/x"));
-    // Nothing is left to confirm, nor to wait for.
-    fleet
-        .deploy(&["runs", "confirm", &run])
-        .expect(0)
-        .says("ok=2");
-    fleet
-        .deploy(&["runs", "extend", &run, "--by", "10m"])
-        .expect(3)
-        .says("waits for nothing");
-    fleet
-        .deploy(&["runs", "unlock", &run, "--yes"])
-        .expect(3)
-        .says("it keeps nobody out");
+        fleet
+            .deploy(&["runs", "confirm", "20200101T000000Z-000000"])
+            .expect(1)
+            .says("no host keeps a run `20200101T000000Z-000000`");
+        fleet
+            .deploy(&["runs", "confirm", &run])
+            .expect(0)
+            .says("h1: confirmed")
+            .says("hosts=2 ok=1 changed=1");
+        assert_eq!(fleet.statuses("h1"), ["done"]);
+        assert!(fleet.has("h1", "etc/x"));
+        // Nothing is left to confirm, nor to wait for.
+        fleet
+            .deploy(&["runs", "confirm", &run])
+            .expect(0)
+            .says("ok=2");
+        fleet
+            .deploy(&["runs", "extend", &run, "--by", "10m"])
+            .expect(3)
+            .says("waits for nothing");
+        fleet
+            .deploy(&["runs", "unlock", &run, "--yes"])
+            .expect(3)
+            .says("it keeps nobody out");
+    }
 }
 
 #[test]
 fn an_unconfirmed_run_is_undone_after_the_question_only() {
-    let fleet = Fleet::new(&["h1", "h2"], "  serial: 1\n", WAITING);
-    let run = fleet.unconfirmed_at_h1();
-    fleet
-        .deploy(&["runs", "undo", &run])
-        .expect(1)
-        .says("undo: write /etc/x")
-        .says("nobody was there to be asked");
-    assert_eq!(fleet.statuses("h1"), ["unconfirmed"]);
-    fleet
-        .deploy(&["runs", "undo", &run, "--check"])
-        .expect(2)
-        .says("would be changed");
-    fleet.deploy(&["runs", "undo", &run, "--yes"]).expect(0);
-    assert!(!fleet.has("h1", "etc/x"));
-    fleet
-        .deploy(&["runs", "confirm", &run])
-        .expect(3)
-        .says(&format!("run {run} is rolled back"));
+    for systemd in [true, false] {
+        let fleet = Fleet::with_init(systemd, &["h1", "h2"], "  serial: 1\n", WAITING);
+        let run = fleet.unconfirmed_at_h1();
+        fleet
+            .deploy(&["runs", "undo", &run])
+            .expect(1)
+            .says("undo: write /etc/x")
+            .says("nobody was there to be asked");
+        assert_eq!(fleet.statuses("h1"), ["unconfirmed"]);
+        fleet
+            .deploy(&["runs", "undo", &run, "--check"])
+            .expect(2)
+            .says("would be changed");
+        fleet.deploy(&["runs", "undo", &run, "--yes"]).expect(0);
+        assert!(!fleet.has("h1", "etc/x"));
+        fleet
+            .deploy(&["runs", "confirm", &run])
+            .expect(3)
+            .says(&format!("run {run} is rolled back"));
+    }
 }
 
 #[test]
 fn a_host_at_work_is_locked_and_tells_who_has_it_until_the_run_is_unlocked() {
+    for systemd in [true, false] {
+        let fleet = Fleet::with_init(systemd, &["h1"], "", WAITING);
+        let run = fleet.left_at_h1();
+        let ended = fleet.deploy(&fleet.run(&["--output", "json"]));
+        let ended = ended.expect(1).says(&format!("run {run} by "));
+        let sums = summary(&ended);
+        assert_eq!((&sums["locked"], &sums["exit"]), (&1.into(), &1.into()));
+        // The same where the user is to be asked first.
+        fleet
+            .deploy(&["run", &fleet.playbook])
+            .expect(1)
+            .says("h1: locked by another run, nothing was changed")
+            .says(&format!("run {run} by "));
+        assert_eq!(fleet.statuses("h1"), ["running"]);
+
+        fleet
+            .deploy(&["runs", "unlock", &run])
+            .expect(1)
+            .says("ends run ")
+            .says("undo: write /etc/x");
+        fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
+        assert!(!fleet.has("h1", "etc/x"));
+        fleet.go(&["h1"]);
+        fleet.deploy(&fleet.run(&[])).expect(0).says("h1: changed");
+    }
+}
+
+#[test]
+fn of_two_who_have_planned_the_same_host_one_wins_and_the_other_is_told_who() {
     let fleet = Fleet::new(&["h1"], "", WAITING);
-    let run = fleet.left_at_h1();
-    let ended = fleet.deploy(&fleet.run(&["--output", "json"]));
-    let ended = ended.expect(1).says(&format!("run {run} by "));
-    let sums = summary(&ended);
-    assert_eq!((&sums["locked"], &sums["exit"]), (&1.into(), &1.into()));
-    // The same where the user is to be asked first.
-    fleet
-        .deploy(&["run", &fleet.playbook])
+    let loser = fleet.asked(&["run", &fleet.playbook]);
+    let winner = fleet.start(&fleet.run(&[]));
+    until("h1 is at work", || fleet.has("h1", "var/began"));
+    let run = fleet.only_run("h1");
+    loser
+        .answer(b"yes\r")
         .expect(1)
         .says("h1: locked by another run, nothing was changed")
-        .says(&format!("run {run} by "));
-    assert_eq!(fleet.statuses("h1"), ["running"]);
-
-    fleet
-        .deploy(&["runs", "unlock", &run])
-        .expect(1)
-        .says("ends run ")
-        .says("undo: write /etc/x");
-    fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
-    assert!(!fleet.has("h1", "etc/x"));
+        .says(&run)
+        .says("locked=1");
+    assert_eq!(fleet.only_run("h1"), run);
     fleet.go(&["h1"]);
-    fleet.deploy(&fleet.run(&[])).expect(0).says("h1: changed");
+    winner.end().expect(0).says("h1: changed");
+    assert_eq!(fleet.statuses("h1"), ["done"]);
 }
 
 #[test]
@@ -540,11 +584,15 @@ fn only_yes_at_the_terminal_changes_hosts() {
             "2 hosts were not begun: the run was interrupted",
         ),
     ] {
-        let ended = fleet.asked(&run, answer).expect(code).says(why);
+        let ended = fleet.asked(&run).answer(answer).expect(code).says(why);
         ended.says("Apply these changes to 2 hosts?");
         assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [false; 2]);
     }
-    fleet.asked(&run, b"yes\r").expect(0).says("changed=2");
+    fleet
+        .asked(&run)
+        .answer(b"yes\r")
+        .expect(0)
+        .says("changed=2");
     assert_eq!(hosts.map(|host| fleet.has(host, "etc/x")), [true; 2]);
 }
 
