@@ -7,6 +7,7 @@ mod cli;
 mod discover;
 mod discover_sim;
 mod flow;
+mod handlers_owed;
 mod harness;
 mod hosts;
 mod inventory;

@@ -197,7 +197,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).expect("tests run in the crate's folder") {
         let path = entry.expect("a readable folder").path();
         if path.is_dir() {
-            found.extend(sources(&path));
+            if path.file_name().is_none_or(|name| name != "tests") {
+                found.extend(sources(&path));
+            }
         } else if path.extension().is_some_and(|e| e == "rs") {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             if stem != "tests" && !stem.ends_with("_tests") {

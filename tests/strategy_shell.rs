@@ -684,6 +684,32 @@ fn the_persistence_daemon_steps_aside_for_a_reset() {
     });
 }
 
+#[test]
+fn a_daemon_that_a_killed_reset_left_stopped_is_started_by_the_undo() {
+    on_every_shell(|host| {
+        let tool = host.path("bin/systemctl");
+        let text = "#!/bin/sh\ncase $1 in\n\
+            is-active) [ -e \"$FAKE/daemon\" ] ;;\n\
+            start) echo start >>\"$FAKE/units\"; : >\"$FAKE/daemon\" ;;\n\
+            stop) rm \"$FAKE/daemon\" ;;\nesac\n";
+        fs::write(&tool, text).expect("systemctl");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("executable");
+        host.set("units", "");
+        host.set("daemon", "");
+        host.ok("mig_daemon_save saved");
+        // Killed between stop and start.
+        host.unset("daemon");
+        host.ok("mig_daemon_restore saved && mig_daemon_restore saved");
+        assert_eq!(host.get("units"), "start\n");
+        // One that did not run is left alone, and so is a host without systemctl.
+        host.unset("daemon");
+        host.ok("mig_daemon_save saved && mig_daemon_restore saved");
+        fs::remove_file(&tool).expect("ours");
+        host.ok("PATH=/nowhere mig_daemon_save saved; mig_daemon_restore saved");
+        assert_eq!(host.get("units"), "start\n");
+    });
+}
+
 /// The outputs in a capture of the commands that have `words`, by the prompt lines between them.
 fn blocks(text: &str, words: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -93,9 +93,9 @@ fn is_reboot(step: &Step) -> bool {
 
 /// Whether a step behind the first reboot must stay behind the one that is made.
 fn comes_after(step: &Step) -> bool {
-    let begins = |start: &&str| step.id.0.starts_with(*start);
+    let begins = |start: &str| step.id.0.starts_with(start);
     (step.id.0.starts_with(OF_REBOOT) && !step.id.0.starts_with(BEFORE_REBOOT))
-        || RUNTIME.iter().any(|start| begins(&start))
+        || RUNTIME.iter().any(|start| begins(start))
 }
 
 /// One reboot for all reasons, with the longest of the times.

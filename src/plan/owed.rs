@@ -66,7 +66,7 @@ pub(super) fn names(cache: &ReadCache) -> (Vec<String>, Option<String>) {
 /// What to say of a name that no handler of the host's plays has.
 pub(super) fn unknown(name: &str) -> String {
     format!(
-        "an earlier run that failed owed handler `{}`, which this playbook does not have for this host; it stays owed in {PATH}",
+        "an earlier run that failed owed handler `{}`, which this playbook does not have for this host; it stays owed; who does not want it takes its line out of {PATH}",
         printable_line(name, MOST_CHARS)
     )
 }

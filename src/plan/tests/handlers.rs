@@ -110,7 +110,7 @@ fn a_handler_that_is_owed_runs_though_nothing_else_changes() {
         plan.notes,
         [
             "handler `Restart other` runs: an earlier run that failed owed it",
-            "an earlier run that failed owed handler `Gone \\x1b[2J`, which this playbook does not have for this host; it stays owed in /var/lib/deploy/owed",
+            "an earlier run that failed owed handler `Gone \\x1b[2J`, which this playbook does not have for this host; it stays owed; who does not want it takes its line out of /var/lib/deploy/owed",
         ]
     );
     // What a topic names is owed to all that listen to it.
