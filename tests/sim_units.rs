@@ -331,7 +331,7 @@ async fn a_timer_elapses_again_after_each_end_of_its_unit() {
     let started = sim
         .both(
             "systemd-run --unit=g --collect --on-active=50ms --on-unit-inactive=50ms --timer-property=AccuracySec=1ms \
-             sh -c 'echo \"$TRIGGER_UNIT\" >> \"$R\"/root/ticks; systemctl is-active g.service >> \"$R\"/root/states; [ ! -e \"$R\"/root/hold ] || sleep 1000'
+             sh -c 'echo \"$TRIGGER_UNIT\" >> \"$R\"/root/ticks; systemctl is-active g.service >> \"$R\"/root/states; [ ! -e \"$R\"/root/hold ] || { : > \"$R\"/root/held; sleep 1000; }'
              cat \"$R\"/run/systemd/transient/g.timer; systemctl is-active g.timer",
         )
         .await;
@@ -359,7 +359,7 @@ async fn a_timer_elapses_again_after_each_end_of_its_unit() {
              systemctl stop g.timer; systemctl is-active g.timer; systemctl is-active g.service
              rm \"$R\"/root/hold; systemctl stop g.service
              systemctl is-active g.timer g.service; echo $?; ls \"$R\"/run/systemd/transient",
-            until("[ \"$(systemctl show -p SubState --value g.timer)\" = running ] && systemctl -q is-active g.service && pgrep -f 'sleep 1000' >/dev/null")
+            until("[ \"$(systemctl show -p SubState --value g.timer)\" = running ] && systemctl -q is-active g.service && [ -e \"$R\"/root/held ]")
         ))
         .await;
     assert_eq!(
@@ -558,6 +558,10 @@ async fn long_running_units_of_files_are_processes() {
         told,
         "active\nLoadState=loaded\nSubState=running\nFragmentPath=/etc/systemd/system/long.service\n"
     );
+    let written = sim
+        .both("systemd-run -q --wait --unit=talk sh -c 'echo one; echo two >&2'; journalctl -u talk; journalctl -n 1 -u talk.service")
+        .await;
+    assert_eq!(written, "one\ntwo\ntwo\n");
     let pid = sim.pid("long").await;
     assert!(is_running(&pid));
     let told = sim

@@ -12,6 +12,7 @@ use super::machine::Host;
 use super::{confine, units};
 
 mod hardware;
+mod journalctl;
 mod lspci;
 mod modules;
 mod nvidia;
@@ -89,6 +90,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("lspci", lspci::run),
     ("systemctl", systemctl::run),
     ("systemd-run", systemd_run::run),
+    ("journalctl", journalctl::run),
     ("modprobe", modules::modprobe),
     ("rmmod", modules::rmmod),
     ("lsmod", modules::lsmod),

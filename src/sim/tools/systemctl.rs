@@ -181,7 +181,8 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
     }
 }
 
-fn full_name(unit: &str) -> String {
+/// A unit's name with its kind.
+pub(super) fn full_name(unit: &str) -> String {
     const KINDS: [&str; 8] = [
         ".service", ".timer", ".target", ".path", ".socket", ".mount", ".slice", ".scope",
     ];

@@ -14,7 +14,7 @@ use super::files::{self, words_of};
 use super::job::{self, Order};
 use super::process::{self, Process, uptime};
 use super::state::{self, Active, Record, Units};
-use super::{Duty, LOOK, spawn_keeper};
+use super::{Duty, Pace, spawn_keeper};
 
 /// The unit that takes connections.
 pub(super) const SSH: &str = "ssh.service";
@@ -269,6 +269,7 @@ fn start_enabled(host: &Host) -> io::Result<()> {
             job::enqueue(&mut units, host, unit, Order::Kept, &[], Duty::Service)?;
         }
     }
+    let mut pace = Pace::default();
     loop {
         let mut units = Units::open(host)?;
         let mut ready = Vec::new();
@@ -288,6 +289,6 @@ fn start_enabled(host: &Host) -> io::Result<()> {
             return Ok(());
         }
         drop(units);
-        sleep(LOOK);
+        pace.rest();
     }
 }

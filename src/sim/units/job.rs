@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::thread::sleep;
 
 use crate::sim::host::write_holders;
 use crate::sim::machine::Host;
@@ -12,7 +11,7 @@ use super::files::{self, Settings, words_of};
 use super::process::{Process, uptime};
 use super::service::invocation;
 use super::state::{self, Active, Record, Units, stop_request};
-use super::{Duty, LOOK, boot, exists, spawn_keeper};
+use super::{Duty, Pace, boot, exists, spawn_keeper};
 
 /// Whether a start heeds the order of units: `--job-mode=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +62,7 @@ fn request(
     environment: &[(String, String)],
     watched: bool,
 ) -> io::Result<Answer> {
+    let mut pace = Pace::default();
     loop {
         let mut units = Units::open(host)?;
         if files::is_masked(host, unit) {
@@ -88,7 +88,7 @@ fn request(
         if record.is_up() {
             // It is being stopped; the start comes after that.
             drop(units);
-            sleep(LOOK);
+            pace.rest();
             continue;
         }
         enqueue(&mut units, host, unit, order, environment, Duty::Service)?;
@@ -210,6 +210,7 @@ pub(in crate::sim) fn wait_until_down(host: &Host, unit: &str) -> io::Result<Rec
 }
 
 fn wait_until(host: &Host, unit: &str, is_reached: impl Fn(&Record) -> bool) -> io::Result<Record> {
+    let mut pace = Pace::default();
     loop {
         // A look at the one record; all of them only when there is something to see.
         let record = state::peek(host, unit);
@@ -217,6 +218,8 @@ fn wait_until(host: &Host, unit: &str, is_reached: impl Fn(&Record) -> bool) -> 
             let mut units = Units::open(host)?;
             let record = units.get(unit);
             if !is_reached(&record) {
+                drop(units);
+                pace.rest();
                 continue;
             }
             let own = Process::own();
@@ -228,7 +231,7 @@ fn wait_until(host: &Host, unit: &str, is_reached: impl Fn(&Record) -> bool) -> 
             }
             return Ok(record);
         }
-        sleep(LOOK);
+        pace.rest();
     }
 }
 
@@ -262,6 +265,7 @@ pub(in crate::sim) fn stop(host: &Host, unit: &str) -> io::Result<bool> {
 pub(super) fn wait_for_turn(host: &Host, unit: &str) -> io::Result<bool> {
     let settings = files::settings(host, unit);
     let request = stop_request(host, unit);
+    let mut pace = Pace::default();
     loop {
         if !exists(host) || request.exists() {
             return Ok(false);
@@ -275,7 +279,7 @@ pub(super) fn wait_for_turn(host: &Host, unit: &str) -> io::Result<bool> {
         if !waits {
             return Ok(true);
         }
-        sleep(LOOK);
+        pace.rest();
     }
 }
 

@@ -31,6 +31,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::machine::Host;
 
@@ -153,5 +154,20 @@ fn exists(host: &Host) -> bool {
     host.private("state.json").exists()
 }
 
-/// How long to wait before looking again.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
+/// Waits that get longer, so that what takes long is looked at seldom.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+}
+
+impl Pace {
+    /// The shortest and the longest wait.
+    const RANGE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
+    /// Waits for a twentieth of what was waited so far, within the range.
+    fn rest(&mut self) {
+        let nap = (self.waited / 20).clamp(Self::RANGE.0, Self::RANGE.1);
+        std::thread::sleep(nap);
+        self.waited += nap;
+    }
+}

@@ -25,8 +25,8 @@ const ONLY_IN_SHELLS: [&str; 3] = ["HOME", "LOGNAME", "SHELL"];
 /// Where the standard streams of a service go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Streams {
-    /// Nothing to read; what is written goes to the machine's log.
-    Log,
+    /// Nothing to read; what is written goes to the journal.
+    Journal,
     /// Those of the keeper.
     Inherited,
 }
@@ -118,6 +118,7 @@ impl Program {
         &self,
         host: &Host,
         variables: &BTreeMap<String, OsString>,
+        unit: &str,
         folder: Option<&str>,
         streams: Streams,
     ) -> io::Result<Child> {
@@ -138,11 +139,12 @@ impl Program {
                 PathBuf::from(folder)
             });
         }
-        if streams == Streams::Log {
+        if streams == Streams::Journal {
+            fs::create_dir_all(host.private("journal"))?;
             let log = fs::OpenOptions::new()
                 .create(true)
                 .append(true)
-                .open(host.path("/var/log/units.log"))?;
+                .open(journal(host, unit))?;
             command
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
@@ -150,6 +152,11 @@ impl Program {
         }
         command.spawn()
     }
+}
+
+/// What a unit's processes have written, in all boots.
+pub(in crate::sim) fn journal(host: &Host, unit: &str) -> PathBuf {
+    host.private("journal").join(unit)
 }
 
 /// Finds a program as the machine's shell would: its own files before those of

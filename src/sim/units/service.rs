@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::thread::sleep;
 
 use rustix::process::{Signal, WaitOptions};
 
@@ -15,7 +14,7 @@ use super::files::{self, Settings};
 use super::process::{self, members, signal, uptime};
 use super::program::{self, Program, Streams};
 use super::state::{Active, Exit, Units, stop_request};
-use super::{Duty, LOOK, job, span};
+use super::{Duty, Pace, job, span};
 
 /// `DefaultTimeoutStopSec=` and `DefaultTimeoutStartSec=`.
 const DEFAULT_TIMEOUT: u64 = 90_000_000;
@@ -53,7 +52,7 @@ pub(super) fn keep(host: &Host, unit: &str, duty: Duty) -> io::Result<()> {
     service.begin()?;
     let streams = match duty {
         Duty::Piped => Streams::Inherited,
-        _ => Streams::Log,
+        _ => Streams::Journal,
     };
     if !service.run_all("ExecStartPre", "start-pre")? {
         return service.finish_start_failed();
@@ -89,6 +88,7 @@ pub(super) fn watch(host: &Host, unit: &str, main: u32) -> io::Result<()> {
 
 /// Ends all that is left of a unit whose keeper cannot go on.
 pub(super) fn abandon() {
+    let mut pace = Pace::default();
     loop {
         let left = members(std::process::id());
         if left.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn abandon() {
             signal(pid, Signal::KILL);
         }
         let _ = rustix::process::wait(WaitOptions::NOHANG);
-        sleep(LOOK);
+        pace.rest();
     }
 }
 
@@ -176,7 +176,7 @@ impl<'a> Service<'a> {
             DEFAULT_TIMEOUT
         };
         let limit = self.limit(&["TimeoutStartSec", "TimeoutSec"], limit);
-        self.run_lines(key, sub, limit, Streams::Log)
+        self.run_lines(key, sub, limit, Streams::Journal)
     }
 
     fn run_lines(
@@ -227,7 +227,8 @@ impl<'a> Service<'a> {
 
     fn spawn(&self, program: &Program, streams: Streams) -> io::Result<u32> {
         let folder = files::one(&self.settings, "Service", "WorkingDirectory");
-        let child = program.spawn(self.host, &self.variables, folder.as_deref(), streams)?;
+        let folder = folder.as_deref();
+        let child = program.spawn(self.host, &self.variables, self.unit, folder, streams)?;
         Ok(child.id())
     }
 
@@ -336,7 +337,7 @@ impl<'a> Service<'a> {
             let limit = self.stop_limit();
             // A request to stop is being met: it must not end this as well.
             let _ = std::fs::remove_file(stop_request(self.host, self.unit));
-            self.run_lines("ExecStop", "stop", limit, Streams::Log)?;
+            self.run_lines("ExecStop", "stop", limit, Streams::Journal)?;
         }
         self.stop_members("stop-sigterm")
     }
@@ -378,6 +379,7 @@ impl<'a> Service<'a> {
             signal(pid, Signal::CONT);
         }
         let deadline = uptime().saturating_add(self.stop_limit());
+        let mut pace = Pace::default();
         loop {
             if let Some(exit) = main.and_then(|main| reap(main)) {
                 self.change(|record| {
@@ -401,7 +403,7 @@ impl<'a> Service<'a> {
                     signal(pid, Signal::KILL);
                 }
             }
-            sleep(LOOK);
+            pace.rest();
         }
         Ok(())
     }
@@ -474,6 +476,7 @@ impl<'a> Service<'a> {
     fn wait(&self, pid: u32, limit: u64) -> io::Result<Waited> {
         let deadline = uptime().saturating_add(limit);
         let request = stop_request(self.host, self.unit);
+        let mut pace = Pace::default();
         loop {
             if let Some(exit) = reap(pid) {
                 return Ok(Waited::Ended(exit));
@@ -484,10 +487,10 @@ impl<'a> Service<'a> {
             if request.exists() {
                 return Ok(Waited::Stop);
             }
-            if uptime() >= deadline {
+            if limit != u64::MAX && uptime() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            sleep(LOOK);
+            pace.rest();
         }
     }
 }

@@ -12,8 +12,8 @@ use super::process::uptime;
 use super::state::{Active, Record, Units, peek, stop_request};
 use super::{exists, job, span};
 
-/// How often a timer looks at its unit and at requests.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often a timer looks at its unit and at requests, at least.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a time counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,8 @@ pub(super) fn keep(host: &Host, unit: &str) -> io::Result<()> {
             })?;
             shown = Some((sub, time));
         }
-        sleep(LOOK);
+        let left = time.map_or(u64::MAX, |time| time.saturating_sub(uptime()));
+        sleep(LOOK.min(Duration::from_micros(left)));
     }
 }
 
