@@ -502,6 +502,26 @@ fn a_run_is_resumed_where_it_stands() {
         .expect(1)
         .says("no host keeps a run");
     assert_eq!(fleet.statuses("h2"), [""; 0]);
+    // A host that does not answer may be the one that keeps it.
+    let dead = fleet.scratch.write(
+        "dead.yml",
+        "all:\n  hosts:\n    dead: {ansible_host: 127.0.0.1, ansible_port: 1}\n",
+    );
+    let dead = dead.display().to_string();
+    let words = [
+        "run",
+        &fleet.playbook,
+        "--yes",
+        "--resume",
+        &run,
+        "-i",
+        &dead,
+    ];
+    fleet
+        .scratch
+        .deploy(&words)
+        .expect(1)
+        .says("and 1 could not be asked");
 
     let resumed = fleet.start(&fleet.run(&["--resume", &run]));
     until("h1 is followed", || {

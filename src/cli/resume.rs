@@ -66,28 +66,33 @@ pub async fn known(
     forks: usize,
     run: &RunId,
 ) -> Result<(), Diagnostic> {
-    let mut known = false;
+    let (mut known, mut silent) = (false, 0);
     fleet::each(
         all.to_vec(),
         forks,
         |host| {
             let (hosts, run) = (Arc::clone(hosts), run.clone());
             async move {
-                // A host that cannot be reached or read is told of when it is planned.
-                let Ok(mut session) = reach::connect(&hosts, &host).await else {
-                    return false;
-                };
+                let mut session = reach::connect(&hosts, &host).await.ok()?;
                 let found = runs::read(session.as_mut(), Some(&run)).await;
                 session.close().await;
-                found.is_ok_and(|found| !found.runs.is_empty())
+                Some(!found.ok()?.runs.is_empty())
             }
         },
-        |_, keeps| known |= keeps.unwrap_or_default(),
+        |_, keeps| match keeps.flatten() {
+            Some(keeps) => known |= keeps,
+            // Where the run is elsewhere, it is told when this host is planned.
+            None => silent += 1,
+        },
     )
     .await;
-    match known {
-        true => Ok(()),
-        false => Err(fleet_verbs::no_such_run(run)),
+    match (known, silent) {
+        (true, _) => Ok(()),
+        (false, 0) => Err(fleet_verbs::no_such_run(run)),
+        (false, silent) => Err(Diagnostic::error(format!(
+            "no host that could be asked keeps a run `{run}`, and {silent} could not be asked"
+        ))
+        .hint("`deploy runs` lists those that are kept, and says which hosts do not answer")),
     }
 }
 
