@@ -152,7 +152,7 @@ async fn a_running_service_has_its_name_and_its_file() {
              systemd-run -q --unit=e sleep 1000; echo $?
              systemctl is-active e; echo $?
              systemctl cat e
-             systemctl stop e; echo $?
+             systemctl stop 'e*'; echo $?
              systemctl is-active e; echo $?
              systemctl stop e; echo $?
              systemctl status e; echo $?
@@ -449,6 +449,11 @@ async fn a_boot_starts_what_is_enabled_in_its_order() {
         unit("b", "ConditionPathExists=!/root/never", &append("b")),
         unit("c", "After=b.service", &append("c")),
         unit("d", "ConditionPathExists=/root/never", &append("d")),
+        unit(
+            "own",
+            "ConditionPathExists='\"$R\"'/root\\nAfter=c.service",
+            &append("own"),
+        ),
         unit("e", "Before=b.service", &append("e")),
         unit("f", "", "/bin/false"),
         unit("gone", "", &append("gone")),
@@ -458,11 +463,11 @@ async fn a_boot_starts_what_is_enabled_in_its_order() {
     sim.run("one", &script).await;
     sim.up("one").await;
     let told = sim
-        .both("cat \"$R\"/root/order; systemctl is-active a b c e d f; systemctl show a -p SubState; systemctl list-units --failed --no-legend --plain; systemctl is-system-running")
+        .both("cat \"$R\"/root/order; systemctl is-active a b c e d f own; systemctl show a -p SubState; systemctl list-units --failed --no-legend --plain; systemctl is-system-running")
         .await;
     assert_eq!(
         told,
-        "e\nb\nc\na\nactive\nactive\nactive\nactive\ninactive\nfailed\nSubState=exited\n\
+        "e\nb\nc\nown\na\nactive\nactive\nactive\nactive\ninactive\nfailed\nactive\nSubState=exited\n\
          f.service loaded failed failed f.service\ndegraded\n"
             .to_owned()
     );

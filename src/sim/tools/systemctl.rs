@@ -132,10 +132,19 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
             _ => Outcome::err(NO_SYSTEMD, 1),
         });
     }
-    let units: Vec<String> = units
-        .iter()
-        .map(|unit| canonical(host, &full_name(unit)))
-        .collect();
+    let lists = verb.starts_with("list-");
+    let mut named = Vec::new();
+    for unit in units {
+        if unit.contains('*') && !lists {
+            // A pattern stands for units in memory, and may stand for none.
+            let known = Units::open(host)?;
+            let matching = known.all().keys().filter(|name| ask::matches(unit, name));
+            named.extend(matching.cloned());
+        } else {
+            named.push(canonical(host, &full_name(unit)));
+        }
+    }
+    let units = named;
     match verb {
         "daemon-reload" | "daemon-reexec" => Ok(Outcome::silent()),
         "reset-failed" => reset_failed(host, &units),

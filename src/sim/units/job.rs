@@ -312,7 +312,12 @@ pub(super) fn is_unwanted(host: &Host, settings: &Settings) -> bool {
             Some(path) => (path, false),
             None => (path.as_str(), true),
         };
-        host.path(path).exists() != wanted
+        // A file may name the machine's own path or, as what runs on it sees it, ours.
+        let path = match std::path::Path::new(path).starts_with(host.root()) {
+            true => path.into(),
+            false => host.path(path),
+        };
+        path.exists() != wanted
     })
 }
 

@@ -254,7 +254,8 @@ pub(super) struct Listing {
     pub(super) failed: bool,
 }
 
-fn matches(pattern: &str, unit: &str) -> bool {
+/// Whether a pattern with one star means this unit.
+pub(super) fn matches(pattern: &str, unit: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == unit,
         Some((start, end)) => {
