@@ -161,13 +161,25 @@ pub async fn run<'s>(
     let who = format!("{} from {}", context.who, context.from);
     let run = context.run.clone();
     let mut talk = Talk::new(connect, &manifest, run, &context.host, events, who);
-    let heard = talk.hear(session.as_mut(), &exec, 0).await;
-    if let Some(result) = not_uploaded(&heard) {
-        session.close().await;
-        return result;
+    let mut sent_again = false;
+    loop {
+        let heard = talk.hear(session.as_mut(), &exec, 0).await;
+        if let Some(result) = not_uploaded(&heard) {
+            session.close().await;
+            return result;
+        }
+        let heard = talk.to_the_end(Some(session), heard, true).await;
+        // A connection that was idle while somebody thought may be gone: what has not
+        // arrived is sent once more. The host checks again that it is as planned.
+        if heard.status() == "absent"
+            && !std::mem::replace(&mut sent_again, true)
+            && let Ok(again) = connect.connect().await
+        {
+            session = again;
+            continue;
+        }
+        return ending::of_apply(&talk, &heard);
     }
-    let heard = talk.to_the_end(Some(session), heard, true).await;
-    ending::of_apply(&talk, &heard)
 }
 
 /// The receiver itself has refused the upload, on a connection that is well.

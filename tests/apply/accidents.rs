@@ -8,6 +8,7 @@ use deploy::apply::rollback::{self, Moved};
 use deploy::apply::runs::{self, Status};
 use deploy::event::{Event, Outcome};
 use deploy::shell::Command;
+use deploy::transport::{Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError};
 use deploy::value::HostName;
 
 use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
@@ -289,6 +290,70 @@ async fn a_full_disk_leaves_all_as_before() {
                 problem(&result)
             );
             assert_eq!(host.look(), before, "{shell}, {full}");
+        }
+    }
+}
+
+/// A connection that is gone: what is sent on it arrives up to some byte, or not at all.
+struct Gone<'a> {
+    host: &'a Host,
+    arrives: usize,
+}
+
+impl Probe for Gone<'_> {
+    fn batch<'a>(&'a mut self, _: &'a [Read]) -> Boxed<'a, Result<Vec<Reply>, TransportError>> {
+        Box::pin(async { Err(lost()) })
+    }
+}
+
+impl Session for Gone<'_> {
+    fn exec<'a>(
+        &'a mut self,
+        exec: &'a Exec,
+        _: &'a mut (dyn FnMut(&[u8]) + Send),
+    ) -> Boxed<'a, Result<Output, TransportError>> {
+        Box::pin(async move {
+            if self.arrives > 0 {
+                let part = Exec {
+                    stdin: exec.stdin[..self.arrives].to_vec(),
+                    ..exec.clone()
+                };
+                let mut session = self.host.session();
+                let _ = session.exec(&part, &mut |_| {}).await;
+            }
+            Err(lost())
+        })
+    }
+
+    fn close(self: Box<Self>) -> Boxed<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+fn lost() -> TransportError {
+    TransportError::Lost("it is gone".to_owned())
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_arrive_is_sent_once_more_over_a_new_connection() {
+    for shell in SHELLS {
+        for arrives in [0, 1000] {
+            let mut host = odd_host(shell);
+            let wanted = plan(&host, &odd_wants());
+            let context = host.context();
+            let (sender, _events) = tokio::sync::mpsc::unbounded_channel();
+            let gone = Box::new(Gone {
+                host: &host,
+                arrives,
+            });
+            let result = deploy::apply::run(gone, &host, &wanted, &context, &sender).await;
+            assert_eq!(
+                result.outcome,
+                Outcome::Changed,
+                "{shell}, {arrives}: {}",
+                problem(&result)
+            );
+            assert_eq!(host.status(&context.run), "done");
         }
     }
 }
