@@ -453,6 +453,53 @@ fn a_drain_command_frees_the_card_first() {
 }
 
 #[test]
+fn a_reboot_comes_after_the_drain_and_before_the_undrain() {
+    let vars = json!({
+        "containers_gpu_slicing": {"enabled": true, "strategy": "mig", "mig": {"profiles": ["1g.5gb"]}},
+        "containers_gpu_state_management": {
+            "drain_command": ["drain", "me"], "undrain_command": ["undrain", "me"]},
+    });
+    let mut waiting = card(0, "A100-40GB");
+    waiting.reset = Fact::Known(false);
+    // Both are in use now; the drain has to end that.
+    let facts = host(vec![
+        held(waiting, "python3"),
+        held(card(1, "L40S"), "python3"),
+    ]);
+    let vars = {
+        let mut vars = vars;
+        vars["containers_gpu_slicing"]["gpus"] =
+            json!([{"match": {"model": "L40S"}, "strategy": "none"}]);
+        wanted(&vars)
+    };
+    let decisions = strategy::decide(&vars, &facts, &catalog()).expect("decided");
+    let boot = strategy::Boot {
+        allowed: true,
+        before: false,
+    };
+    let steps = strategy::steps(&decisions, &facts, &vars, boot).expect("planned");
+    let ids: Vec<&str> = steps.iter().map(|step| step.id.0.as_str()).collect();
+    assert_eq!(
+        ids,
+        [
+            "gpu:drain",
+            "mig-pending:0000:10:00.0:mode",
+            "reboot",
+            "mig:0000:10:00.0:in-force",
+            "mig:0000:10:00.0:layout",
+            "gpu:undrain"
+        ]
+    );
+    // The reboot ends what runs on any card: nobody may be left once all is drained.
+    assert_eq!(
+        calls(&steps[0].apply),
+        ["drain me", "gpu_idle 0000:10:00.0", "gpu_idle 0000:11:00.0"]
+    );
+    assert!(steps[2].check.is_empty() && steps[2].apply.is_empty());
+    assert_eq!(calls(&steps[5].undo), ["drain me"]);
+}
+
+#[test]
 fn ampere_may_need_a_reset_and_a_pending_mode_is_its_own_state() {
     let desired = slicing(json!({"strategy": "mig", "mig": {"profiles": ["1g.5gb"]}}));
     let steps = planned(&desired, &host(vec![card(0, "A100-40GB")]));

@@ -226,6 +226,80 @@ async fn a_mode_that_no_reset_changes_gets_a_reboot_and_another_one_undoes_it() 
     assert_eq!(exact(&now), exact(&before));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mode_that_only_a_reboot_takes_away_comes_back_with_its_layout() {
+    let card = json!({"product": "A100-40GB", "reset": "unsupported", "mig": true});
+    let machine = Machine::new(json!({"gpus": [card], "driver": "535.183.01"})).await;
+    let (mut session, facts) = look(&machine).await;
+    let sliced = slicing(json!({"strategy": "mig", "mig": {"profiles": ["3g.20gb", "1g.5gb"]}}));
+    carry_out(&mut session, &machine.plan(&sliced, &facts)).await;
+    let (_, before) = look(&machine).await;
+    let wanted =
+        slicing(json!({"strategy": "time-slicing", "time_slicing": {"slice_duration": "long"}}));
+    let steps = allowed(&before, &machine, &wanted);
+    let titles: Vec<&str> = steps.iter().map(|step| step.title.as_str()).collect();
+    let at = steps
+        .iter()
+        .position(|step| matches!(step.change, Change::Reboot { .. }))
+        .expect("a reboot");
+    assert_eq!((at, steps.len()), (2, 5), "{titles:?}");
+    for step in &steps {
+        well(&mut session, "check", &step.check).await;
+        well(&mut session, "snapshot", &keeping(&step.snapshot)).await;
+    }
+    // Undone before the reboot, all is as before down to the UUIDs.
+    carry_out(&mut session, &steps[..at]).await;
+    for step in steps[..at].iter().rev() {
+        well(&mut session, "undo", &kept(&step.undo)).await;
+    }
+    let (_, now) = look(&machine).await;
+    assert_eq!(exact(&now), exact(&before));
+
+    carry_out(&mut session, &steps[..at]).await;
+    drop(session);
+    boot(&machine);
+    let (mut session, _) = look(&machine).await;
+    for step in &steps[at + 1..] {
+        well(&mut session, "apply", &step.apply).await;
+        well(&mut session, "verify", &step.verify).await;
+    }
+    let (_, now) = look(&machine).await;
+    assert_eq!(allowed(&now, &machine, &wanted), []);
+
+    // Undone after it: the time slice at once, mode and layout say what they wait for.
+    let undoable: Vec<&Step> = steps.iter().filter(|step| !step.undo.is_empty()).collect();
+    for step in undoable.iter().rev() {
+        let output = run(&mut session, &kept(&step.undo)).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let waits = matches!(
+            step.change,
+            Change::MigMode { .. } | Change::MigLayout { .. }
+        );
+        assert_eq!(output.success(), !waits, "{}: {said}", step.title);
+        if waits {
+            assert!(
+                said.contains("becomes Enabled at the next reboot: restart the host"),
+                "{}: {said}",
+                step.title
+            );
+        }
+        if matches!(step.change, Change::MigLayout { .. }) {
+            assert!(
+                said.contains("cannot be made again while MIG mode is off: 9:4:4/full"),
+                "{said}"
+            );
+        }
+    }
+    drop(session);
+    boot(&machine);
+    let (mut session, _) = look(&machine).await;
+    for step in undoable.iter().rev() {
+        well(&mut session, "undo", &kept(&step.undo)).await;
+    }
+    let (_, now) = look(&machine).await;
+    assert_eq!(exact(&now), exact(&before));
+}
+
 fn with_state(slicing: Json, state: Json) -> Desired {
     let vars = json!({
         "containers_gpu_slicing": slicing,

@@ -129,8 +129,8 @@ pub enum Change {
         /// What is done.
         what: String,
     },
-    /// The host restarts. Such a step has no scripts: the runner saves its state,
-    /// restarts the host and goes on with the next step afterwards.
+    /// The host restarts. Such a step has no script but, at most, a `check`: the runner
+    /// saves its state, restarts the host and goes on with the next step afterwards.
     Reboot {
         /// What asks for it, such as `MIG mode of GPU 0 is pending`.
         why: Vec<String>,
