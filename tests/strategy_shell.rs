@@ -597,7 +597,7 @@ fn boot_script(host: &Host) -> Output {
     let (_, text) = template.split_once("-#}\n").expect("a comment at the head");
     let text = text.replace(
         "{{ gpu_slices.library }}",
-        &deploy::strategy::host_library(),
+        &deploy::strategy::boot_library(),
     );
     assert!(!text.contains("{{") && !text.contains("{%"), "{text}");
     let script = host.path("boot");

@@ -78,9 +78,16 @@ impl Machine {
         .expect("the keys are right");
         let discovery = Discovery::default();
         let reads = discover::reads(&discovery);
-        let connected = transport::connect(&target, &Context::default(), &reads)
-            .await
-            .expect("the host is up");
+        // A host that has just been restarted may close a connection once more.
+        let mut tries = 0;
+        let connected = loop {
+            match transport::connect(&target, &Context::default(), &reads).await {
+                Ok(connected) => break connected,
+                Err(_) if tries < 100 => tries += 1,
+                Err(error) => panic!("the host is up: {error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
         let facts = discover::facts(&reads, &connected.first, &self.catalog, &discovery);
         (connected.session, facts)
     }

@@ -86,6 +86,10 @@ impl Strategy for Mig {
     fn library(&self) -> &'static str {
         include_str!("mig.sh")
     }
+
+    fn steps_library(&self) -> &'static str {
+        include_str!("mig_undo.sh")
+    }
 }
 
 /// The finding for a card that no NVIDIA driver answers for.

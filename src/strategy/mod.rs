@@ -62,8 +62,13 @@ trait Strategy: Sync {
     /// A target for each card that is to be sliced this way.
     fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems>;
 
-    /// Shell functions that its steps call.
+    /// Shell functions that its steps and the boot script call.
     fn library(&self) -> &'static str;
+
+    /// Shell functions that only its steps call.
+    fn steps_library(&self) -> &'static str {
+        ""
+    }
 }
 
 /// What is to become of one card, ready to be compared with what it is.
@@ -328,13 +333,23 @@ pub fn template_vars(decisions: &[Decision], facts: &HostFacts) -> Json {
             .collect();
         lists.insert(technology.name().replace('-', "_"), Json::Array(cards));
     }
-    lists.insert("library".to_owned(), Json::String(host_library()));
+    lists.insert("library".to_owned(), Json::String(boot_library()));
     json!({ "gpu_slices": lists })
 }
 
-/// POSIX shell functions that the steps' scripts and the boot script call.
+/// POSIX shell functions that the steps' scripts call.
 #[must_use]
 pub fn host_library() -> String {
+    let mut text = boot_library();
+    for strategy in STRATEGIES {
+        text.push_str(strategy.steps_library());
+    }
+    text
+}
+
+/// Those of them that the boot script calls as well.
+#[must_use]
+pub fn boot_library() -> String {
     let mut text = SHARED_LIBRARY.concat();
     for strategy in STRATEGIES {
         text.push_str(strategy.library());

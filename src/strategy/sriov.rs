@@ -101,6 +101,10 @@ impl Strategy for BySysfs {
     fn library(&self) -> &'static str {
         include_str!("sysfs.sh")
     }
+
+    fn steps_library(&self) -> &'static str {
+        include_str!("sysfs_undo.sh")
+    }
 }
 
 fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnostic> {
