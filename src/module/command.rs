@@ -121,7 +121,7 @@ fn step(
         )),
         None => {
             done.notes.push(format!(
-                "`{}` has no `undo`: it runs after everything that can be undone",
+                "`{}` has no `undo`: it runs as late as it can, and what it does stays",
                 ctx.task.name
             ));
             Script::default()

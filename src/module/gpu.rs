@@ -174,6 +174,13 @@ fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         ctx.world.rebooted = true;
         ctx.world.since_boot.clear();
     }
+    let drains = done.steps.iter().any(|step| step.id.0 == "gpu:drain");
+    if drains && desired.state.undrain_command.value.is_empty() {
+        done.notes.push(
+            "no `undrain_command` is given: the host stays drained, also if the run is undone"
+                .to_owned(),
+        );
+    }
     for step in &mut done.steps {
         step.task.clone_from(&ctx.task.name);
         ctx.world.ids.insert(step.id.clone());

@@ -134,3 +134,18 @@ fn slices_asked_for_by_name_are_refused_where_no_gpu_is() {
     let refusal = bench.refusal();
     assert!(refusal.contains("no GPU was found"), "{refusal}");
 }
+
+#[test]
+fn a_host_that_stays_drained_is_told_so() {
+    let vars = |undrain: &str| {
+        format!("{MIG}\ncontainers_gpu_state_management: {{drain_command: [drain]{undrain}}}\n")
+    };
+    let stays = |vars: &str| {
+        let mut bench = Bench::new(&shipped_gpu_play(), vars);
+        bench.facts = facts(vec![h100(0)]);
+        let notes = bench.plan().notes;
+        notes.iter().any(|note| note.contains("stays drained"))
+    };
+    assert!(stays(&vars("")));
+    assert!(!stays(&vars(", undrain_command: [undrain]")));
+}
