@@ -13,8 +13,8 @@ use crate::sim::machine::Host;
 use crate::sim::units::files::{self, canonical, find};
 use crate::sim::units::job::{self, Answer, Order};
 use crate::sim::units::process::{members_of, signal};
-use crate::sim::units::state::{Active, Record, Units};
-use crate::sim::units::{boot, service};
+use crate::sim::units::state::{Record, State, Units};
+use crate::sim::units::{boot, exit};
 
 use super::{Call, Outcome, power};
 
@@ -286,7 +286,7 @@ fn start(host: &Host, units: &[String], options: &Options<'_>) -> io::Result<Out
         if options.wait {
             let record = job::wait_until_down(host, unit)?;
             return Ok(Outcome {
-                status: i32::from(record.active == Active::Failed),
+                status: i32::from(record.active == State::Failed),
                 ..Outcome::default()
             });
         }
@@ -360,9 +360,9 @@ fn reset_failed(host: &Host, units: &[String]) -> io::Result<Outcome> {
             let text =
                 format!("Failed to reset failed state of unit {unit}: Unit {unit} not loaded.\n");
             outcome = joined(outcome, Outcome::err(text, 1));
-        } else if known.get(&unit).active == Active::Failed {
+        } else if known.get(&unit).active == State::Failed {
             known.change(&unit, |record| {
-                record.active = Active::Inactive;
+                record.active = State::Inactive;
                 record.sub.clear();
                 record.result.clear();
             })?;
@@ -378,7 +378,7 @@ fn kill(host: &Host, units: &[String], options: &Options<'_>) -> io::Result<Outc
     } else {
         options.signal
     };
-    let Some(number) = service::signal_named(name) else {
+    let Some(number) = exit::signal_named(name) else {
         let text = format!("Failed to parse signal string \"{name}\".\n");
         return Ok(Outcome::err(text, 1));
     };

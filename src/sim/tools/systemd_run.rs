@@ -10,8 +10,8 @@ use std::io::{self, Write};
 
 use crate::sim::machine::Host;
 use crate::sim::units::job::{self, Order};
-use crate::sim::units::state::{Active, Record, Units};
-use crate::sim::units::{Duty, files, line, program, service, span};
+use crate::sim::units::state::{Record, State, Units};
+use crate::sim::units::{Duty, exit, files, line, program, span};
 
 use super::{Call, Outcome};
 use options::{Options, Refused};
@@ -247,11 +247,11 @@ fn start_timer(host: &Host, options: &Options, command: &[String]) -> io::Result
 /// What `--wait` tells of a service that ended.
 fn summary(record: &Record) -> String {
     let mut text = format!("Finished with result: {}\n", record.result());
-    if let Some(exit) = record.exit {
+    if let Some(ended) = record.exit {
         text.push_str(&format!(
             "Main processes terminated with: code={}, status={}\n",
-            service::exit_code(exit),
-            service::exit_words(exit)
+            exit::exit_code(ended),
+            exit::exit_words(ended)
         ));
     }
     let runtime = record.inactive_enter.saturating_sub(record.inactive_exit);
@@ -265,9 +265,9 @@ fn summary(record: &Record) -> String {
 /// The status that `--wait` passes on.
 fn exit_status(record: &Record) -> i32 {
     match record.result() {
-        "success" if record.active != Active::Failed => 0,
+        "success" if record.active != State::Failed => 0,
         "exit-code" => match record.exit {
-            Some(exit) => service::status_of(exit).unwrap_or(1),
+            Some(ended) => exit::status_of(ended).unwrap_or(1),
             None => 1,
         },
         "signal" | "core-dump" => 255,

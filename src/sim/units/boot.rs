@@ -13,7 +13,7 @@ use crate::sim::tools;
 use super::files::{self, words_of};
 use super::job::{self, Order};
 use super::process::{self, Process, uptime};
-use super::state::{self, Active, Record, Units};
+use super::state::{self, Record, State, Units};
 use super::{Duty, Pace, spawn_keeper};
 
 /// The unit that takes connections.
@@ -173,7 +173,7 @@ pub(in crate::sim) fn first_boot(host: &Host) -> io::Result<()> {
     }
     let mut units = Units::open(host)?;
     for unit in enabled(host) {
-        units.change(&unit, |record| record.active = Active::Active)?;
+        units.change(&unit, |record| record.active = State::Active)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::sim::machine::Host;
 use super::files::{self, Settings, words_of};
 use super::process::{Process, uptime};
 use super::service::invocation;
-use super::state::{self, Active, Record, Units, stop_request};
+use super::state::{self, Record, State, Units, stop_request};
 use super::{Duty, Pace, boot, exists, spawn_keeper};
 
 /// Whether a start heeds the order of units: `--job-mode=`.
@@ -79,7 +79,7 @@ fn request(
             // Two jobs for one unit become one, which waits only if both would.
             units.change(unit, |record| record.ordered = false)?;
         }
-        if record.starting || record.active == Active::Active {
+        if record.starting || record.active == State::Active {
             if watched {
                 watch_in(&mut units, unit)?;
             }
@@ -148,7 +148,7 @@ pub(super) fn plays_only(host: &Host, unit: &str) -> bool {
 pub(super) fn play_active(units: &mut Units<'_>, host: &Host, unit: &str) -> io::Result<()> {
     units.change(unit, |record| {
         *record = Record {
-            active: Active::Active,
+            active: State::Active,
             active_enter: uptime(),
             inactive_exit: uptime(),
             invocation: invocation(unit),
@@ -178,7 +178,7 @@ pub(super) fn play_active(units: &mut Units<'_>, host: &Host, unit: &str) -> io:
 
 fn play_inactive(units: &mut Units<'_>, host: &Host, unit: &str) -> io::Result<()> {
     units.change(unit, |record| {
-        record.active = Active::Inactive;
+        record.active = State::Inactive;
         record.inactive_enter = uptime();
     })?;
     if unit == boot::SSH {
@@ -252,7 +252,7 @@ pub(in crate::sim) fn stop(host: &Host, unit: &str) -> io::Result<bool> {
     } else {
         let keeper = spawn_keeper(host, Duty::End, unit)?;
         units.change(unit, |record| {
-            record.active = Active::Deactivating;
+            record.active = State::Deactivating;
             "stop".clone_into(&mut record.sub);
             record.keeper = Process::of(keeper.id());
         })?;

@@ -17,12 +17,13 @@
 //! real machine: only the boot id tells that a simulated one was booted.
 
 pub(in crate::sim) mod boot;
+pub(in crate::sim) mod exit;
 pub(in crate::sim) mod files;
 pub(in crate::sim) mod job;
 pub(in crate::sim) mod line;
 pub(in crate::sim) mod process;
 pub(in crate::sim) mod program;
-pub(in crate::sim) mod service;
+mod service;
 pub(in crate::sim) mod span;
 pub(in crate::sim) mod state;
 mod timer;

@@ -10,18 +10,17 @@ use rustix::process::{Signal, WaitOptions};
 
 use crate::sim::machine::{Host, uuid};
 
+use super::exit::{Exit, exit_code, exit_status, of_wait, result_of, signal_named};
 use super::files::{self, Settings};
 use super::process::{self, members, signal, uptime};
 use super::program::{self, Program, Streams};
-use super::state::{Active, Exit, Units, stop_request};
+use super::state::{State, Units, stop_request};
 use super::{Duty, Pace, job, span};
 
 /// `DefaultTimeoutStopSec=` and `DefaultTimeoutStartSec=`.
 const DEFAULT_TIMEOUT: u64 = 90_000_000;
 /// Signals that end a service well unless it is a oneshot one: HUP, INT, PIPE, TERM.
 const CLEAN_SIGNALS: [i32; 4] = [1, 2, 13, 15];
-/// Signals that leave a core.
-const CORE_SIGNALS: [i32; 8] = [3, 4, 5, 6, 7, 8, 11, 31];
 
 struct Service<'a> {
     host: &'a Host,
@@ -60,15 +59,14 @@ pub(super) fn keep(host: &Host, unit: &str, duty: Duty) -> io::Result<()> {
     if service.oneshot {
         return service.keep_oneshot(streams);
     }
-    let main = match service.spawn_main(streams)? {
-        Some(main) => main,
-        None => return service.finish_start_failed(),
+    let Some(main) = service.spawn_main(streams)? else {
+        return service.finish_start_failed();
     };
     if !service.run_all("ExecStartPost", "start-post")? {
         return service.finish_start_failed();
     }
     service.change(|record| {
-        record.active = Active::Active;
+        record.active = State::Active;
         "running".clone_into(&mut record.sub);
         record.active_enter = uptime();
         record.starting = false;
@@ -160,7 +158,7 @@ impl<'a> Service<'a> {
 
     fn begin(&self) -> io::Result<()> {
         self.change(|record| {
-            record.active = Active::Activating;
+            record.active = State::Activating;
             "start".clone_into(&mut record.sub);
             record.result.clear();
             record.exit = None;
@@ -286,7 +284,7 @@ impl<'a> Service<'a> {
         let unit = self.unit;
         let mut units = Units::open(self.host)?;
         units.change(unit, |record| {
-            record.active = Active::Active;
+            record.active = State::Active;
             "exited".clone_into(&mut record.sub);
             record.active_enter = uptime();
             record.starting = false;
@@ -331,7 +329,7 @@ impl<'a> Service<'a> {
     fn stop(&mut self) -> io::Result<()> {
         if !self.lines("ExecStop").is_empty() {
             self.change(|record| {
-                record.active = Active::Deactivating;
+                record.active = State::Deactivating;
                 "stop".clone_into(&mut record.sub);
             })?;
             let limit = self.stop_limit();
@@ -349,7 +347,7 @@ impl<'a> Service<'a> {
     fn stop_members(&mut self, sub: &str) -> io::Result<()> {
         if !members(std::process::id()).is_empty() {
             self.change(|record| {
-                record.active = Active::Deactivating;
+                record.active = State::Deactivating;
                 sub.clone_into(&mut record.sub);
             })?;
         }
@@ -381,7 +379,7 @@ impl<'a> Service<'a> {
         let deadline = uptime().saturating_add(self.stop_limit());
         let mut pace = Pace::default();
         loop {
-            if let Some(exit) = main.and_then(|main| reap(main)) {
+            if let Some(exit) = main.and_then(reap) {
                 self.change(|record| {
                     record.exit = Some(exit);
                     record.main = None;
@@ -417,9 +415,9 @@ impl<'a> Service<'a> {
             let _ = std::fs::remove_file(stop_request(self.host, self.unit));
             units.change(self.unit, |record| {
                 record.active = if failed {
-                    Active::Failed
+                    State::Failed
                 } else {
-                    Active::Inactive
+                    State::Inactive
                 };
                 record.sub.clear();
                 record.result.clone_from(&self.result);
@@ -504,11 +502,7 @@ fn reap(pid: u32) -> Option<Exit> {
                 if u32::try_from(ended.as_raw_nonzero().get()) != Ok(pid) {
                     continue;
                 }
-                return Some(match (status.exit_status(), status.terminating_signal()) {
-                    (Some(status), _) => Exit::Exited(status),
-                    (None, Some(signal)) if CORE_SIGNALS.contains(&signal) => Exit::Dumped(signal),
-                    (None, signal) => Exit::Killed(signal.unwrap_or(0)),
-                });
+                return Some(of_wait(status));
             }
             Ok(None) => return None,
             Err(_) => {
@@ -518,94 +512,6 @@ fn reap(pid: u32) -> Option<Exit> {
             }
         }
     }
-}
-
-fn result_of(exit: Exit) -> &'static str {
-    match exit {
-        Exit::Exited(_) => "exit-code",
-        Exit::Killed(_) => "signal",
-        Exit::Dumped(_) => "core-dump",
-    }
-}
-
-/// `exited`, `killed` or `dumped`.
-pub(in crate::sim) fn exit_code(exit: Exit) -> &'static str {
-    match exit {
-        Exit::Exited(_) => "exited",
-        Exit::Killed(_) => "killed",
-        Exit::Dumped(_) => "dumped",
-    }
-}
-
-/// The status, or the name of the signal.
-pub(in crate::sim) fn exit_status(exit: Exit) -> String {
-    match exit {
-        Exit::Exited(status) => status.to_string(),
-        Exit::Killed(number) | Exit::Dumped(number) => signal_name(number),
-    }
-}
-
-/// The status that a process ended with by itself.
-pub(in crate::sim) fn status_of(exit: Exit) -> Option<i32> {
-    match exit {
-        Exit::Exited(status) => Some(status),
-        Exit::Killed(_) | Exit::Dumped(_) => None,
-    }
-}
-
-/// Status or signal with its name, as `9/KILL`.
-pub(in crate::sim) fn exit_words(exit: Exit) -> String {
-    let (number, name) = match exit {
-        Exit::Exited(status) => {
-            let name = match status {
-                0 => "SUCCESS",
-                1 => "FAILURE",
-                2 => "INVALIDARGUMENT",
-                3 => "NOTIMPLEMENTED",
-                4 => "NOPERMISSION",
-                5 => "NOTINSTALLED",
-                6 => "NOTCONFIGURED",
-                7 => "NOTRUNNING",
-                203 => "EXEC",
-                _ => "n/a",
-            };
-            (status, name.to_owned())
-        }
-        Exit::Killed(number) | Exit::Dumped(number) => (number, signal_name(number)),
-    };
-    format!("{number}/{name}")
-}
-
-const SIGNALS: [(Signal, &str); 14] = [
-    (Signal::HUP, "HUP"),
-    (Signal::INT, "INT"),
-    (Signal::QUIT, "QUIT"),
-    (Signal::ILL, "ILL"),
-    (Signal::ABORT, "ABRT"),
-    (Signal::KILL, "KILL"),
-    (Signal::USR1, "USR1"),
-    (Signal::SEGV, "SEGV"),
-    (Signal::USR2, "USR2"),
-    (Signal::PIPE, "PIPE"),
-    (Signal::ALARM, "ALRM"),
-    (Signal::TERM, "TERM"),
-    (Signal::CONT, "CONT"),
-    (Signal::STOP, "STOP"),
-];
-
-/// A signal's name without `SIG`, else its number.
-pub(in crate::sim) fn signal_name(number: i32) -> String {
-    let known = SIGNALS.iter().find(|signal| signal.0.as_raw() == number);
-    known.map_or_else(|| number.to_string(), |signal| signal.1.to_owned())
-}
-
-/// A signal by name, with or without `SIG`, or by number.
-pub(in crate::sim) fn signal_named(name: &str) -> Option<Signal> {
-    let plain = name.strip_prefix("SIG").unwrap_or(name);
-    SIGNALS
-        .iter()
-        .find(|signal| signal.1 == plain || signal.0.as_raw().to_string() == plain)
-        .map(|signal| signal.0)
 }
 
 /// An id for one start of a unit.

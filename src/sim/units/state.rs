@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::sim::machine::{Host, replace};
 
+use super::exit::Exit;
 use super::files;
 use super::process::{self, Process};
 
 /// `ActiveState=`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::sim) enum Active {
+pub(in crate::sim) enum State {
     /// Not running.
     #[default]
     Inactive,
@@ -36,7 +37,7 @@ pub(in crate::sim) enum Active {
     Failed,
 }
 
-impl Active {
+impl State {
     /// As systemd prints it.
     pub(in crate::sim) fn word(self) -> &'static str {
         match self {
@@ -49,24 +50,12 @@ impl Active {
     }
 }
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::sim) enum Exit {
-    /// By itself, with a status.
-    Exited(i32),
-    /// By a signal.
-    Killed(i32),
-    /// By a signal that leaves a core.
-    Dumped(i32),
-}
-
 /// What is known of one unit.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::sim) struct Record {
     /// `ActiveState=`.
-    pub(in crate::sim) active: Active,
+    pub(in crate::sim) active: State,
     /// `SubState=`, where it is not the plain one of `active`.
     pub(in crate::sim) sub: String,
     /// `Result=`; empty is `success`.
@@ -106,8 +95,8 @@ impl Record {
     pub(in crate::sim) fn sub(&self, unit: &str) -> &str {
         let plain = match self.active {
             _ if !self.sub.is_empty() => return &self.sub,
-            Active::Active if unit.ends_with(".service") => "running",
-            Active::Active if unit.ends_with(".timer") => "waiting",
+            State::Active if unit.ends_with(".service") => "running",
+            State::Active if unit.ends_with(".timer") => "waiting",
             other => other.word(),
         };
         if plain == "inactive" { "dead" } else { plain }
@@ -129,7 +118,7 @@ impl Record {
 
     /// Whether it is running, starting or stopping.
     pub(in crate::sim) fn is_up(&self) -> bool {
-        !matches!(self.active, Active::Inactive | Active::Failed)
+        !matches!(self.active, State::Inactive | State::Failed)
     }
 }
 
@@ -233,7 +222,7 @@ impl<'a> Units<'a> {
                 record.keeper = None;
                 record.main = None;
                 if record.is_up() || record.starting {
-                    record.active = Active::Failed;
+                    record.active = State::Failed;
                     "failed".clone_into(&mut record.sub);
                     "resources".clone_into(&mut record.result);
                     record.starting = false;
@@ -270,7 +259,7 @@ impl<'a> Units<'a> {
         if self.trigger_of(unit) {
             return true;
         }
-        if record.active != Active::Failed {
+        if record.active != State::Failed {
             return false;
         }
         let settings = files::settings(self.host, unit);

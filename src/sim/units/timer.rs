@@ -9,7 +9,7 @@ use crate::sim::machine::Host;
 
 use super::files::{self, Settings};
 use super::process::uptime;
-use super::state::{Active, Record, Units, peek, stop_request};
+use super::state::{Record, State, Units, peek, stop_request};
 use super::{exists, job, span};
 
 /// How often a timer looks at its unit and at requests, at least.
@@ -126,7 +126,7 @@ pub(super) fn keep(host: &Host, unit: &str) -> io::Result<()> {
         ..Moments::default()
     };
     change(host, unit, |record| {
-        record.active = Active::Active;
+        record.active = State::Active;
         "waiting".clone_into(&mut record.sub);
         record.result.clear();
         record.active_enter = at.activated;
@@ -197,9 +197,9 @@ fn end(host: &Host, unit: &str, result: &str) -> io::Result<()> {
     let _ = std::fs::remove_file(stop_request(host, unit));
     units.change(unit, |record| {
         record.active = if result.is_empty() {
-            Active::Inactive
+            State::Inactive
         } else {
-            Active::Failed
+            State::Failed
         };
         record.sub.clear();
         result.clone_into(&mut record.result);

@@ -4,11 +4,11 @@ use std::io;
 
 use crate::sim::machine::Host;
 use crate::sim::units::boot::{self, Phase};
+use crate::sim::units::exit::{Exit, exit_code, exit_status, status_of};
 use crate::sim::units::files::{self, find, is_masked, is_transient, one, settings};
 use crate::sim::units::process::uptime;
-use crate::sim::units::service::{exit_code, exit_status, status_of};
 use crate::sim::units::span;
-use crate::sim::units::state::{Active, Exit, Record, Units};
+use crate::sim::units::state::{Record, State, Units};
 
 use super::{Outcome, each, enable};
 
@@ -39,8 +39,8 @@ pub(super) fn question(
         let state = known.get(unit).active;
         loaded |= known.is_loaded(unit);
         good |= match verb {
-            "is-active" => state == Active::Active,
-            _ => state == Active::Failed,
+            "is-active" => state == State::Active,
+            _ => state == State::Failed,
         };
         text.push_str(&format!("{}\n", state.word()));
     }
@@ -205,11 +205,11 @@ pub(super) fn status(host: &Host, units: &[String]) -> io::Result<Outcome> {
             ));
         }
         let record = known.get(unit);
-        let up = record.active == Active::Active;
+        let up = record.active == State::Active;
         let state = enable::state(host, unit).unwrap_or("bad");
         let mut text = format!(
             "{} {unit} - {}\n     Loaded: loaded ({}; {state})\n",
-            if record.active == Active::Failed {
+            if record.active == State::Failed {
                 "×"
             } else if up {
                 "●"
@@ -220,7 +220,7 @@ pub(super) fn status(host: &Host, units: &[String]) -> io::Result<Outcome> {
             path.unwrap_or_default(),
         );
         let detail = match record.active {
-            Active::Failed => format!(" (Result: {})", record.result()),
+            State::Failed => format!(" (Result: {})", record.result()),
             _ => format!(" ({})", record.sub(unit)),
         };
         text.push_str(&format!("     Active: {}{detail}\n", record.active.word()));
@@ -297,8 +297,8 @@ pub(super) fn list_units(
         .filter(|(unit, record)| {
             is_asked(patterns, unit)
                 && match listing.failed {
-                    true => record.active == Active::Failed,
-                    false => listing.all || record.active != Active::Inactive,
+                    true => record.active == State::Failed,
+                    false => listing.all || record.active != State::Inactive,
                 }
         })
         .collect();
@@ -325,7 +325,7 @@ pub(super) fn list_units(
         let failed = !header
             && chosen
                 .get(number - usize::from(!listing.no_legend))
-                .is_some_and(|(_, record)| record.active == Active::Failed);
+                .is_some_and(|(_, record)| record.active == State::Failed);
         if !listing.plain {
             text.push_str(if failed { "● " } else { "  " });
         }
@@ -411,7 +411,7 @@ pub(super) fn is_system_running(host: &Host, wait: bool) -> io::Result<Outcome> 
         Phase::Booting => "starting",
         Phase::Up => {
             let known = Units::open(host)?;
-            let failed = |record: &Record| record.active == Active::Failed;
+            let failed = |record: &Record| record.active == State::Failed;
             match known.all().values().any(failed) {
                 true => "degraded",
                 false => "running",

@@ -1,7 +1,7 @@
 //! The arguments of `systemd-run`: what they mean, and what is refused with
 //! which words.
 
-use crate::sim::units::{process, service, span};
+use crate::sim::units::{exit, process, span};
 
 /// What `--version` prints.
 pub(super) const VERSION: &str = "systemd 257 (257.13-1~deb13u1)\n";
@@ -265,8 +265,7 @@ pub(super) fn read(
             }
             continue;
         }
-        let mut letters = arg[1..].char_indices();
-        while let Some((at, letter)) = letters.next() {
+        for (at, letter) in arg[1..].char_indices() {
             if let Some(plain) = PLAIN.iter().find(|plain| plain.1 == Some(letter)) {
                 options.plain(plain.0)?;
                 continue;
@@ -435,7 +434,7 @@ fn check((key, kind): (&str, Kind), value: &str, unit: &str) -> Result<String, R
             "0" | "no" | "n" | "false" | "f" | "off" => Ok("no".to_owned()),
             _ => refused(format!("Failed to parse {key}={value}: Invalid argument")),
         },
-        Kind::Signal => match service::signal_named(value) {
+        Kind::Signal => match exit::signal_named(value) {
             Some(_) => Ok(value.to_owned()),
             None => refused(format!("Failed to parse {key}={value}: Invalid argument")),
         },
