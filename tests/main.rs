@@ -13,6 +13,7 @@ mod hosts;
 mod inventory;
 mod openssh;
 mod plan_checks;
+mod real_crash;
 mod real_guard;
 mod real_hosts;
 mod real_reboot;

@@ -157,7 +157,11 @@ fn the_scripts_of_the_hosts_are_clean_shell() {
         "inside/init",
         "inside/tee",
     ]);
-    command.args(["inside/sim-hardware", "inside/vendor-tool"]);
+    command.args([
+        "inside/sim-hardware",
+        "inside/vendor-tool",
+        "../real_crash/wrapper.sh",
+    ]);
     let ended = ended(
         command
             .output()

@@ -170,6 +170,8 @@ furnish() { # HOST
     if [ "$kind" = systemd ]; then
         cp "$here/inside/sim-hardware.service" "$upper/etc/systemd/system/"
         ln -s ../sim-hardware.service "$upper/etc/systemd/system/sysinit.target.wants/"
+        # Newer than the /usr just made: no boot has anything to bring up to date.
+        touch "$upper/etc/.updated" "$folder/var/upper/.updated"
     else
         cp "$here/inside/init" "$upper/usr/local/sbin/init"
     fi
@@ -279,6 +281,8 @@ up() {
         printf '  UserKnownHostsFile %s\n  GlobalKnownHostsFile none\n  BatchMode yes\n' "$set_folder/known_hosts"
     } >"$set_folder/ssh_config"
     for ((n = 1; n <= count; n++)); do await "h$n"; done
+    in_host h1 /usr/local/libexec/deploy-sim/deploy --version >/dev/null ||
+        die "$binary does not run on Debian $(in_host h1 cat /etc/debian_version): was it built for a newer C library?"
 }
 
 # A set that did not come up leaves nothing behind.
@@ -302,6 +306,8 @@ down() {
         end_marked "$set_folder/delay"
     fi
     for space in $(ip netns list | awk '{ print $1 }' | grep -xE "$prefix-(ctl|net|h[0-9]+)"); do
+        # What a killed test had started in there, and never waits for.
+        ip netns pids "$space" | xargs -r kill -KILL 2>/dev/null || :
         ip netns del "$space"
     done
     if mountpoint -q "$set_folder"; then umount -R "$set_folder" 2>/dev/null || umount -R -l "$set_folder"; fi
@@ -374,7 +380,8 @@ case $verb in
             fill) fill "$@" ;;
             free) rm -f "$folder/$1/filler" ;;
             read-only) read_only "$1" ;;
-            read-write) in_host "$host" umount "$1" ;;
+            # Not taken away: whoever works there can go on, as after a mend.
+            read-write) in_host "$host" mount -o remount,bind,rw "$1" ;;
             # What serves one connection; the listener and what was started go on.
             cut) in_host "$host" pkill -KILL -x 'sshd-session|sshd-auth' || : ;;
             unplug) ip -n "$prefix-net" link set "$host" down ;;

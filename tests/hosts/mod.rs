@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
@@ -72,7 +73,7 @@ impl State {
 pub(crate) fn available() -> bool {
     let root = crate::ssh_private::root();
     if !root {
-        eprintln!("did not run: the test hosts take root");
+        tell("did not run: the test hosts take root");
     }
     root
 }
@@ -394,7 +395,7 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         // A failed test may be looked at; the next test process takes the hosts down.
         if std::thread::panicking() && std::env::var_os("DEPLOY_TEST_KEEP").is_some() {
-            eprintln!("kept: {}", self.folder().display());
+            tell(&format!("kept: {}", self.folder().display()));
             return;
         }
         let ended = script(&["down", &self.prefix]);
@@ -436,6 +437,11 @@ fn share_variables(inventory: &Path) {
         folder.join("crash.yml"),
     )
     .expect("a file");
+}
+
+/// Tells the terminal even where the test's own output is kept back.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Runs `hosts.sh`.
