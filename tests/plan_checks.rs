@@ -205,21 +205,21 @@ type Move = (&'static str, &'static str, fn(&Path));
 
 const MOVES: &[Move] = &[
     ("file:/etc/changed", "etc/changed", |path| {
-        fs::write(path, "other\n").expect("ours")
+        fs::write(path, "other\n").expect("ours");
     }),
     ("file:/etc/changed", "etc/changed", |path| mode(path, 0o640)),
     ("file:/etc/changed", "etc/changed", |path| {
-        fs::remove_file(path).expect("ours")
+        fs::remove_file(path).expect("ours");
     }),
     ("file:/etc/changed", "etc/changed", |path| {
         fs::remove_file(path).expect("ours");
         symlink("elsewhere", path).expect("a link");
     }),
     ("file:/etc/new", "etc/new", |path| {
-        fs::write(path, "").expect("ours")
+        fs::write(path, "").expect("ours");
     }),
     ("file:/etc/new", "etc/new", |path| {
-        fs::create_dir(path).expect("ours")
+        fs::create_dir(path).expect("ours");
     }),
     ("file:/etc/mode", "etc/mode", |path| mode(path, 0o660)),
     ("directory:/etc/old", "etc/old", |path| mode(path, 0o750)),
@@ -228,38 +228,38 @@ const MOVES: &[Move] = &[
         fs::write(path, "").expect("ours");
     }),
     ("directory:/etc/dir", "etc/dir", |path| {
-        fs::create_dir(path).expect("ours")
+        fs::create_dir(path).expect("ours");
     }),
     ("absent:/etc/gone", "etc/gone", |path| {
-        fs::write(path, "new\n").expect("ours")
+        fs::write(path, "new\n").expect("ours");
     }),
     ("absent:/etc/gone", "etc/gone", |path| {
-        fs::remove_file(path).expect("ours")
+        fs::remove_file(path).expect("ours");
     }),
     ("link:/etc/link", "etc/link", |path| {
         fs::remove_file(path).expect("ours");
         symlink("third", path).expect("a link");
     }),
     ("link:/etc/link", "etc/link", |path| {
-        fs::remove_file(path).expect("ours")
+        fs::remove_file(path).expect("ours");
     }),
     ("unit:app.service:enabled", "unit", |path| {
-        fs::write(path, "active disabled\n").expect("ours")
+        fs::write(path, "active disabled\n").expect("ours");
     }),
     ("unit:app.service:state", "unit", |path| {
-        fs::write(path, "inactive enabled\n").expect("ours")
+        fs::write(path, "inactive enabled\n").expect("ours");
     }),
     ("module:loaded", "sys/module/loaded", |path| {
-        fs::remove_dir(path).expect("empty")
+        fs::remove_dir(path).expect("empty");
     }),
     ("module:fresh", "sys/module/fresh", |path| {
-        fs::create_dir(path).expect("ours")
+        fs::create_dir(path).expect("ours");
     }),
     ("command:true", "etc/made", |path| {
-        fs::write(path, "").expect("ours")
+        fs::write(path, "").expect("ours");
     }),
     ("command:true#2", "etc/mode", |path| {
-        fs::remove_file(path).expect("ours")
+        fs::remove_file(path).expect("ours");
     }),
 ];
 
