@@ -236,11 +236,13 @@ fn a_host_without_systemd_undoes_what_nobody_confirms() {
     end(run).expect(3).says("rolled-back=1");
     as_before(&hosts, &before);
 
-    // A change that stops sshd.
+    // A change that stops sshd, and is over when that is gone.
     let stop = "- name: Stop sshd
   hosts: all
   tasks:
-    - command: {argv: [touch, /etc/ssh/off], undo: [rm, -f, /etc/ssh/off]}
+    - command:
+        argv: [sh, -c, 'touch /etc/ssh/off; while test -e /run/sshd.pid; do sleep 0.1; done']
+        undo: [rm, -f, /etc/ssh/off]
 ";
     let run = start(&hosts, stop, &[]);
     until_status(&hosts, "unconfirmed");
