@@ -341,8 +341,17 @@ begun_steps() {
 was_done() { grep -q "^[^ ]* done $1 " "$RUN/journal"; }
 was_begun() { grep -q "^[^ ]* apply $1 " "$RUN/journal"; }
 
+# While the host goes down, systemd starts nothing any more, so that an undo would fail
+# half-way. The boot unit undoes the run instead: it is still open.
+leave_to_boot() {
+    with_systemd && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ] || return 0
+    echo "the host goes down; run ${RUN##*/} is undone when it is back" >&2
+    exit 1
+}
+
 # Undoes what was begun and ends the run.
 undo_and_finish() {
+    leave_to_boot
     rm -f "$RUN/reserve"
     set_status undoing
     # shellcheck disable=SC2046 # names of steps have no blanks
@@ -350,6 +359,7 @@ undo_and_finish() {
         end=$1
         restore_record
     else
+        leave_to_boot
         end=undo-failed
     fi
     owe
