@@ -4,6 +4,7 @@ mod apply;
 mod captures;
 mod catalog;
 mod cli;
+mod crash;
 mod discover;
 mod discover_sim;
 mod flow;

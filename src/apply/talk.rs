@@ -155,6 +155,8 @@ impl<'s> Talk<'s> {
                     None
                 }
                 (Heard::End { code: 3, .. }, _) => Some(Verb::Expire),
+                // Its runner was ended before the guard was there to see it.
+                (_, "preparing") => Some(Verb::Expire),
                 (_, "running" | "undoing") => None,
                 (_, "unconfirmed") if confirms => {
                     // The host must be reachable anew, not just still be connected.
@@ -184,6 +186,17 @@ impl<'s> Talk<'s> {
                 Some(verb) => self.ask(open.as_mut(), verb).await,
                 None => self.attach(open.as_mut()).await,
             };
+            if let Heard::Refused { said } = heard {
+                // The host has the run: what it could not start now it may later, and if it
+                // cannot, its guard ends the run.
+                heard = Heard::Lost {
+                    received: true,
+                    error: said,
+                };
+            }
+            if heard == before && heard.status() == "preparing" {
+                break;
+            }
             if heard == before {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

@@ -108,9 +108,16 @@ process_runs() {
         { tr '\000' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qxF "$RUN/guard.sh"
 }
 
-# The boot unit last: while it is there a restart is no danger.
+# What calls us goes last: if anything cannot be taken away now, or whoever takes it
+# away is killed, it comes again and tries again.
 disarm() {
-    bad=
+    # What an arming that was killed had in the making.
+    rm -f "$(beside "$units/$unit")" "$(beside "$wanted/$unit")" || return 1
+    if [ -e "$units/$unit" ] || [ -L "$wanted/$unit" ]; then
+        rm -f "$wanted/$unit" "$units/$unit" || return 1
+        if [ -f "$RUN/made-wanted" ]; then rmdir "$wanted" 2>/dev/null; rm -f "$RUN/made-wanted"; fi
+        flush "$units"
+    fi
     if [ -f "$RUN/guard.pid" ]; then
         # The process itself, when it disarms, just ends.
         read -r pid <"$RUN/guard.pid"
@@ -119,20 +126,15 @@ disarm() {
     fi
     if with_systemd; then
         if systemctl --quiet is-active "$timer.timer" 2>/dev/null; then
-            systemctl stop "$timer.timer" || bad=1
+            systemctl stop "$timer.timer" || return 1
         fi
         now=$(systemctl is-active "$timer.timer")
         if [ "$now" = active ]; then
             say "the timer $timer.timer is still active"
-            bad=1
+            return 1
         fi
     fi
-    if [ -e "$units/$unit" ] || [ -L "$wanted/$unit" ]; then
-        rm -f "$wanted/$unit" "$units/$unit" || bad=1
-        if [ -f "$RUN/made-wanted" ]; then rmdir "$wanted" 2>/dev/null; rm -f "$RUN/made-wanted"; fi
-        flush "$units"
-    fi
-    [ -z "$bad" ] && rm -f "$RUN/armed"
+    rm -f "$RUN/armed"
 }
 
 is_open() {
