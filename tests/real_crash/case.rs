@@ -219,7 +219,10 @@ impl<'a> Slot<'a> {
         }
         let ended = self.end_of(controller)?;
         self.let_go();
-        let judged = self.at_rest().and_then(|()| self.judge(case.fault, &ended));
+        let judged = self
+            .at_rest()
+            .and_then(|()| self.undo_what_failed(case.fault))
+            .and_then(|()| self.judge(case.fault, &ended));
         judged.map_err(|problem| format!("{problem}\n{}\n{}", ended.all(), self.journals()))
     }
 
@@ -361,6 +364,25 @@ impl<'a> Slot<'a> {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// What could not be undone while the fault was there is undone now that it is
+    /// mended, by the command that the run itself names.
+    fn undo_what_failed(&self, fault: Fault) -> Result<(), String> {
+        let runs = self.runs().into_iter();
+        for (run, _) in runs.filter(|(_, status)| status == "undo-failed") {
+            if !fault.lasts() {
+                return Err("an undo failed".to_owned());
+            }
+            let id = run.file_name().expect("a run id").to_string_lossy();
+            let undone = self
+                .hosts
+                .deploy(&["runs", "undo", &id, "--yes", "-l", &self.name]);
+            if undone.code != 0 {
+                return Err(format!("`deploy runs undo` fails: {}", undone.all()));
+            }
+        }
+        self.at_rest()
     }
 
     fn judge(&self, fault: Fault, ended: &Ended) -> Result<(), String> {
