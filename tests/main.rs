@@ -19,6 +19,7 @@ mod real_guard;
 mod real_hosts;
 mod real_reboot;
 mod rooms;
+mod round_trips;
 mod sim;
 mod sim_units;
 mod ssh;

@@ -37,11 +37,20 @@ fi
     fi
     echo "end $?" >&4
 ) &
+asked=
 while read -r word code <&4; do
     cat <&3
     # The wire keeps a last newline back until it knows what follows.
     echo
     if [ "$word" = end ]; then break; fi
+    # Whoever was to tell the end may have been killed: then the status says it.
+    case $asked$(cat status) in
+        preparing | running | undoing | uploaded | asked*) ;;
+        *)
+            asked=asked
+            { sleep 10; echo "end 0" >&4; } </dev/null >/dev/null 2>&1 3<&- &
+            ;;
+    esac
 done
 status=unknown
 if [ -f status ]; then status=$(cat status); fi
