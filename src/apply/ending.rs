@@ -28,6 +28,16 @@ pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
         "failed" => failure(talk, Outcome::Failed, nothing),
         "undo-failed" => failure(talk, Outcome::Stuck, mend(talk)),
         "uploaded" => not_begun(code, said),
+        // Its journal was heard before: it is no upload that did not arrive.
+        "absent" if talk.lines > 0 => bad(
+            Outcome::Stuck,
+            format!(
+                "run {run} was begun on this host, and now there is no such run: another machine answers, or somebody has removed it"
+            ),
+            Some(format!(
+                "look whether this is the same machine; the run is kept in {STATE_DIR}/runs/{run}"
+            )),
+        ),
         "absent" => bad(
             Outcome::Failed,
             "the connection was lost before all of the run had arrived".to_owned(),
@@ -101,7 +111,7 @@ fn lost(talk: &Talk<'_>, received: bool, error: &str) -> HostResult {
     let run = &talk.run;
     let error = error.to_owned();
     let show = format!("`deploy runs show {run}` tells how it ended, once the host is back");
-    if !received && talk.failures.is_empty() && talk.undo_at.is_none() {
+    if !received && talk.lines == 0 {
         return HostResult::bad(
             Outcome::Stuck,
             vec![

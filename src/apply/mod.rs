@@ -157,12 +157,11 @@ pub async fn run<'s>(
         return HostResult::well(Outcome::Ok);
     }
     let manifest = Manifest::of(plan, context);
-    let exec = upload::exec(plan, &manifest, context);
     let who = format!("{} from {}", context.who, context.from);
     let run = context.run.clone();
     let mut talk = Talk::new(connect, &manifest, run, &context.host, events, who);
-    let mut sent_again = false;
     loop {
+        let exec = upload::exec(plan, &manifest, context, talk.sent);
         let heard = talk.hear(session.as_mut(), &exec, 0).await;
         if let Some(result) = not_uploaded(&heard) {
             session.close().await;
@@ -171,10 +170,13 @@ pub async fn run<'s>(
         let heard = talk.to_the_end(Some(session), heard, true).await;
         // A connection that was idle while somebody thought may be gone: what has not
         // arrived is sent once more. The host checks again that it is as planned.
+        // Where it was heard before, it is another machine that does not know of it.
         if heard.status() == "absent"
-            && !std::mem::replace(&mut sent_again, true)
+            && talk.lines == 0
+            && talk.sent == 1
             && let Ok(again) = connect.connect().await
         {
+            talk.sent += 1;
             session = again;
             continue;
         }

@@ -100,8 +100,10 @@ pub(super) struct Talk<'s> {
     pub(super) patience: Duration,
     /// For how long the runner may work at one go.
     pub(super) work: Duration,
+    /// How often the run was sent.
+    pub(super) sent: u8,
     /// Lines of the journal that were heard.
-    lines: usize,
+    pub(super) lines: usize,
     /// Entries that tell a failure, in their order.
     pub(super) failures: Vec<Entry>,
     /// When the host undoes the run unless it is confirmed.
@@ -130,6 +132,7 @@ impl<'s> Talk<'s> {
             // The host undoes a run that cut it off; it is reachable again after that.
             patience: Duration::from_secs(2 * u64::from(window) + 120),
             work: super::patience(manifest.steps.iter().map(|step| step.timeout_s)),
+            sent: 1,
             lines: 0,
             failures: Vec::new(),
             undo_at: None,
@@ -248,7 +251,8 @@ impl<'s> Talk<'s> {
                 .arg("deploy")
                 .path(STATE_DIR)
                 .arg(self.run.as_str())
-                .arg(self.patience.as_secs().to_string()),
+                .arg(self.patience.as_secs().to_string())
+                .arg(self.sent.to_string()),
             stdin: Vec::new(),
             timeout: self.patience + Duration::from_secs(60),
             limit: JOURNAL_LIMIT,

@@ -27,8 +27,9 @@ const TEXT_LIMIT: usize = 2048;
 /// Most bytes of journal that are listened to; it is read again by `runs` if need be.
 pub(super) const JOURNAL_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// The request that puts the run on the host, starts it and follows it.
-pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Exec {
+/// The request that puts the run on the host, starts it and follows it; `sent` is how
+/// often it was sent, this time included.
+pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext, sent: u8) -> Exec {
     let bytes = bundle(plan, manifest, context);
     Exec {
         command: Command::new("sh")
@@ -37,7 +38,8 @@ pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -
             .arg("deploy")
             .path(STATE_DIR)
             .arg(context.run.as_str())
-            .arg(bytes.len().to_string()),
+            .arg(bytes.len().to_string())
+            .arg(sent.to_string()),
         stdin: bytes,
         timeout: patience(plan.steps.iter().map(|step| step.timeout_s)),
         limit: JOURNAL_LIMIT,

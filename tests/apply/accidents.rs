@@ -15,7 +15,7 @@ use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
 use super::transaction::problem;
 
 /// Says that it is there, and waits.
-const WAIT: &str = ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
+pub(super) const WAIT: &str = ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
 
 /// Signals the runner once its step waits; a second time it does nothing, as the
 /// step's undo is told as a start too.

@@ -2,6 +2,7 @@
 //! Each test runs on `dash`, `bash` and `busybox`; one that is missing fails it.
 
 mod accidents;
+mod fooled;
 mod host;
 mod library;
 mod rollback;

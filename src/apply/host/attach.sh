@@ -3,7 +3,8 @@
 # journal from the beginning, then as it grows, until the run is closed, or waits for
 # a restart or for its confirmation; then one line `end CODE STATUS` as follow.sh does.
 # CODE is 0, or 3 if nobody is at it any more, not even a guard, or 4 if there is no
-# such run. $3 is for how many seconds to wait at most.
+# such run, nor will be: what is still being received is not begun any more. $3 is for how
+# many seconds to wait at most, $4 how often the run was sent.
 
 umask 077
 LC_ALL=C
@@ -11,10 +12,19 @@ export LC_ALL
 RUN=$1/runs/$2
 waited=0
 # All of it may have arrived without its last reader noticing yet.
-while [ ! -d "$RUN" ] && [ -d "$1/runs/.$2.part" ] && [ "$waited" -lt 60 ]; do
+while [ ! -d "$RUN" ] && [ -d "$1/runs/.$2.$4.part" ] && [ "$waited" -lt 60 ]; do
     sleep 1
     waited=$((waited + 1))
 done
+# An upload whose connection was cut may wait for its end long after we are gone. It is
+# taken away from its receiver, and its name from one that has not even begun. Both
+# rename it, and one of them is first.
+if [ ! -d "$RUN" ]; then
+    mkdir -p "$1/runs"
+    if ! mkdir "$1/runs/.$2.$4.part" 2>/dev/null && mv "$1/runs/.$2.$4.part" "$1/runs/.$2.$4.late.part" 2>/dev/null; then
+        rm -rf "$1/runs/.$2.$4.late.part"
+    fi
+fi
 echo received 0
 cd "$RUN" 2>/dev/null || { echo "end 4 absent"; exit 0; }
 exec 3<journal

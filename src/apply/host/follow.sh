@@ -57,5 +57,9 @@ if [ -f status ]; then status=$(cat status); fi
 printf 'end %s %s\n' "$code" "$status"
 head -c 16384 "said.$$"
 rm -f "wake.$$" "said.$$"
-# A run that found the lock taken, or was refused, has left nothing to keep.
-if [ "$status" = uploaded ]; then rm -rf "$RUN"; fi
+# A run that found the lock taken, or was refused, has left nothing to keep. It goes at
+# once, under a name that nobody starts: a runner that comes late finds nothing at all.
+if [ "$status" = uploaded ]; then
+    gone=${RUN%/*}/.$id.gone.part
+    mv "$RUN" "$gone" && rm -rf "$gone"
+fi

@@ -42,7 +42,11 @@ arm_timer() {
     fi
     put_link "$wanted/$unit" "../$unit" && flush "$units" || return 1
     if ! systemctl --quiet is-active "$timer.timer" 2>/dev/null; then
-        systemd-run --quiet --collect --unit="$timer" --description="Undoes deploy run $id unless it ends well" \
+        # Not known before version 236.
+        collect=
+        if systemd-run --help | grep -q -e --collect; then collect=--collect; fi
+        # shellcheck disable=SC2086 # no word where it is not known
+        systemd-run --quiet $collect --unit="$timer" --description="Undoes deploy run $id unless it ends well" \
             --on-active=10 --on-unit-inactive=10 --timer-property=AccuracySec=1s \
             /bin/sh "$RUN/guard.sh" tick || return 1
     fi
@@ -63,6 +67,7 @@ After=local-fs.target systemd-modules-load.service nvidia-persistenced.service n
 Before=deploy-gpu.service nvidia-cdi-refresh.service nvidia-dcgm.service nvsm.service dcgm-exporter.service
 Before=docker.service podman.service podman-restart.service containerd.service crio.service
 Before=kubelet.service k3s.service k3s-agent.service incus.service libvirtd.service
+RequiresMountsFor=$RUN
 ConditionPathExists=$RUN/guard.sh
 
 [Service]
@@ -137,9 +142,10 @@ disarm() {
     rm -f "$RUN/armed"
 }
 
-is_open() {
+# A status that cannot be read, or that nobody knows, is none that is over.
+is_over() {
     case $status in
-        preparing | running | rebooting | unconfirmed | undoing) return 0 ;;
+        uploaded | stale | failed | "done" | undone | rolled-back | undo-failed) return 0 ;;
     esac
     return 1
 }
@@ -148,7 +154,7 @@ look() {
     [ -d "$RUN" ] || exit 0
     if lock_is_held && ! is_late; then return 0; fi
     if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
-    if ! is_open; then
+    if is_over; then
         disarm
         exit
     fi
@@ -163,8 +169,11 @@ lock_is_held() {
     fi
 }
 
+# A deadline of another boot says nothing: whoever holds the lock now is about to write
+# his own.
 is_late() {
-    read -r _ at <"$RUN/deadline" 2>/dev/null || return 1
+    read -r boot at <"$RUN/deadline" 2>/dev/null || return 1
+    [ "$boot" = "$(boot_id)" ] || return 1
     read -r up _ </proc/uptime
     [ "${up%%.*}" -ge "$at" ]
 }
@@ -182,7 +191,10 @@ watch() {
 boot() {
     DEPLOY_AT_BOOT=1
     export DEPLOY_AT_BOOT
-    is_open || { disarm; exit; }
+    if is_over; then
+        disarm
+        exit
+    fi
     arm_timer
     if [ "$status" = rebooting ] && ! grep -qxF "$(boot_id)" "$RUN/boot"; then
         exec sh "$RUN/runner.sh" continue

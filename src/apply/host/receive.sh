@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Makes a run directory from standard input. $1 is the state directory, $2 the
-# run's id, $3 the number of bytes that come: lines `dir PATH`, `text LINES PATH`
+# run's id, $3 the number of bytes that come, $4 how often it was sent: lines `dir PATH`, `text LINES PATH`
 # followed by that many lines, `data FROM_END SIZE PATH`, then `end`, then the
 # bytes of the data entries. All of it is on disk, complete and under its name
 # before anything is started; a connection that is cut leaves nothing behind.
@@ -9,7 +9,7 @@ umask 077
 LC_ALL=C
 export LC_ALL
 run=$1/runs/$2
-part=$1/runs/.$2.part
+part=$1/runs/.$2.$4.part
 (umask 022 && mkdir -p "${1%/*}") && mkdir -p "$1/runs" && chmod 700 "$1" "$1/runs" || exit
 for old in "$1"/runs/.*.part; do
     # Of uploads that were cut; a day is longer than any upload takes.
@@ -22,8 +22,8 @@ fi
 trap 'rm -rf "$part"' EXIT
 trap 'exit 1' HUP INT TERM
 mkdir "$part" && cat >"$part/bundle" || exit
-size=$(wc -c <"$part/bundle")
-if [ "$size" -ne "$3" ]; then
+size=$(wc -c <"$part/bundle") || exit
+if ! [ "$size" -eq "$3" ]; then
     echo "only $size of $3 bytes arrived" >&2
     exit 1
 fi
@@ -54,7 +54,7 @@ head -c 65536 /dev/zero >"$part/reserve" || exit
 : >"$part/journal" && echo uploaded >"$part/status" || exit
 find "$part" -exec sync {} + 2>/dev/null || sync
 mv "$part" "$run" || exit
-sync "$1/runs" 2>/dev/null || sync
+sync "$1/runs" "$1" "${1%/*}" 2>/dev/null || sync
 trap - EXIT HUP INT TERM
 # What follows this script starts the run.
 set -- "$run" run

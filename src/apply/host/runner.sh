@@ -90,6 +90,7 @@ last_words() {
 # lock WHO: or say who has it.
 lock() {
     take_lock || taken
+    end_runner
     printf '%s\n' "$1" >"$STATE/lock"
     echo "$$" >"$RUN/runner.pid"
 }
@@ -117,8 +118,9 @@ taken() {
 }
 
 free_lock() {
-    : >"$STATE/lock"
-    rm -rf "$STATE/lock.d" "$RUN/runner.pid"
+    # Not `:`, which ends some shells where the file system is read-only.
+    true >"$STATE/lock"
+    rm -rf "$RUN/runner.pid" "$STATE/lock.d"
     exec 9>&-
 }
 
@@ -172,6 +174,16 @@ trap 'stop=1; if [ -n "$child" ]; then end_group TERM "$child"; fi' TERM INT
 # no setsid, the script alone.
 end_group() { kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2" 2>/dev/null; }
 
+# Each script first leaves word of itself, and then looks whether its runner is still
+# there: one whose runner was killed is found by `end_leftover`, or does nothing.
+# shellcheck disable=SC2016 # it is the script's own
+begin='echo "$$" >"$0/child"; kill -0 "$1" || exit; shift; exec sh "$@"'
+
+# Where a script's words go. An undo must also run where nothing can be written.
+output() {
+    if true >"$RUN/output"; then echo "$RUN/output"; else echo /dev/null; fi 2>/dev/null
+}
+
 # limited SECONDS SCRIPT [WORD…]: 0 or the script's status. It runs in a session of its
 # own, so that all it started can be ended with it; 124 says that it had to be,
 # 125 that even that did not work.
@@ -179,9 +191,8 @@ limited() {
     [ -f "$2" ] || return 0
     hung=
     # shellcheck disable=SC2086 # no word where there is no setsid
-    (umask 022 && shift && exec $detach sh "$@") </dev/null >"$RUN/output" 2>&1 9>&- &
+    (umask 022 && shift && exec $detach sh -c "$begin" "$RUN" "$$" "$@") </dev/null >"$(output)" 2>&1 9>&- &
     child=$!
-    echo "$child" >"$RUN/child"
     # Closed by `exec`: a shell may keep a copy of what it closes for one call.
     (exec 9>&- && watch "$child" "$1") </dev/null >/dev/null 2>&1 &
     watcher=$!
@@ -249,13 +260,17 @@ nap_for() {
     wait "$nap"
 }
 
-# What a killed runner left running of this run.
+# What a killed runner left running of this run. It must be gone before the undo begins,
+# unless it does not end at all.
 end_leftover() {
     [ -f "$RUN/child" ] || return 0
     read -r left <"$RUN/child"
-    if has_words "$left" "$RUN/"; then
-        end_group KILL "$left"
-    fi
+    has_words "$left" "$RUN/" || return 0
+    tries=0
+    while end_group KILL "$left" && [ "$tries" -lt 50 ]; do
+        tries=$((tries + 1))
+        sleep 0.2 2>/dev/null || sleep 1
+    done
 }
 
 # limit_of STEP: seconds for its apply. What only looks gets at least a minute.
@@ -485,6 +500,7 @@ finish() {
         echo "$RUN/status cannot be written; the guard tries again" >&2
         exit 1
     fi
+    if [ "$1" = "done" ]; then settle_handlers; fi
     clear_open
     journal_now end - "$1"
     if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1; then
@@ -497,7 +513,7 @@ finish() {
 # Whoever connects sees in one file that a run is open, and which.
 mark_open() {
     echo "${RUN##*/} $(cat "$RUN/owner")" >"$STATE/open.new" && flush "$STATE/open.new" &&
-        mv -f "$STATE/open.new" "$STATE/open"
+        mv -f "$STATE/open.new" "$STATE/open" && flush "$STATE"
 }
 clear_open() {
     if grep -q "^${RUN##*/} " "$STATE/open" 2>/dev/null; then rm -f "$STATE/open"; fi
@@ -543,7 +559,7 @@ run() {
 make_steps() {
     for step in $(steps); do
         if [ -n "${resumed-}" ] && was_done "$step"; then continue; fi
-        : >"$RUN/output"
+        true >"$RUN/output"
         if [ -n "$stop" ]; then
             journal apply-failed "$step" "the runner was told to stop"
             undo_and_finish undone
@@ -576,7 +592,6 @@ keep_run() {
         journal record-failed - "$STATE cannot be written"
         undo_and_finish undone
     fi
-    settle_handlers
     rm -f "$RUN/reserve" "$RUN/child" "$RUN/at"
     prune
     finish "done"
@@ -611,10 +626,12 @@ restart_now() {
 
 # At boot: the host is back.
 continue_after_boot() {
+    lock_tries=50
     lock "$(cat "$RUN/owner")"
     settings
     [ "$(status_of "$RUN")" = rebooting ] || { free_lock; exit 76; }
-    set_status running || exit 1
+    # The deadline of the boot before counts no more.
+    deadline_in "$total" && set_status running || exit 1
     step=$(begun_steps | head -n 1)
     journal_now "done" "$step" "boot $(boot_id)"
     resumed=1
@@ -661,9 +678,11 @@ undo() {
     before=$(status_of "$RUN")
     case $before in
         "done")
+            refuse_if_open
             [ -n "$1" ] || refuse_if_moved
             ;;
-        running | rebooting | unconfirmed | undoing | undo-failed) ;;
+        undo-failed) refuse_if_open ;;
+        running | rebooting | unconfirmed | undoing) ;;
         *) refuse "there is nothing to undo: run ${RUN##*/} is $before" ;;
     esac
     rm -f "$RUN/reserve"
@@ -672,10 +691,26 @@ undo() {
     journal start - "rollback: $2"
     if ! arm; then
         echo "the guard could not be set: $(last_words)"
-        free_lock
-        exit 76
+        not_begun
     fi
+    case $before in
+        # Until then the guard takes the run for one that is over.
+        "done" | undo-failed)
+            if ! set_status undoing; then
+                echo "$STATE cannot be written"
+                not_begun
+            fi
+            ;;
+    esac
     undo_and_finish rolled-back
+}
+
+not_begun() {
+    case $before in
+        "done" | undo-failed) clear_open; sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 ;;
+    esac
+    free_lock
+    exit 1
 }
 
 # Called by the guard, which has seen that nobody is at it, or that the time is over.
@@ -689,21 +724,34 @@ expire() {
     fi
     settings
     overdue_by
+    # With the lock in our hands nobody is at it, unless somebody has removed its file.
+    case $(status_of "$RUN") in
+        preparing | running | undoing) end_runner ;;
+    esac
     case $(status_of "$RUN"):$late in
         preparing:*) end_leftover; finish failed ;;
         running:* | undoing:*) why="its runner was ended from outside" ;;
         rebooting:-* | unconfirmed:-*) exit 0 ;;
-        rebooting:*) why="the host did not restart in time" ;;
+        rebooting:*)
+            # While the host boots, its boot unit may be about to go on with the run.
+            if [ -z "${DEPLOY_AT_BOOT-}" ] && boot_unit_waits; then exit 0; fi
+            why="the host did not restart in time"
+            ;;
         unconfirmed:*)
             why="it was not confirmed in time"
             # What somebody began to use is not taken away at once.
             if [ "$late" -lt "$window" ] && in_use >/dev/null; then exit 0; fi
+            # More time may have been given meanwhile.
+            overdue_by
+            [ "$late" -ge 0 ] || exit 0
             ;;
-        *)
+        uploaded:* | stale:* | failed:* | "done":* | undone:* | rolled-back:* | undo-failed:*)
             clear_open
             sh "$RUN/guard.sh" disarm
             exit
             ;;
+        # It cannot be read now: neither is the guard to go, nor anything to be undone.
+        *) exit 1 ;;
     esac
     if [ -n "${DEPLOY_AT_BOOT-}" ]; then why="the host was restarted before it was over"; fi
     printf '%s\n' "guard of run ${RUN##*/}: $why" >"$STATE/lock"
@@ -713,6 +761,11 @@ expire() {
     deadline_in "$total"
     journal guard - "$why"
     undo_and_finish undone
+}
+
+# Whether the boot unit of this run is still to be started, or at it.
+boot_unit_waits() {
+    with_systemd && systemctl list-jobs --no-legend 2>/dev/null | grep -qF " deploy-boot-${RUN##*/}.service "
 }
 
 # unlock WHO: of this run alone.
@@ -731,6 +784,7 @@ unlock() {
         running | rebooting | unconfirmed | undoing) ;;
         *) refuse "run ${RUN##*/} keeps nobody out: it is $(status_of "$RUN")" ;;
     esac
+    end_runner
     printf '%s\n' "unlock of run ${RUN##*/}: $1" >"$STATE/lock"
     echo "$$" >"$RUN/runner.pid"
     rm -f "$RUN/reserve"
@@ -749,7 +803,7 @@ refuse_unlocked() {
 end_runner() {
     [ -f "$RUN/runner.pid" ] || return 0
     read -r pid <"$RUN/runner.pid"
-    if has_words "$pid" "$RUN/runner.sh"; then kill -s KILL "$pid"; fi
+    if [ "$pid" != "$$" ] && has_words "$pid" "$RUN/runner.sh"; then kill -s KILL "$pid"; fi
 }
 
 # extend SECONDS: for all that is still to come.
@@ -762,8 +816,8 @@ extend() {
     if [ -f "$RUN/extended" ]; then read -r more <"$RUN/extended"; fi
     read -r boot at <"$RUN/deadline" || exit 1
     echo "$((more + $1))" >"$RUN/extended" &&
-        echo "$boot $((at + $1))" >"$RUN/deadline.new" && flush "$RUN/deadline.new" &&
-        mv -f "$RUN/deadline.new" "$RUN/deadline" || exit 1
+        echo "$boot $((at + $1))" >"$RUN/deadline.more" && flush "$RUN/deadline.more" &&
+        mv -f "$RUN/deadline.more" "$RUN/deadline" || exit 1
     case $(status_of "$RUN") in
         undoing | undone | undo-failed) echo "it is too late: run ${RUN##*/} is $(status_of "$RUN")"; exit 76 ;;
     esac
