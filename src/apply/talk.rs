@@ -15,6 +15,7 @@ use super::upload::{JOURNAL_LIMIT, follow_script};
 use super::{Connect, RunId, STATE_DIR};
 use crate::event::{Event, StepOutcome};
 use crate::shell::Command;
+use crate::step::Change;
 use crate::transport::{Exec, Session};
 use crate::value::HostName;
 
@@ -98,6 +99,8 @@ pub(super) struct Talk<'s> {
     pub(super) who: String,
     /// For how long to try to reach the host again after it was last heard.
     pub(super) patience: Duration,
+    /// For how long to listen to a host that is there, but has no news.
+    quiet: Duration,
     /// For how long the runner may work at one go.
     pub(super) work: Duration,
     /// How often the run was sent.
@@ -122,6 +125,13 @@ impl<'s> Talk<'s> {
         who: String,
     ) -> Self {
         let window = manifest.guard.map_or(0, |guard| guard.window_s);
+        // A server may take many minutes to come back; the step says how many.
+        let restart: u64 = manifest
+            .steps
+            .iter()
+            .filter(|step| matches!(step.change, Change::Reboot { .. }))
+            .map(|step| u64::from(step.timeout_s))
+            .sum();
         Self {
             connect,
             manifest,
@@ -130,7 +140,8 @@ impl<'s> Talk<'s> {
             events,
             who,
             // The host undoes a run that cut it off; it is reachable again after that.
-            patience: Duration::from_secs(2 * u64::from(window) + 120),
+            patience: Duration::from_secs(2 * u64::from(window) + restart + 120),
+            quiet: Duration::from_secs(u64::from(window) + 60),
             work: super::patience(manifest.steps.iter().map(|step| step.timeout_s)),
             sent: 1,
             lines: 0,
@@ -172,7 +183,12 @@ impl<'s> Talk<'s> {
                 last_lines = self.lines;
                 last_news = Instant::now();
             }
-            if last_news.elapsed() > self.patience {
+            let limit = match &heard {
+                Heard::Lost { .. } => self.patience,
+                _ if heard.status() == "rebooting" => self.patience,
+                _ => self.quiet,
+            };
+            if last_news.elapsed() > limit {
                 break;
             }
             if let Some(open) = session.take() {
@@ -251,10 +267,10 @@ impl<'s> Talk<'s> {
                 .arg("deploy")
                 .path(STATE_DIR)
                 .arg(self.run.as_str())
-                .arg(self.patience.as_secs().to_string())
+                .arg(self.quiet.as_secs().to_string())
                 .arg(self.sent.to_string()),
             stdin: Vec::new(),
-            timeout: self.patience + Duration::from_secs(60),
+            timeout: self.quiet + Duration::from_secs(120),
             limit: JOURNAL_LIMIT,
         };
         self.hear(session, &exec, self.lines).await

@@ -152,7 +152,9 @@ is_over() {
 
 look() {
     [ -d "$RUN" ] || exit 0
+    if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
     if lock_is_held && ! is_late; then return 0; fi
+    # It may have ended just now.
     if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
     if is_over; then
         disarm
@@ -169,13 +171,16 @@ lock_is_held() {
     fi
 }
 
-# A deadline of another boot says nothing: whoever holds the lock now is about to write
-# his own.
+# is_late: whoever has the lock has had more time than all of it may take. Of a run that
+# waits to be confirmed, that is whoever is just confirming it. A deadline of another boot
+# says nothing: whoever has the lock now is about to write one.
 is_late() {
     read -r boot at <"$RUN/deadline" 2>/dev/null || return 1
     [ "$boot" = "$(boot_id)" ] || return 1
     read -r up _ </proc/uptime
-    [ "${up%%.*}" -ge "$at" ]
+    total=0
+    if [ "$status" = unconfirmed ]; then read -r _ _ total <"$RUN/guard"; fi
+    [ "${up%%.*}" -ge "$((at + total))" ]
 }
 
 watch() {

@@ -368,6 +368,7 @@ leave_to_boot() {
 undo_and_finish() {
     leave_to_boot
     rm -f "$RUN/reserve"
+    deadline_in "$total"
     set_status undoing
     # shellcheck disable=SC2046 # names of steps have no blanks
     if undo_steps $(begun_steps); then
@@ -648,9 +649,9 @@ confirm() {
         unconfirmed:*) refuse "it is too late to confirm run ${RUN##*/}: the host is about to undo it" ;;
         *) refuse "there is nothing to confirm: run ${RUN##*/} is $(status_of "$RUN")" ;;
     esac
-    # The guard leaves us the time that looking may take.
-    deadline_in "$total" || refuse "$STATE cannot be written"
-    journal_now confirming - "$1"
+    # The deadline stays as it is: the guard leaves us the time that looking may take
+    # for as long as we have the lock.
+    journal_now confirming - "$1" || refuse "$STATE cannot be written"
     for step in $(steps); do
         [ ! -f "$RUN/steps/$step/superseded" ] || continue
         if ! limited "$(patience_of "$step")" "$RUN/steps/$step/verify"; then
@@ -718,6 +719,8 @@ expire() {
     lock_tries=20
     if ! take_lock; then
         overdue_by
+        settings
+        if [ "$(status_of "$RUN")" = unconfirmed ]; then late=$((late - total)); fi
         [ "$late" -ge 0 ] || exit 0
         end_runner
         take_lock || taken
@@ -758,7 +761,6 @@ expire() {
     echo "$$" >"$RUN/runner.pid"
     rm -f "$RUN/reserve"
     end_leftover
-    deadline_in "$total"
     journal guard - "$why"
     undo_and_finish undone
 }
