@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use super::look::{self, Look};
 use super::relay::Relay;
 
-/// Set in the process that runs in the namespaces.
+/// Names, in the process that runs in the namespaces, a file that it makes as a proof.
 const INSIDE: &str = "DEPLOY_CRASH_INSIDE";
 /// Bytes of the host's `/etc` and of its `/var/lib/deploy`, each a file system of its own.
 const SMALL: &str = "size=4m";
@@ -24,9 +24,13 @@ pub(super) const MOUNTS: [&str; 2] = ["etc", "var/lib/deploy"];
 /// Whether this process has mounts and processes of its own. If it has not, the test of
 /// this name is run again in one that has, and its end is ours.
 pub(super) fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if let Some(proof) = std::env::var_os(INSIDE) {
+        fs::write(proof, "").expect("the folder of whoever started us");
         return true;
     }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A name that no test has would run none, and end well.
+    let proof = folder.path().join("begun");
     let mut process = Command::new("unshare");
     // Whoever is not root becomes it in a user namespace.
     let root = rustix::process::geteuid().is_root();
@@ -38,11 +42,12 @@ pub(super) fn inside(test: &str) -> bool {
         .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
         .arg(std::env::current_exe().expect("our own path"))
         .args([test, "--exact", "--nocapture"])
-        .env(INSIDE, "1");
+        .env(INSIDE, &proof);
     let status = process
         .status()
         .expect("unshare starts; tests/run installs util-linux");
     assert!(status.success(), "the cases above failed");
+    assert!(proof.exists(), "no test is called `{test}`");
     false
 }
 
