@@ -33,8 +33,17 @@ pub struct World {
     /// Set once a step of this plan restarts the host: what runs, what is mounted and
     /// what the hardware forgets is not known from then on.
     pub rebooted: bool,
-    /// Units that a step after the restart starts or stops.
+    /// Units, and modules as `/sys/module/NAME`, that a step after the restart brings to a
+    /// known state.
     pub since_boot: BTreeSet<String>,
+}
+
+impl World {
+    /// Whether what was seen or planned of a unit or of `/sys/module/NAME` still holds
+    /// when the next step is made: nobody knows it of what a reboot starts.
+    pub(super) fn is_sure(&self, subject: &str) -> bool {
+        !self.rebooted || self.since_boot.contains(subject)
+    }
 }
 
 /// What the modules for GPUs tell one another within a plan.

@@ -42,12 +42,12 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     // The kernel writes `_` where file names have `-`. Built-in modules are there, too.
     let at = format!("/sys/module/{}", name.replace('-', "_"));
     let planned = ctx.world.paths.get(&at).cloned();
+    // After a reboot nobody knows; then the step is made whatever is there now.
+    let sure = ctx.world.is_sure(&at);
     let state = match &planned {
-        Some(state) if !ctx.world.rebooted || ctx.world.since_boot.contains(&at) => state.clone(),
-        // After a reboot nobody knows; then the step is made whatever is there now.
+        Some(state) if sure => state.clone(),
         _ => ctx.look_now(&at, None)?.state,
     };
-    let sure = !ctx.world.rebooted || ctx.world.since_boot.contains(&at);
     let loaded = state != PathState::Absent;
     if loaded != wanted || !sure {
         let now = Now {

@@ -209,7 +209,7 @@ fn look(name: &str, ctx: &mut Context<'_>) -> Rendered<Unit> {
         file: file.clone(),
         masked: load == "masked",
         stale: value("NeedDaemonReload") == "yes",
-        sure: !ctx.world.rebooted || ctx.world.since_boot.contains(name),
+        sure: ctx.world.is_sure(name),
     };
     if let Some((enabled, active)) = ctx.world.units.get(name) {
         unit.enabled = *enabled;

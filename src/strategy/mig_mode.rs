@@ -135,7 +135,7 @@ impl Mode<'_> {
             ),
             (false, false) => format!("{verb} MIG mode on {label}"),
         };
-        let mut step = self.bare("mig:{}:mode", title);
+        let mut step = self.bare(format!("mig:{}:mode", self.gpu.pci), title);
         step.apply = Script::one(self.call("mig_mode", self.wanted, reset));
         step.verify = Script::one(self.is(self.wanted, self.wanted));
         step.undo = Script::one(self.call("mig_mode_back", self.mig.current, reset));
@@ -158,7 +158,7 @@ impl Mode<'_> {
             false => format!("have the reboot {verb} MIG mode on {label}"),
         };
         // Not `mig:…`: it must stay before the reboot.
-        let mut step = self.bare("mig-pending:{}:mode", title);
+        let mut step = self.bare(format!("mig-pending:{}:mode", self.gpu.pci), title);
         step.apply = Script::one(self.call("mig_mode_prepare", self.wanted, false));
         step.verify = Script::one(self.pends());
         step.undo = Script::one(self.call("mig_mode_back", self.mig.current, false));
@@ -168,7 +168,10 @@ impl Mode<'_> {
     fn in_force(&self) -> Step {
         let label = self.gpu.label();
         let what = format!("MIG mode of {label} is {}d by the reboot", self.verb());
-        let mut step = self.bare("mig:{}:in-force", format!("check that {what}"));
+        let mut step = self.bare(
+            format!("mig:{}:in-force", self.gpu.pci),
+            format!("check that {what}"),
+        );
         step.class = Class::Safe;
         step.change = Change::Check { what };
         step.check = Script::default();
@@ -177,9 +180,9 @@ impl Mode<'_> {
         step
     }
 
-    fn bare(&self, id: &str, title: String) -> Step {
+    fn bare(&self, id: String, title: String) -> Step {
         Step {
-            id: StepId(id.replace("{}", &self.gpu.pci.to_string())),
+            id: StepId(id),
             task: usage::TASK.to_owned(),
             title,
             class: Class::Disruptive,
