@@ -6,9 +6,7 @@
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::{
-    Complete, Guard, GuardKind, HostPlan, PlanInput, Planned, PlannedHandler, order, owed, scope,
-};
+use super::{Complete, Guard, HostPlan, PlanInput, Planned, PlannedHandler, order, owed, scope};
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
@@ -421,12 +419,6 @@ impl Walk<'_> {
         notes.extend(self.owed.iter().map(|name| owed::unknown(name)));
         notes.extend(said);
         let guard = Guard::of(&steps, self.input.facts);
-        if guard.is_some_and(|guard| guard.kind == GuardKind::Process) {
-            notes.push(
-                "this host does not run systemd: the run is guarded by a process, which is weaker than a timer, as it does not outlive a reboot or a loss of power"
-                    .to_owned(),
-            );
-        }
         let plan = HostPlan {
             guard,
             handlers: if steps.is_empty() {

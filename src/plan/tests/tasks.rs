@@ -130,18 +130,17 @@ fn extra_vars_beat_registered_ones_and_tags_choose() {
 }
 
 #[test]
-fn the_weaker_guard_of_a_host_without_systemd_is_said_in_the_plan() {
+fn a_host_without_systemd_is_guarded_by_a_process() {
     let playbook = "\n- hosts: all\n  tasks:\n    - copy: {dest: /etc/x, content: y}\n";
     let mut bench = Bench::new(playbook, "");
-    let weaker = |plan: &HostPlan| plan.notes.iter().any(|note| note.contains("weaker"));
-    assert!(!weaker(&bench.plan()));
+    let kind = |bench: &Bench| bench.plan().guard.map(|guard| guard.kind);
+    assert_eq!(kind(&bench), Some(crate::plan::GuardKind::Timer));
     bench.facts.init = Init::Other("busybox".to_owned());
-    let plan = bench.plan();
-    assert!(weaker(&plan), "{:?}", plan.notes);
-    // What changes nothing is not guarded, and not talked about.
+    assert_eq!(kind(&bench), Some(crate::plan::GuardKind::Process));
+    // What changes nothing is not guarded.
     let bench = Bench {
         facts: bench.facts,
         ..Bench::new("\n- hosts: all\n  tasks: []\n", "")
     };
-    assert_eq!(bench.plan().notes, [""; 0]);
+    assert_eq!(kind(&bench), None);
 }
