@@ -6,6 +6,7 @@ use super::journal::What;
 use super::talk::{Heard, Talk};
 use crate::event::Outcome;
 use crate::plan::Confirm;
+use crate::text::clock;
 
 /// How an apply ended.
 pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
@@ -144,7 +145,7 @@ fn lost(talk: &Talk<'_>, received: bool, error: &str) -> HostResult {
 fn unconfirmed(talk: &Talk<'_>, said: &str) -> HostResult {
     let run = &talk.run;
     let when = match talk.undo_at {
-        Some(time) => format!("at {}", time.strftime("%H:%M:%S UTC")),
+        Some(time) => format!("at {}", clock(time)),
         None => match talk.manifest.guard {
             Some(guard) => format!("{} s after its last step", guard.window_s),
             None => "by itself".to_owned(),

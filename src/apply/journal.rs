@@ -172,7 +172,7 @@ pub(super) fn bounded(bytes: &[u8]) -> String {
 /// Hears what `follow.sh` and `attach.sh` print: `received LINES`, where so many lines
 /// of the journal are not printed, the journal, `end CODE STATUS`, and what the runner said.
 #[derive(Debug, Default)]
-pub struct Follower {
+pub(super) struct Follower {
     rest: Vec<u8>,
     received: bool,
     /// Lines of the journal so far, those that were not printed included.
@@ -181,13 +181,11 @@ pub struct Follower {
     known: usize,
     end: Option<(u8, String)>,
     said: Vec<u8>,
-    failures: Vec<Entry>,
 }
 
 impl Follower {
     /// One that passes over the first lines of the journal: they were heard already.
-    #[must_use]
-    pub fn after(lines: usize) -> Self {
+    pub(super) fn after(lines: usize) -> Self {
         Self {
             known: lines,
             ..Self::default()
@@ -195,14 +193,13 @@ impl Follower {
     }
 
     /// How many lines the journal has, as far as is known.
-    #[must_use]
-    pub fn lines(&self) -> usize {
+    pub(super) fn lines(&self) -> usize {
         self.lines.max(self.known)
     }
 
     /// Takes the next bytes, however they were cut, and gives the entries that
     /// they complete.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
         let mut entries = Vec::new();
         self.rest.extend_from_slice(bytes);
         let mut from = 0;
@@ -249,47 +246,32 @@ impl Follower {
         if self.lines <= self.known {
             return None;
         }
-        let entry = entry(line);
-        if entry.what.is_failure() {
-            self.failures.push(entry.clone());
-        }
-        Some(entry)
+        Some(entry(line))
     }
 
     /// Whether the host has all of the run and acts by itself.
-    #[must_use]
-    pub fn received(&self) -> bool {
+    pub(super) fn received(&self) -> bool {
         self.received
     }
 
     /// Whether the runner's end was heard.
-    #[must_use]
-    pub fn ended(&self) -> bool {
+    pub(super) fn ended(&self) -> bool {
         self.end.is_some()
     }
 
     /// The run's status at the end, empty before it.
-    #[must_use]
-    pub fn status(&self) -> &str {
+    pub(super) fn status(&self) -> &str {
         self.end.as_ref().map_or("", |(_, status)| status)
     }
 
     /// The runner's exit status; 255 before the end.
-    #[must_use]
-    pub fn code(&self) -> u8 {
+    pub(super) fn code(&self) -> u8 {
         self.end.as_ref().map_or(255, |(code, _)| *code)
     }
 
     /// What the runner said besides its journal.
-    #[must_use]
-    pub fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         bounded(&self.said)
-    }
-
-    /// The entries that tell a failure.
-    #[must_use]
-    pub fn failures(&self) -> &[Entry] {
-        &self.failures
     }
 }
 
@@ -318,7 +300,6 @@ mod tests {
             assert_eq!(follower.status(), "undone");
             assert_eq!(follower.code(), 0);
             assert_eq!(follower.said(), "last words");
-            assert_eq!(follower.failures().len(), 1);
         }
     }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::RunContext;
 use super::journal::{Entry, What};
 use crate::plan::{Guard, HostPlan};
-use crate::step::{Change, Class, StepId};
+use crate::shell::Script;
+use crate::step::{Change, Class, Step, StepId};
+use crate::text::clock;
 
 /// The form of `manifest.json`; raised when a field changes its meaning.
 const VERSION: u32 = 1;
@@ -59,6 +61,28 @@ pub struct ManifestStep {
     pub timeout_s: u32,
 }
 
+impl ManifestStep {
+    /// The step as it is shown: without scripts, for the host has its own.
+    #[must_use]
+    pub fn shown(&self) -> Step {
+        Step {
+            id: self.id.clone(),
+            task: self.task.clone(),
+            title: self.title.clone(),
+            class: self.class,
+            change: self.change.clone(),
+            check: Script::default(),
+            snapshot: Script::default(),
+            apply: Script::default(),
+            verify: Script::default(),
+            undo: Script::default(),
+            idle: Script::default(),
+            payload: Vec::new(),
+            timeout_s: self.timeout_s,
+        }
+    }
+}
+
 impl Manifest {
     pub(super) fn of(plan: &HostPlan, context: &RunContext) -> Self {
         // Folders are walked in the order of their names.
@@ -104,6 +128,18 @@ impl Manifest {
             notes: Vec::new(),
             overridden: Vec::new(),
         }
+    }
+
+    /// Which run this is and whose, for those who find it on a host.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        format!(
+            "run {} by {} from {} since {}",
+            self.run,
+            self.who,
+            self.from,
+            self.started.strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
     }
 
     /// The step whose folder has this name.
@@ -157,8 +193,7 @@ impl Manifest {
             What::Other => "said something that is not known here",
         };
         if let (What::Unconfirmed, Some(at)) = (entry.what, entry.undo_at()) {
-            let at = at.strftime("%H:%M:%S UTC");
-            return format!("{title} {what}, or is undone at {at}");
+            return format!("{title} {what}, or is undone at {}", clock(at));
         }
         if entry.detail.is_empty() {
             format!("{title} {what}")

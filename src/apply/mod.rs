@@ -159,7 +159,7 @@ pub async fn run<'s>(
     let manifest = Manifest::of(plan, context);
     let who = format!("{} from {}", context.who, context.from);
     let run = context.run.clone();
-    let mut talk = Talk::new(connect, &manifest, run, &context.host, events, who);
+    let mut talk = Talk::new(connect, &manifest, run, &context.host, events, &who);
     loop {
         let exec = upload::exec(plan, &manifest, context, talk.sent);
         let heard = talk.hear(session.as_mut(), &exec, 0).await;

@@ -8,11 +8,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::manifest::Manifest;
 use super::runs::{HostRuns, RunRecord, Status};
 use super::talk::{Talk, Verb};
-use super::upload::one_line;
 use super::{Connect, HostResult, RunId, ending};
 use crate::event::{Event, Outcome};
 use crate::plan::HostPlan;
-use crate::shell::Script;
 use crate::step::{Change, Class, Step};
 use crate::transport::Session;
 use crate::value::HostName;
@@ -91,7 +89,7 @@ pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRec
 }
 
 /// What undoing a run changes, for the diff: its steps in reverse, before and
-/// after exchanged. The steps have no scripts; the host has its own.
+/// after exchanged.
 #[must_use]
 pub fn reverse(manifest: &Manifest) -> HostPlan {
     let mut plan = HostPlan::default();
@@ -105,19 +103,9 @@ pub fn reverse(manifest: &Manifest) -> HostPlan {
             continue;
         }
         plan.steps.push(Step {
-            id: step.id.clone(),
-            task: step.task.clone(),
             title: format!("undo: {}", step.title),
-            class: step.class,
             change,
-            check: Script::default(),
-            snapshot: Script::default(),
-            apply: Script::default(),
-            verify: Script::default(),
-            undo: Script::default(),
-            idle: Script::default(),
-            payload: Vec::new(),
-            timeout_s: step.timeout_s,
+            ..step.shown()
         });
     }
     plan
@@ -186,7 +174,7 @@ pub async fn undo<'s>(
         Moved::Refuse => Verb::Undo,
         Moved::UndoAnyway => Verb::UndoAnyway,
     };
-    let mut talk = Talk::new(connect, &record.manifest, run, host, events, one_line(who));
+    let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), verb).await;
     let heard = talk.to_the_end(Some(session), heard, false).await;
     ending::of_undo(&talk, &heard)

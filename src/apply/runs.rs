@@ -11,6 +11,7 @@ use super::journal::{self, Entry};
 use super::manifest::Manifest;
 use super::{RunId, STATE_DIR};
 use crate::shell::Command;
+use crate::text::clock;
 use crate::transport::{Probe, Read, Reply, TransportError};
 
 const LIST: &str = include_str!("host/list.sh");
@@ -138,7 +139,7 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Unconfirmed { undo_at: Some(at) } = self {
-            return write!(f, "unconfirmed, undone at {}", at.strftime("%H:%M:%S UTC"));
+            return write!(f, "unconfirmed, undone at {}", clock(*at));
         }
         f.write_str(match self {
             Self::Rebooting => "waiting for the restart",

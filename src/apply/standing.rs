@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::manifest::Manifest;
 use super::runs::{HostRuns, RunRecord, Status};
 use super::talk::{Heard, Talk, Verb};
-use super::{Connect, HostResult, RunId, ending, journal};
+use super::{Connect, HostResult, RunId, STATE_DIR, ending, journal};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::shell::Command;
 use crate::transport::{Exec, FileReply, Read, Reply, Session};
@@ -39,7 +38,6 @@ pub async fn resume<'s>(
         .to_owned(),
         said: String::new(),
     };
-    let who = super::upload::one_line(who);
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.to_the_end(Some(session), heard, true).await;
     ending::of_apply(&talk, &heard)
@@ -58,7 +56,6 @@ pub async fn confirm<'s>(
     let Some(run) = record.id() else {
         return no_id();
     };
-    let who = super::upload::one_line(who);
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), Verb::Confirm).await;
     let heard = talk.to_the_end(Some(session), heard, false).await;
@@ -94,7 +91,6 @@ pub async fn unlock<'s>(
     let Some(run) = record.id() else {
         return no_id();
     };
-    let who = super::upload::one_line(who);
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), Verb::Unlock).await;
     let heard = talk.to_the_end(Some(session), heard, false).await;
@@ -141,13 +137,15 @@ pub async fn extend(
 }
 
 /// Where a host says that a run is open on it: the run's id and who owns it.
-const OPEN: &str = "/var/lib/deploy/open";
+fn open_path() -> String {
+    format!("{STATE_DIR}/open")
+}
 
 /// What to read first of all, for `open_run`.
 #[must_use]
 pub fn open_read() -> Read {
     Read::File {
-        path: OPEN.to_owned(),
+        path: open_path(),
         limit: 4096,
     }
 }
@@ -161,7 +159,7 @@ pub fn open_run(read: &Read, reply: &Reply) -> Option<RunId> {
     };
     let text = String::from_utf8_lossy(bytes);
     let id = text.split_whitespace().next()?;
-    (path == OPEN).then(|| RunId::parse(id)).flatten()
+    (*path == open_path()).then(|| RunId::parse(id)).flatten()
 }
 
 /// How a host stands before it is planned.
@@ -191,13 +189,13 @@ pub async fn settle<'s>(
     let Some(record) = runs.runs.iter().find(named) else {
         return Settled::Clear;
     };
-    let who = super::upload::one_line(who);
     let mut talk = Talk::new(connect, &record.manifest, run.clone(), host, events, who);
     // Of a closed run it takes away what still says that it is open.
     let heard = talk.ask(session, Verb::Expire).await;
     match heard.status() {
         "running" | "undoing" | "rebooting" | "unconfirmed" => {
-            Settled::Open(ending::locked(&owner(&record.manifest, &record.status)))
+            let owner = record.manifest.owner();
+            Settled::Open(ending::locked(&format!("{owner}: {}", record.status)))
         }
         "undo-failed" | "" if record.status.is_open() => {
             Settled::Open(ending::of_undo(&talk, &heard))
@@ -205,16 +203,6 @@ pub async fn settle<'s>(
         _ if record.status.is_open() => Settled::Undone(run.clone()),
         _ => Settled::Clear,
     }
-}
-
-fn owner(manifest: &Manifest, status: &Status) -> String {
-    format!(
-        "run {} by {} from {} since {}: {status}",
-        manifest.run,
-        manifest.who,
-        manifest.from,
-        manifest.started.strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
 }
 
 fn no_id() -> HostResult {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::journal::{Entry, Follower, What};
 use super::manifest::Manifest;
-use super::upload::{JOURNAL_LIMIT, follow_script};
+use super::upload::{JOURNAL_LIMIT, follow_script, one_line};
 use super::{Connect, RunId, STATE_DIR};
 use crate::event::{Event, StepOutcome};
 use crate::shell::Command;
@@ -122,7 +122,7 @@ impl<'s> Talk<'s> {
         run: RunId,
         host: &'s HostName,
         events: &'s UnboundedSender<Event>,
-        who: String,
+        who: &str,
     ) -> Self {
         let window = manifest.guard.map_or(0, |guard| guard.window_s);
         // A server may take many minutes to come back; the step says how many.
@@ -138,7 +138,7 @@ impl<'s> Talk<'s> {
             run,
             host,
             events,
-            who,
+            who: one_line(who),
             // The host undoes a run that cut it off; it is reachable again after that.
             patience: Duration::from_secs(2 * u64::from(window) + restart + 120),
             quiet: Duration::from_secs(u64::from(window) + 60),
@@ -191,13 +191,8 @@ impl<'s> Talk<'s> {
             if last_news.elapsed() > limit {
                 break;
             }
-            if let Some(open) = session.take() {
-                session = Some(open);
-            } else {
-                match self.reconnect(last_news).await {
-                    Some(open) => session = Some(open),
-                    None => break,
-                }
+            if session.is_none() {
+                session = self.reconnect(last_news).await;
             }
             let Some(open) = session.as_mut() else { break };
             let before = heard.clone();

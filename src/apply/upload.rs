@@ -144,7 +144,7 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
     for directory in ["steps", "payload", "snapshot", "handlers"] {
         bundle.directory(directory);
     }
-    bundle.text("owner", owner(context));
+    bundle.text("owner", one_line(&manifest.owner()));
     bundle.text("runner.sh", compact(RUNNER));
     bundle.text("guard.sh", compact(GUARD));
     bundle.text("guard", guard(plan));
@@ -233,17 +233,6 @@ fn script_text(script: &Script, name: &str, step: &Step) -> String {
         one_line(&step.title),
         script.to_sh()
     )
-}
-
-/// Who runs it, for those who find the lock taken.
-fn owner(context: &RunContext) -> String {
-    one_line(&format!(
-        "run {} by {} from {} since {}",
-        context.run,
-        context.who,
-        context.from,
-        context.started.strftime("%Y-%m-%dT%H:%M:%SZ")
-    ))
 }
 
 /// Control characters out, so that it stays one line of a file or of the journal.

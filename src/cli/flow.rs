@@ -466,7 +466,8 @@ async fn ask(question: &str, count: usize, attention: &mut Attention) -> Answer 
     }
 }
 
-fn broke_off() -> HostProblem {
+/// What is said of a host whose work has ended without a result.
+pub(super) fn broke_off() -> HostProblem {
     HostProblem::Failed {
         step: None,
         chain: vec!["the work on this host broke off; this is a defect of deploy".to_owned()],

@@ -109,6 +109,11 @@ impl Apply {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Both, as a host's journal says it.
+    fn who_from(&self) -> String {
+        format!("{} from {}", self.who, self.from)
+    }
+
     /// The run that is made on a host, or gone on with.
     fn run_of(&self, host: &HostName) -> &RunId {
         match &self.resume {
@@ -139,7 +144,7 @@ impl Verb for Apply {
             Work::Apply { session, reads } => (session, reads),
             Work::GoOn { session, record } => {
                 self.followed().insert(host.clone());
-                let who = format!("{} from {}", self.who, self.from);
+                let who = self.who_from();
                 return standing::resume(session, &again, &record, &who, host, events).await;
             }
         };
@@ -156,7 +161,7 @@ impl Verb for Apply {
     }
 
     async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {
-        let who = format!("{} from {}", self.who, self.from);
+        let who = self.who_from();
         rollback::take_back(&self.hosts, host, self.run_of(host), &who, first, events).await
     }
 

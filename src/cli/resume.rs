@@ -6,16 +6,15 @@
 
 use std::sync::Arc;
 
+use crate::apply::RunId;
+use crate::apply::manifest::{Manifest, ManifestStep};
 use crate::apply::runs::{self, RunRecord, Status};
-use crate::apply::{RunId, manifest::Manifest};
 use crate::cli::hosts::Hosts;
 use crate::cli::{fleet_verbs, reach};
 use crate::error::Diagnostic;
 use crate::event::HostProblem;
 use crate::fleet;
 use crate::plan::HostPlan;
-use crate::shell::Script;
-use crate::step::Step;
 use crate::transport::Probe;
 use crate::value::HostName;
 
@@ -111,24 +110,7 @@ pub fn plan(record: &RunRecord) -> HostPlan {
         _ => "follows",
     };
     HostPlan {
-        steps: steps
-            .iter()
-            .map(|step| Step {
-                id: step.id.clone(),
-                task: step.task.clone(),
-                title: step.title.clone(),
-                class: step.class,
-                change: step.change.clone(),
-                check: Script::default(),
-                snapshot: Script::default(),
-                apply: Script::default(),
-                verify: Script::default(),
-                undo: Script::default(),
-                idle: Script::default(),
-                payload: Vec::new(),
-                timeout_s: step.timeout_s,
-            })
-            .collect(),
+        steps: steps.iter().map(ManifestStep::shown).collect(),
         notes: vec![format!("{what} run {run} ({})", record.status)],
         overridden: overridden.clone(),
         guard: *guard,

@@ -96,7 +96,7 @@ pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, F
             false => Moved::Refuse,
         },
         who: reach::who_from(),
-        others: AtomicUsize::new(0),
+        concerned: AtomicUsize::new(0),
     };
     let batches = Batches::all(settings.hosts.clone(), args.connection.forks.into());
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
@@ -181,7 +181,7 @@ struct Rollback {
     moved: Moved,
     who: String,
     /// Hosts that have something to undo, or that could not say so.
-    others: AtomicUsize,
+    concerned: AtomicUsize,
 }
 
 impl Rollback {
@@ -212,7 +212,7 @@ impl Verb for Rollback {
     async fn plan(&self, host: &HostName, _events: &Events) -> Planned<Work> {
         let planned = self.find(host).await;
         if !matches!(planned, Planned::AsWanted) {
-            self.others.fetch_add(1, Ordering::Relaxed);
+            self.concerned.fetch_add(1, Ordering::Relaxed);
         }
         planned
     }
@@ -245,7 +245,7 @@ impl Verb for Rollback {
     }
 
     fn missed(&self) -> Problems {
-        match self.others.load(Ordering::Relaxed) {
+        match self.concerned.load(Ordering::Relaxed) {
             0 => nothing(self.wanted.as_ref()).into(),
             _ => Problems::default(),
         }

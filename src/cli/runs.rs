@@ -10,7 +10,7 @@ use crate::apply::journal::{Entry, What};
 use crate::apply::manifest::{Manifest, ManifestStep};
 use crate::apply::runs::{HostRuns, RunRecord, Status};
 use crate::report::guard_line;
-use crate::text::{printable, printable_line};
+use crate::text::{moment, printable, printable_line};
 use crate::value::HostName;
 
 /// Most characters of one line from a host.
@@ -35,7 +35,7 @@ pub fn list_text(host: &HostName, found: &HostRuns) -> String {
             "{}  {:<12} {}  {} from {}  {}{}",
             manifest.run,
             run.status.to_string(),
-            manifest.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            moment(manifest.started),
             manifest.who,
             manifest.from,
             steps(manifest.steps.len()),
@@ -64,7 +64,7 @@ pub fn show_text(host: &HostName, run: &RunRecord) -> String {
     line(format!("{host}: run {} {}", manifest.run, run.status));
     line(format!(
         "  started {} by {} from {}, {}",
-        manifest.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        moment(manifest.started),
         manifest.who,
         manifest.from,
         steps(manifest.steps.len()),
@@ -108,7 +108,7 @@ fn meaning(status: &Status, run: &str) -> String {
             "all of it was made, and the host undoes it unless it is confirmed: `deploy runs confirm {run}` keeps it, `deploy runs undo {run}` undoes it now, `deploy runs extend {run} --by 10m` gives more time"
         ),
         Status::Interrupted => format!(
-            "its runner was ended from outside; the host may be between before and after: `deploy rollback --run {run}` undoes what was begun"
+            "its runner was ended from outside; the host may be between before and after: `deploy runs undo {run}` undoes what was begun"
         ),
         Status::NotBegun => "it ended before anything was changed".to_owned(),
         Status::Stale => "the host was no longer as planned; nothing was changed".to_owned(),
@@ -118,7 +118,7 @@ fn meaning(status: &Status, run: &str) -> String {
         Status::Done => "all of it was made and read back".to_owned(),
         Status::Undone => "a step failed; everything is as it was before".to_owned(),
         Status::UndoFailed => format!(
-            "some of it could not be undone; what was before is kept in {}/runs/{run}/snapshot, and `deploy rollback --run {run}` tries again",
+            "some of it could not be undone; what was before is kept in {}/runs/{run}/snapshot, and `deploy runs undo {run}` tries again",
             crate::apply::STATE_DIR
         ),
         Status::RolledBack => "it was undone on request; everything is as it was before".to_owned(),

@@ -98,10 +98,7 @@ fn open_here(record: &RunRecord) -> HostProblem {
         step: None,
         chain: vec![
             "another run has this host".to_owned(),
-            format!(
-                "run {run} by {} from {} since {}: {}",
-                record.manifest.who, record.manifest.from, record.manifest.started, record.status
-            ),
+            format!("{}: {}", record.manifest.owner(), record.status),
         ],
         hint: Some(hint),
     }

@@ -19,6 +19,7 @@ use crate::fleet;
 use crate::plan::HostPlan;
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{self, Plans};
+use crate::text::moment;
 use crate::transport::Session;
 use crate::value::HostName;
 
@@ -57,7 +58,7 @@ struct Asked {
     run: RunId,
     who: String,
     /// Hosts that keep the run, or that could not say so.
-    others: AtomicUsize,
+    concerned: AtomicUsize,
 }
 
 impl Asked {
@@ -66,7 +67,7 @@ impl Asked {
             hosts,
             run,
             who: reach::who_from(),
-            others: AtomicUsize::new(0),
+            concerned: AtomicUsize::new(0),
         }
     }
 
@@ -78,7 +79,7 @@ impl Asked {
     ) -> Planned<Found> {
         let found = find(&self.hosts, host, &self.run).await;
         if !matches!(found, Ok(None)) {
-            self.others.fetch_add(1, Ordering::Relaxed);
+            self.concerned.fetch_add(1, Ordering::Relaxed);
         }
         let (session, record) = match found {
             Ok(Some(found)) => found,
@@ -110,7 +111,7 @@ impl Asked {
     }
 
     fn missed(&self) -> Problems {
-        match self.others.load(Ordering::Relaxed) {
+        match self.concerned.load(Ordering::Relaxed) {
             0 => fleet_verbs::no_such_run(&self.run).into(),
             _ => Problems::default(),
         }
@@ -290,7 +291,7 @@ pub async fn extend(id: &str, args: &ExtendArgs) -> Result<Exit, Failure> {
                     match format {
                         Format::Human => report::data(&format!(
                             "{host}: run {run} is undone at {} unless it is confirmed\n",
-                            at.strftime("%Y-%m-%d %H:%M:%S UTC")
+                            moment(at)
                         )),
                         Format::Json => report::json_lines(&runs::objects(&host, &found)),
                     }
@@ -298,7 +299,7 @@ pub async fn extend(id: &str, args: &ExtendArgs) -> Result<Exit, Failure> {
                 }
                 Some(Ok(None)) => (Outcome::Ok, None),
                 Some(Err((outcome, problem))) => (outcome, Some(problem)),
-                None => (Outcome::Failed, None),
+                None => (Outcome::Failed, Some(flow::broke_off())),
             };
             ends.push((host, outcome, problem));
         },

@@ -34,7 +34,7 @@ pub(super) fn order(mut steps: Vec<Step>) -> (Vec<Step>, Vec<String>) {
     let Some(first) = steps.iter().position(is_reboot) else {
         let (one_way, mut ordered) = split(steps, is_one_way);
         ordered.extend(one_way);
-        let notes = notes(&ordered).into_iter().collect();
+        let notes = one_way_note(&ordered).into_iter().collect();
         return (ordered, notes);
     };
     let last = steps.iter().rposition(is_reboot).unwrap_or(first);
@@ -64,7 +64,7 @@ pub(super) fn order(mut steps: Vec<Step>) -> (Vec<Step>, Vec<String>) {
     let (one_way_after, after) = split(bound.into_iter().chain(after).collect(), is_one_way);
     ordered.extend(after);
     ordered.extend(one_way_after);
-    let mut said: Vec<String> = notes(&ordered).into_iter().collect();
+    let mut said: Vec<String> = one_way_note(&ordered).into_iter().collect();
     if !stays.is_empty() {
         said.push(format!(
             "made before the reboot, so that it stays if something fails afterwards: {}",
@@ -123,8 +123,8 @@ fn merged(reboots: Vec<Step>) -> Option<Step> {
     Some(one)
 }
 
-/// What a reader should know of the steps as a whole.
-fn notes(steps: &[Step]) -> Option<String> {
+/// Which steps cannot be undone once they are made, if there are any.
+fn one_way_note(steps: &[Step]) -> Option<String> {
     let names: Vec<&str> = steps
         .iter()
         .filter(|step| is_one_way(step))

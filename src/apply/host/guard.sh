@@ -10,9 +10,10 @@
 #   guard.sh units-up  the boot is over, and no unit failed in it that had not before
 #
 # It decides nothing but when to call `runner.sh expire`, which takes the lock, looks
-# at the status again and undoes. Where systemd runs, it is a timer, and for as long as
-# the run is open a unit that is started at boot before anything that uses GPUs.
-# Elsewhere it is a process, which does not outlive a restart of the host.
+# at the status again and undoes, or after a wanted restart `runner.sh continue`. Where
+# systemd runs, it is a timer, and for as long as the run is open a unit that is started at
+# boot before the services that use GPUs. Elsewhere it is a process, which does not outlive
+# a restart of the host.
 
 umask 077
 RUN=${0%/*}

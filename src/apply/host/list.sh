@@ -2,9 +2,9 @@
 # Prints the runs of the state directory $1, or only run $2, newest first:
 # `run ID STATUS MANIFEST_BYTES JOURNAL_BYTES` and that many bytes of each, the
 # journal only where one run was asked for. Behind the status of a run that waits for
-# its confirmation stands `@` and when it is undone, in seconds since 1970. Before them `lock held TEXT` or
-# `lock free`, and `current BYTES` with the record of what was last applied.
-# Changes nothing, not even a time stamp.
+# its confirmation stands `@` and when it is undone, in seconds since 1970. Before them
+# `lock held TEXT` or `lock free`, and `current BYTES` with the record of what was last
+# applied. Changes nothing, not even a time stamp.
 
 LC_ALL=C
 export LC_ALL
@@ -15,7 +15,7 @@ size_of() {
     # shellcheck disable=SC2086 # some `wc` pad with blanks
     echo $size
 }
-# After another boot it is long over.
+# deadline_of RUN: in seconds since 1970; now, if the deadline is of another boot.
 deadline_of() {
     now=$(date +%s)
     read -r boot at <"runs/$1/deadline" 2>/dev/null

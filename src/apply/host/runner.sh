@@ -32,7 +32,8 @@
 # Every journal line, and every snapshot, is on disk before what follows it
 # changes anything. It needs no connection: whoever started it may go away.
 # Exit status: 0 ended, see `status`; 75 the lock is taken; 76 refused; 77 in use;
-# these say why on standard output.
+# these say why on standard output. 1: nothing can be written, or the host goes down; what
+# was begun is undone by the guard.
 
 umask 077
 RUN=${0%/*}
