@@ -91,6 +91,7 @@ last_words() {
 # lock WHO: or say who has it.
 lock() {
     take_lock || taken
+    # Somebody may have removed the file of the lock that another process still holds.
     end_runner
     printf '%s\n' "$1" >"$STATE/lock"
     echo "$$" >"$RUN/runner.pid"
@@ -802,7 +803,8 @@ refuse_unlocked() {
     exit 76
 }
 
-# A runner that holds the lock beyond all its limits.
+# Another process that is at this run: beyond all its limits, or with a lock whose file is
+# gone.
 end_runner() {
     [ -f "$RUN/runner.pid" ] || return 0
     read -r pid <"$RUN/runner.pid"
