@@ -157,7 +157,7 @@ pub async fn run<'s>(
         return HostResult::well(Outcome::Ok);
     }
     let manifest = Manifest::of(plan, context);
-    let who = format!("{} from {}", context.who, context.from);
+    let who = upload::one_line(&format!("{} from {}", context.who, context.from));
     let run = context.run.clone();
     let mut talk = Talk::new(connect, &manifest, run, &context.host, events, &who);
     loop {

@@ -83,7 +83,7 @@ UNIT
 put_beside() {
     temp=$(beside "$1")
     rm -f "$temp"
-    if (umask 022 && cat >"$temp") && flush "$temp" && mv -f "$temp" "$1"; then return 0; fi
+    if (umask 022 && set -C && cat >"$temp") && flush "$temp" && mv -f "$temp" "$1"; then return 0; fi
     rm -f "$temp"
     return 1
 }

@@ -157,8 +157,9 @@ put_file() {
     esac
     temp=$(beside "$2")
     rm -f "$temp" || return 1
-    # Made for its owner only: a secret is never readable, not even for a moment.
-    if (umask 077 && cat "$from" >"$temp") && own "$temp" "$3" "$4" "$5" &&
+    # Made for its owner only: a secret is never readable, not even for a moment. And made
+    # anew (-C): nobody who may write to the folder can put a link there meanwhile.
+    if (umask 077 && set -C && cat "$from" >"$temp") && own "$temp" "$3" "$4" "$5" &&
         flush "$temp" && rename_over "$temp" "$2"; then
         flush "${2%/*}/"
         return
