@@ -17,17 +17,25 @@ use super::transaction::problem;
 /// Says that it is there, and waits.
 pub(super) const WAIT: &str = ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
 
+/// Waits until a step waits; the limit only ends a test that has failed.
+pub(super) async fn until_there(host: &Host) {
+    for _ in 0..6000 {
+        if host.root().join("here").exists() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no step waits");
+}
+
 /// Signals the runner once its step waits; a second time it does nothing, as the
 /// step's undo is told as a start too.
 async fn signal(host: &Host, run: &deploy::apply::RunId, signal: &str, sent: &mut bool) {
     if std::mem::replace(sent, true) {
         return;
     }
-    let here = host.root().join("here");
-    while !here.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    fs::remove_file(here).expect("the step has made it");
+    until_there(host).await;
+    fs::remove_file(host.root().join("here")).expect("the step has made it");
     let pid = pid_of(&host.at(&run.directory()).join("runner.sh")).to_string();
     let status = Process::new("kill").args([signal, &pid]).status();
     assert!(status.expect("kill runs").success());

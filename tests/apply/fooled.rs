@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use deploy::apply::rollback::{self, Moved};
 use deploy::apply::{Connect, RunId, runs};
@@ -14,7 +13,7 @@ use deploy::transport::{
 };
 use deploy::value::HostName;
 
-use super::accidents::WAIT;
+use super::accidents::{WAIT, until_there};
 use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
 use super::transaction::problem;
 
@@ -97,9 +96,7 @@ async fn with_a_step_that_waits(
     let (sender, _events) = tokio::sync::mpsc::unbounded_channel::<Event>();
     let run = deploy::apply::run(Box::new(host.session()), host, wanted, context, &sender);
     let meanwhile = async {
-        while !host.root().join("here").exists() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_there(host).await;
         then().await;
     };
     tokio::join!(run, meanwhile).0

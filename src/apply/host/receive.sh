@@ -2,8 +2,9 @@
 # Makes a run directory from standard input. $1 is the state directory, $2 the
 # run's id, $3 the number of bytes that come, $4 how often it was sent: lines
 # `dir PATH`, `text LINES PATH` followed by that many lines, `data FROM_END SIZE PATH`,
-# then `end`, then the bytes of the data entries. All of it is on disk, complete and under its name
-# before anything is started; a connection that is cut leaves nothing behind.
+# then `end`, then the bytes of the data entries. All of it is on disk, complete and
+# under its name before anything is started; a connection that is cut leaves nothing
+# behind.
 
 umask 077
 LC_ALL=C

@@ -9,7 +9,7 @@ use crate::sim::units::{Duty, boot};
 
 use super::{Call, Outcome, hardware};
 
-/// Reboots the machine. `-f` twice does so at once, with no orderly end.
+/// Reboots the machine; with `-f` at once, with no orderly end.
 pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
     if call.name == "shutdown" && !call.has("-r") && !call.has("--reboot") {
         return Ok(Outcome::err(
