@@ -3,7 +3,7 @@
 use super::HostResult;
 use super::STATE_DIR;
 use super::journal::What;
-use super::talk::{Heard, Talk};
+use super::talk::{Heard, IN_USE, LOCKED, REFUSED, Talk};
 use crate::event::Outcome;
 use crate::plan::Confirm;
 use crate::text::clock;
@@ -79,16 +79,16 @@ pub(super) fn of_undo(talk: &Talk<'_>, heard: &Heard) -> HostResult {
     };
     match (code, status) {
         (_, "rolled-back" | "undone") => HostResult::well(Outcome::Changed),
-        (75, _) => locked(said),
-        (77, _) => refused(
+        (LOCKED, _) => locked(said),
+        (IN_USE, _) => refused(
             "what the undo would take away is in use".to_owned(),
             "nothing was changed; stop what uses it, then roll back again",
         ),
-        (76, "done") => refused(
+        (REFUSED, "done") => refused(
             format!("the host is no longer as run {run} left it"),
             "nothing was changed; `--anyway` undoes the run all the same",
         ),
-        (76, _) => HostResult::bad(Outcome::Failed, vec![said.clone()], None),
+        (REFUSED, _) => HostResult::bad(Outcome::Failed, vec![said.clone()], None),
         (_, "undo-failed") => failure(talk, Outcome::Stuck, mend(talk)),
         (_, "undoing" | "running" | "rebooting") => interrupted(talk, status),
         (_, "unconfirmed") => unconfirmed(talk, said),
@@ -183,8 +183,8 @@ fn interrupted(talk: &Talk<'_>, status: &str) -> HostResult {
 /// The lock was taken, or the runner did not start.
 fn not_begun(code: u8, said: &str) -> HostResult {
     match code {
-        75 => locked(said),
-        76 => bad(Outcome::Failed, said.to_owned(), None),
+        LOCKED => locked(said),
+        REFUSED => bad(Outcome::Failed, said.to_owned(), None),
         _ => HostResult::bad(
             Outcome::Failed,
             vec!["the runner did not start".to_owned(), said.to_owned()],

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::runs::{HostRuns, RunRecord, Status};
-use super::talk::{Heard, Talk, Verb};
+use super::talk::{Heard, LOCKED, REFUSED, Talk, Verb};
 use super::{Connect, HostResult, RunId, STATE_DIR, ending, journal};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::shell::Command;
@@ -61,7 +61,7 @@ pub async fn confirm<'s>(
     let heard = talk.to_the_end(Some(session), heard, false).await;
     match &heard {
         Heard::End {
-            code: 76,
+            code: REFUSED,
             status,
             said,
         } => HostResult::bad(
@@ -73,7 +73,9 @@ pub async fn confirm<'s>(
             vec![said.clone()],
             None,
         ),
-        Heard::End { code: 75, said, .. } => ending::locked(said),
+        Heard::End {
+            code: LOCKED, said, ..
+        } => ending::locked(said),
         _ => ending::of_apply(&talk, &heard),
     }
 }

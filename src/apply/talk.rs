@@ -52,6 +52,15 @@ impl Verb {
     }
 }
 
+/// Exit status of `runner.sh`: another run has the host.
+pub(super) const LOCKED: u8 = 75;
+/// Exit status of `runner.sh`: it is not done, and nothing was changed.
+pub(super) const REFUSED: u8 = 76;
+/// Exit status of `runner.sh`: what an undo would take away is in use.
+pub(super) const IN_USE: u8 = 77;
+/// Code of `attach.sh`: nobody is at the run any more, not even a guard.
+const NOBODY: u8 = 3;
+
 /// What was heard last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -168,7 +177,7 @@ impl<'s> Talk<'s> {
                     session = None;
                     None
                 }
-                (Heard::End { code: 3, .. }, _) => Some(Verb::Expire),
+                (Heard::End { code: NOBODY, .. }, _) => Some(Verb::Expire),
                 // Its runner was ended before the guard was there to see it.
                 (_, "preparing") => Some(Verb::Expire),
                 (_, "running" | "undoing") => None,

@@ -15,7 +15,8 @@ use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
 use super::transaction::problem;
 
 /// Says that it is there, and waits.
-pub(super) const WAIT: &str = ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
+pub(super) const WAIT: &str =
+    ": >\"$R/here\"; until [ -e \"$R/go\" ]; do sleep 0.05; done; rm \"$R/here\"";
 
 /// Waits until a step waits; the limit only ends a test that has failed.
 pub(super) async fn until_there(host: &Host) {
