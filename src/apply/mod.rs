@@ -167,7 +167,7 @@ pub async fn run<'s>(
             session.close().await;
             return result;
         }
-        let heard = talk.to_the_end(Some(session), heard, true).await;
+        let heard = talk.until_the_end(Some(session), heard, true).await;
         // A connection that was idle while somebody thought may be gone: what has not
         // arrived is sent once more. The host checks again that it is as planned.
         // Where it was heard before, it is another machine that does not know of it.

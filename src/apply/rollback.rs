@@ -176,6 +176,6 @@ pub async fn undo<'s>(
     };
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), verb).await;
-    let heard = talk.to_the_end(Some(session), heard, false).await;
+    let heard = talk.until_the_end(Some(session), heard, false).await;
     ending::of_undo(&talk, &heard)
 }

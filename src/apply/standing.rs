@@ -39,7 +39,7 @@ pub async fn resume<'s>(
         said: String::new(),
     };
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
-    let heard = talk.to_the_end(Some(session), heard, true).await;
+    let heard = talk.until_the_end(Some(session), heard, true).await;
     ending::of_apply(&talk, &heard)
 }
 
@@ -58,7 +58,7 @@ pub async fn confirm<'s>(
     };
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), Verb::Confirm).await;
-    let heard = talk.to_the_end(Some(session), heard, false).await;
+    let heard = talk.until_the_end(Some(session), heard, false).await;
     match &heard {
         Heard::End {
             code: REFUSED,
@@ -95,7 +95,7 @@ pub async fn unlock<'s>(
     };
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
     let heard = talk.ask(session.as_mut(), Verb::Unlock).await;
-    let heard = talk.to_the_end(Some(session), heard, false).await;
+    let heard = talk.until_the_end(Some(session), heard, false).await;
     ending::of_undo(&talk, &heard)
 }
 

@@ -162,7 +162,7 @@ impl<'s> Talk<'s> {
 
     /// Carries the conversation on until the run is closed on the host, or the host
     /// cannot be reached any more. `confirms` is whether we may say that all is well.
-    pub(super) async fn to_the_end(
+    pub(super) async fn until_the_end(
         &mut self,
         mut session: Option<Box<dyn Session + 's>>,
         mut heard: Heard,
