@@ -206,7 +206,7 @@ impl<'s> Talk<'s> {
             let Some(open) = session.as_mut() else { break };
             let before = heard.clone();
             heard = match verb {
-                Some(verb) => self.ask(open.as_mut(), verb).await,
+                Some(verb) => self.ask_or_attach(open.as_mut(), verb).await,
                 None => self.attach(open.as_mut()).await,
             };
             if let Heard::Refused { said } = heard {
@@ -260,6 +260,20 @@ impl<'s> Talk<'s> {
             limit: JOURNAL_LIMIT,
         };
         self.hear(session, &exec, 0).await
+    }
+
+    /// The same; if it was refused because somebody else was faster, such as the guard while
+    /// the host could not be reached, what that one wrote is heard from where we were.
+    async fn ask_or_attach(&mut self, session: &mut dyn Session, verb: Verb) -> Heard {
+        let (lines, failures) = (self.lines, self.failures.len());
+        let heard = self.ask(session, verb).await;
+        if !matches!(&heard, Heard::End { code: LOCKED | REFUSED, status, .. } if status != "unconfirmed")
+        {
+            return heard;
+        }
+        self.lines = lines;
+        self.failures.truncate(failures);
+        self.attach(session).await
     }
 
     /// Hears the run that goes on, from where it was.

@@ -410,6 +410,15 @@ impl Slot {
         }
     }
 
+    /// Lets a call fail whenever it is made.
+    pub(super) fn let_fail(&self, pattern: Option<&str>) {
+        let Some(pattern) = pattern else { return };
+        let program = pattern.split(' ').next().unwrap_or_default();
+        self.wrap([program]);
+        let text = format!("fails='{}'\n", quoted(pattern));
+        fs::write(self.crash("fails"), text).expect("our folder");
+    }
+
     /// Makes long naps on the host a twentieth as long, so that limits are over sooner.
     pub(super) fn lapse_time(&self) {
         let text = "#!/bin/sh\ncase $1 in\n[1-9][0-9]*) exec /bin/sleep \"$(($1 / 20)).$(($1 % 20 / 2))\" ;;\n*) exec /bin/sleep \"$1\" ;;\nesac\n";
@@ -478,6 +487,12 @@ impl Slot {
 }
 
 impl Slot {
+    /// What a run tells of itself.
+    pub(super) fn journal(&self, run: &str) -> String {
+        let runs = self.root.join("var/lib/deploy/runs");
+        fs::read_to_string(runs.join(run).join("journal")).unwrap_or_default()
+    }
+
     /// Lets the time pass that runs of one of these statuses have.
     pub(super) fn pass_deadline(&self, statuses: &[&str]) {
         for (run, status) in self.runs() {
@@ -492,6 +507,11 @@ impl Slot {
             }
         }
     }
+}
+
+/// What stands between single quotes in a shell.
+pub(super) fn quoted(text: &str) -> String {
+    text.replace('\'', "'\\''")
 }
 
 fn all_of(mut from: impl Read) -> String {

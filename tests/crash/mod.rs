@@ -6,28 +6,42 @@
 //! they do to a host, they do by one. A wrapper before the program stops the run
 //! there while the fault is committed, so that no case depends on time.
 //!
-//! `DEPLOY_CRASH_CASE=FAULT/PHASE/N/MOMENT` runs one case, `DEPLOY_CRASH_FAULT=FAULT,…` those
-//! of some faults, `DEPLOY_CRASH=all` each fault in each phase of each step. With
-//! `DEPLOY_CRASH_POINTS` all points are told.
+//! Two runs are hit: one that would end well, and one whose last step fails, while it
+//! is undone.
+//!
+//! What is tried is chosen by variables of the environment (`choice`):
+//!
+//! - by default each fault once in each kind of phase, without systemd every other one of
+//!   these, always the same cases;
+//! - `DEPLOY_CRASH=all`: each fault in each phase of each step;
+//! - `DEPLOY_CRASH_FOR=30m` (`s`, `m`, `h`; for each of the two guards): random faults at
+//!   random points. The seed is told at the start and with each failure, and
+//!   `DEPLOY_CRASH_SEED=N` tries the same again;
+//! - `DEPLOY_CRASH_CASE=FAULT/PHASE/N/MOMENT`, as a failure names it: that one;
+//! - `DEPLOY_CRASH_FAULT=FAULT,…` with any of these but the last: only these faults.
+//!
+//! `DEPLOY_CRASH_POINTS` tells all points, `DEPLOY_CRASH_SLOTS` says how many hosts are at
+//! work at a time, `DEPLOY_CRASH_PATIENCE` after how many seconds a host is said to hang.
 
 mod case;
+mod choice;
 mod fault;
 mod lab;
 mod look;
 mod points;
 mod relay;
+mod sshd;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use case::{Case, Ends};
-use fault::{FAULTS, Fault, MOMENTS, Moment};
+use case::Ends;
+use choice::{Choice, kind_of, phases};
+use fault::{FAULTS, Fault};
 use lab::{Kind, Lab};
-use points::Point;
 
 /// Hosts at work at the same time. More than processors: they often wait.
 const SLOTS: usize = 8;
@@ -63,12 +77,15 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn matrix(kind: Kind) {
     let slots = asked("DEPLOY_CRASH_SLOTS").map_or(SLOTS, |text| text.parse().expect("a number"));
     let mut lab = Lab::start(kind, slots);
-    let (points, left) = points::points(&lab.slots[0]);
+    let (mut points, mut left) = points::points(&lab.slots[0], None);
     let ends = Ends {
         after: look::look(&lab.slots[0].root),
         before: lab.before.clone(),
     };
     assert_ne!(ends.before, ends.after);
+    let (of_undo, left_of_undo) = points::of_undo(&lab.slots[0], &points);
+    points.extend(of_undo);
+    left += left_of_undo;
     tell(&format!(
         "crash matrix: {} points in {} phases; {left} calls of processes that only wait are none",
         points.len(),
@@ -79,8 +96,7 @@ fn matrix(kind: Kind) {
             tell(&format!("{phase:<14} {} #{}", point.pattern, point.nth));
         }
     }
-    let cases = cases(kind, &points);
-    let failed = run_all(&lab, &ends, &cases);
+    let failed = run_all(&lab, &ends, choice::choice(kind, &points));
     assert!(
         lab.is_whole(),
         "a script of a host ended the server of the fleet"
@@ -92,108 +108,18 @@ fn matrix(kind: Kind) {
     );
 }
 
-/// The phases in their order, and the points of each.
-fn phases(points: &[Point]) -> Vec<(String, Vec<Point>)> {
-    let mut phases: Vec<(String, Vec<Point>)> = Vec::new();
-    for point in points {
-        match phases.iter_mut().find(|(name, _)| *name == point.phase) {
-            Some((_, points)) => points.push(point.clone()),
-            None => phases.push((point.phase.clone(), vec![point.clone()])),
-        }
-    }
-    phases
-}
-
-/// The cases that are asked for. By default each fault once in each kind of phase (the
-/// steps are of one kind), with `DEPLOY_CRASH=all` in each phase: at its first call, at its
-/// last, or between, in turns.
-fn cases(kind: Kind, points: &[Point]) -> Vec<Case> {
-    let one = asked("DEPLOY_CRASH_CASE");
-    let only = asked("DEPLOY_CRASH_FAULT");
-    let all = one.is_some() || asked("DEPLOY_CRASH").is_some_and(|text| text == "all");
-    let mut cases = Vec::new();
-    for (number, fault) in FAULTS.into_iter().enumerate() {
-        // A guard that is a process does not outlive a restart, and its plan says so.
-        if kind == Kind::Process && fault == Fault::PowerCut {
-            continue;
-        }
-        if only
-            .as_ref()
-            .is_some_and(|only| only.split(',').all(|name| name != fault.to_string()))
-        {
-            continue;
-        }
-        let mut phases = phases(points);
-        if !all {
-            phases = one_of_each_kind(phases, number);
-        }
-        for (turn, (_, points)) in phases.into_iter().enumerate() {
-            let turn = turn + number;
-            let places: Vec<usize> = match one {
-                Some(_) => (0..points.len()).collect(),
-                None => vec![match turn % 3 {
-                    0 => 0,
-                    1 => points.len() - 1,
-                    _ => turn * 7 % points.len(),
-                }],
-            };
-            for place in places {
-                for moment in moments(fault, turn, one.is_some()) {
-                    cases.push(Case {
-                        fault,
-                        moment,
-                        point: points[place].clone(),
-                        place: place + 1,
-                    });
-                }
-            }
-        }
-    }
-    if let Some(one) = one {
-        cases.retain(|case| case.to_string() == one);
-        assert!(!cases.is_empty(), "there is no case {one}");
-    }
-    cases
-}
-
-/// Of the phases of each kind one, another for each fault.
-fn one_of_each_kind(phases: Vec<(String, Vec<Point>)>, number: usize) -> Vec<(String, Vec<Point>)> {
-    let mut kinds: Vec<(String, Vec<(String, Vec<Point>)>)> = Vec::new();
-    for phase in phases {
-        let kind = kind_of(&phase.0).to_owned();
-        match kinds.iter_mut().find(|(name, _)| *name == kind) {
-            Some((_, phases)) => phases.push(phase),
-            None => kinds.push((kind, vec![phase])),
-        }
-    }
-    kinds
-        .into_iter()
-        .map(|(_, mut phases)| phases.swap_remove(number * 5 % phases.len()))
-        .collect()
-}
-
-/// `apply`, `verify` and `after` have the number of their step behind them.
-fn kind_of(phase: &str) -> &str {
-    phase.split(' ').next().unwrap_or_default()
-}
-
-fn moments(fault: Fault, turn: usize, all: bool) -> Vec<Moment> {
-    match (fault.has_moments(), all) {
-        (false, _) => vec![Moment::Before],
-        (true, true) => MOMENTS.to_vec(),
-        (true, false) => vec![MOMENTS[turn / 2 % 3]],
-    }
-}
-
 /// Runs all, tells how each phase went, and gives back those that failed.
-fn run_all(lab: &Lab, ends: &Ends, cases: &[Case]) -> Vec<String> {
-    let next = AtomicUsize::new(0);
+fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
+    let again = choice.again();
+    tell(&again);
+    let next = Mutex::new(choice);
+    let next = || next.lock().expect("nobody panics with it").next();
     let failed = Mutex::new(Vec::new());
     let counts: Mutex<BTreeMap<(Fault, String), usize>> = Mutex::default();
     thread::scope(|scope| {
         for slot in &lab.slots {
             scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                while let Some(case) = next() {
                     let result = case.run(slot, ends);
                     let group = kind_of(&case.point.phase);
                     *counts
@@ -203,7 +129,7 @@ fn run_all(lab: &Lab, ends: &Ends, cases: &[Case]) -> Vec<String> {
                         .or_default() += 1;
                     if let Err(problem) = result {
                         tell(&format!(
-                            "FAILED {case} ({} #{}): {problem}\n",
+                            "FAILED {case} ({} #{}; {again}): {problem}\n",
                             case.point.pattern, case.point.nth
                         ));
                         failed
@@ -220,7 +146,7 @@ fn run_all(lab: &Lab, ends: &Ends, cases: &[Case]) -> Vec<String> {
     let failed = failed.into_inner().expect("nobody panicked");
     tell(&format!(
         "crash matrix: {} cases, {} failed",
-        cases.len(),
+        counts.values().sum::<usize>(),
         failed.len()
     ));
     failed

@@ -20,6 +20,8 @@ pub(super) struct Point {
     pub(super) pattern: String,
     /// How often the same call was made until then, itself included.
     pub(super) nth: usize,
+    /// The call that fails in the run, as a pattern, so that the run is undone.
+    pub(super) fails: Option<String>,
 }
 
 /// Programs that scripts of the run call: every word of theirs that is the name of a
@@ -69,14 +71,17 @@ fn scripts(slot: &Slot) -> Vec<String> {
     texts
 }
 
-/// The calls of one run that ends well, in their order, those before the upload left out.
-fn count(slot: &Slot) -> Vec<String> {
+/// The calls of one run that ends well, or is undone because that call fails, in their
+/// order, those before the upload left out.
+fn count(slot: &Slot, fails: Option<&str>) -> Vec<String> {
     slot.reset();
+    slot.let_fail(fails);
     let programs = programs(slot);
     fs::write(slot.crash("log"), "").expect("our folder");
     slot.wrap(programs.iter().map(String::as_str));
     let done = slot.deploy(Wanted::Second, &["--yes"]).wait();
-    assert_eq!(done.0, Some(0), "the run that is counted: {}", done.1);
+    let wanted = if fails.is_some() { 3 } else { 0 };
+    assert_eq!(done.0, Some(wanted), "the run that is counted: {}", done.1);
     slot.at_rest().expect("the run that is counted ends");
     let log = fs::read(slot.crash("log")).expect("our file");
     let log = String::from_utf8_lossy(&log).into_owned();
@@ -108,9 +113,9 @@ fn pattern(call: &str, root: &Path) -> String {
     let first = lines.next().unwrap_or_default();
     let rest = if lines.next().is_some() { "*" } else { "" };
     // Run ids, UUIDs, and with process ids the names that end in one; the time of a
-    // boot that is over, in seconds.
+    // boot that is over, in seconds; how much of a file is read.
     let changing = r"\d{8}T\d{6}Z-[0-9a-f]{6}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}";
-    let numbers = r"\b(wake\.|said\.)\d+|\b()\d+\.\d{2}\b|\b()\d{5,}\b";
+    let numbers = r"(\bwake\.|\bsaid\.| -c )\d+|\b()\d+\.\d{2}\b|\b()\d{5,}\b";
     let first = first.replace(&root, "\u{1}");
     let first = Regex::new(changing)
         .expect("it is right")
@@ -132,9 +137,9 @@ fn pattern(call: &str, root: &Path) -> String {
 
 /// The points of a run, and how many calls came in only one of two runs: those of
 /// processes that only wait, which no case can be aimed at.
-pub(super) fn points(slot: &Slot) -> (Vec<Point>, usize) {
-    let one = numbered(count(slot));
-    let other: BTreeSet<(String, usize)> = numbered(count(slot)).into_iter().collect();
+pub(super) fn points(slot: &Slot, fails: Option<&str>) -> (Vec<Point>, usize) {
+    let one = numbered(count(slot, fails));
+    let other: BTreeSet<(String, usize)> = numbered(count(slot, fails)).into_iter().collect();
     let all = one.len();
     let mut phase = "uploading".to_owned();
     let mut points = Vec::new();
@@ -148,10 +153,32 @@ pub(super) fn points(slot: &Slot) -> (Vec<Point>, usize) {
                 program: pattern.split(' ').next().unwrap_or_default().to_owned(),
                 pattern,
                 nth,
+                fails: fails.map(str::to_owned),
             });
         }
     }
     let left = all - points.len();
+    (points, left)
+}
+
+/// The points of an undo: the last step of the run cannot be read back. What comes before
+/// that is as in a run that ends well.
+pub(super) fn of_undo(slot: &Slot, well: &[Point]) -> (Vec<Point>, usize) {
+    let read_back = |point: &&Point| point.phase.starts_with("verify ");
+    let last = well.iter().rfind(read_back).expect("steps are read back");
+    let call = well.iter().find(|point| point.phase == last.phase);
+    let call = &call.expect("it was just found").pattern;
+    assert!(call.ends_with("/verify"), "the phase begins with {call}");
+    let (points, left) = points(slot, Some(call));
+    let mut points: Vec<Point> = points
+        .into_iter()
+        .skip_while(|point| !point.phase.starts_with("undo "))
+        .collect();
+    for point in &mut points {
+        if !point.phase.starts_with("undo ") {
+            point.phase.insert_str(0, "undo-");
+        }
+    }
     (points, left)
 }
 

@@ -20,8 +20,18 @@ unset IFS
 
 if [ -e "$crash/log" ]; then
     { printf '%s %s\036' "$me" "$*" >>"$crash/log"; } 2>/dev/null
-    exec "$real" "$@"
 fi
+fails=
+# shellcheck source=/dev/null
+if [ -e "$crash/fails" ]; then . "$crash/fails"; fi
+# shellcheck disable=SC2254 # it is a pattern
+case "$me $*" in
+    $fails)
+        echo "$me: failed on purpose" >&2
+        exit 1
+        ;;
+esac
+if [ -e "$crash/log" ]; then exec "$real" "$@"; fi
 pattern=
 # shellcheck source=/dev/null
 . "$crash/case"

@@ -43,7 +43,7 @@ somebody_is_at_it() {
 alone=0
 while :; do
     status=unknown
-    if [ -f status ]; then status=$(cat status); fi
+    if [ -f status ]; then read -r status <"$RUN/status"; fi
     cat <&3
     echo
     code=0

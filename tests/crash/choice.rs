@@ -1,0 +1,226 @@
+//! Which cases are tried: by default the same ones each time, or all, or one, or random
+//! ones for as long as one is willing to let them run.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::case::Case;
+use super::fault::{FAULTS, Fault, MOMENTS, Moment};
+use super::lab::Kind;
+use super::points::Point;
+use super::{asked, tell};
+
+/// The cases to try, one after the other.
+pub(super) enum Choice {
+    /// These.
+    Listed(std::vec::IntoIter<Case>),
+    /// Random ones.
+    Random {
+        /// What they follow from.
+        seed: u64,
+        /// The generator's state.
+        state: u64,
+        /// When to stop.
+        until: Instant,
+        faults: Vec<Fault>,
+        phases: Vec<(String, Vec<Point>)>,
+    },
+}
+
+impl Choice {
+    /// How to have the same cases again.
+    pub(super) fn again(&self) -> String {
+        match self {
+            Self::Listed(cases) => format!("crash matrix: {} cases", cases.len()),
+            Self::Random { seed, .. } => format!("DEPLOY_CRASH_SEED={seed}"),
+        }
+    }
+}
+
+impl Iterator for Choice {
+    type Item = Case;
+
+    fn next(&mut self) -> Option<Case> {
+        match self {
+            Self::Listed(cases) => cases.next(),
+            Self::Random {
+                state,
+                until,
+                faults,
+                phases,
+                ..
+            } => {
+                if Instant::now() >= *until {
+                    return None;
+                }
+                let fault = faults[below(state, faults.len())];
+                let points = &phases[below(state, phases.len())].1;
+                let place = below(state, points.len());
+                let moment = MOMENTS[below(state, MOMENTS.len())];
+                Some(Case {
+                    fault,
+                    moment,
+                    point: points[place].clone(),
+                    place: place + 1,
+                })
+            }
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed everywhere.
+fn below(state: &mut u64, bound: usize) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) % bound as u64).expect("it is smaller than a bound")
+}
+
+/// What the environment asks for.
+pub(super) fn choice(kind: Kind, points: &[Point]) -> Choice {
+    let faults = faults(kind);
+    if let Some(name) = asked("DEPLOY_CRASH_CASE") {
+        let mut cases = every(&faults, points);
+        cases.retain(|case| case.to_string() == name);
+        assert!(!cases.is_empty(), "there is no case {name}");
+        return Choice::Listed(cases.into_iter());
+    }
+    let seed = asked("DEPLOY_CRASH_SEED").map(|text| text.parse().expect("the seed is a number"));
+    let time = asked("DEPLOY_CRASH_FOR").map(|text| duration(&text));
+    if seed.is_some() || time.is_some() {
+        let seed = seed.unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.expect("it is after 1970").as_secs()
+        });
+        return Choice::Random {
+            seed,
+            state: seed,
+            until: Instant::now() + time.unwrap_or(Duration::from_secs(300)),
+            faults,
+            phases: phases(points),
+        };
+    }
+    let all = asked("DEPLOY_CRASH").is_some_and(|text| text == "all");
+    let mut cases = sample(&faults, points, all);
+    if kind == Kind::Process && !all {
+        // The runner is the same one: half of them tell what the other guard makes of it.
+        cases = cases.into_iter().step_by(2).collect();
+    }
+    Choice::Listed(cases.into_iter())
+}
+
+/// `90s`, `30m` or `2h`.
+fn duration(text: &str) -> Duration {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => panic!("DEPLOY_CRASH_FOR is a number of `s`, `m` or `h`, not {text}"),
+    };
+    Duration::from_secs(seconds * number.parse::<u64>().expect("a number before the unit"))
+}
+
+/// Those that are asked for, and that such a host can have.
+fn faults(kind: Kind) -> Vec<Fault> {
+    let only = asked("DEPLOY_CRASH_FAULT");
+    let wanted = |fault: &Fault| {
+        only.as_ref()
+            .is_none_or(|only| only.split(',').any(|name| name == fault.to_string()))
+    };
+    let mut faults: Vec<Fault> = FAULTS.into_iter().filter(wanted).collect();
+    if kind == Kind::Process && faults.contains(&Fault::PowerCut) {
+        tell(
+            "crash matrix: no power-cut without systemd: there the guard is a process, which \
+             does not outlive it, as the plan says",
+        );
+        faults.retain(|fault| *fault != Fault::PowerCut);
+    }
+    assert!(!faults.is_empty(), "there is nothing to try");
+    faults
+}
+
+/// Each fault at each point at each moment.
+fn every(faults: &[Fault], points: &[Point]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (_, points) in phases(points) {
+        for (place, point) in points.into_iter().enumerate() {
+            for fault in faults {
+                let moments: &[Moment] = match fault.has_moments() {
+                    true => &MOMENTS,
+                    false => &[Moment::Before],
+                };
+                cases.extend(moments.iter().map(|moment| Case {
+                    fault: *fault,
+                    moment: *moment,
+                    point: point.clone(),
+                    place: place + 1,
+                }));
+            }
+        }
+    }
+    cases
+}
+
+/// Each fault once in each kind of phase (the steps are of one kind), or in each phase: at
+/// its first call, at its last, or between, in turns.
+fn sample(faults: &[Fault], points: &[Point], all: bool) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for fault in faults {
+        // The same whichever others are asked for.
+        let number = FAULTS.iter().position(|other| other == fault);
+        let number = number.expect("it is one of them");
+        let mut phases = phases(points);
+        if !all {
+            phases = one_of_each_kind(phases, number);
+        }
+        for (turn, (_, points)) in phases.into_iter().enumerate() {
+            let turn = turn + number;
+            let place = match turn % 3 {
+                0 => 0,
+                1 => points.len() - 1,
+                _ => turn * 7 % points.len(),
+            };
+            cases.push(Case {
+                fault: *fault,
+                moment: MOMENTS[turn / 2 % 3],
+                point: points[place].clone(),
+                place: place + 1,
+            });
+        }
+    }
+    cases
+}
+
+/// The phases in their order, and the points of each.
+pub(super) fn phases(points: &[Point]) -> Vec<(String, Vec<Point>)> {
+    let mut phases: Vec<(String, Vec<Point>)> = Vec::new();
+    for point in points {
+        match phases.iter_mut().find(|(name, _)| *name == point.phase) {
+            Some((_, points)) => points.push(point.clone()),
+            None => phases.push((point.phase.clone(), vec![point.clone()])),
+        }
+    }
+    phases
+}
+
+/// Of the phases of each kind one, another for each fault.
+fn one_of_each_kind(phases: Vec<(String, Vec<Point>)>, number: usize) -> Vec<(String, Vec<Point>)> {
+    let mut kinds: Vec<(String, Vec<(String, Vec<Point>)>)> = Vec::new();
+    for phase in phases {
+        let kind = kind_of(&phase.0).to_owned();
+        match kinds.iter_mut().find(|(name, _)| *name == kind) {
+            Some((_, phases)) => phases.push(phase),
+            None => kinds.push((kind, vec![phase])),
+        }
+    }
+    kinds
+        .into_iter()
+        .map(|(_, mut phases)| phases.swap_remove(number * 5 % phases.len()))
+        .collect()
+}
+
+/// `apply`, `verify`, `after` and `undo` have the number of their step behind them.
+pub(super) fn kind_of(phase: &str) -> &str {
+    phase.split(' ').next().unwrap_or_default()
+}
