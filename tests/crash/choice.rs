@@ -9,6 +9,9 @@ use super::lab::Kind;
 use super::points::Point;
 use super::{asked, tell};
 
+/// Phases in their order, and the points of each.
+pub(super) type Phases = Vec<(String, Vec<Point>)>;
+
 /// The cases to try, one after the other.
 pub(super) enum Choice {
     /// These.
@@ -22,7 +25,7 @@ pub(super) enum Choice {
         /// When to stop.
         until: Instant,
         faults: Vec<Fault>,
-        phases: Vec<(String, Vec<Point>)>,
+        phases: Phases,
     },
 }
 
@@ -193,8 +196,8 @@ fn sample(faults: &[Fault], points: &[Point], all: bool) -> Vec<Case> {
 }
 
 /// The phases in their order, and the points of each.
-pub(super) fn phases(points: &[Point]) -> Vec<(String, Vec<Point>)> {
-    let mut phases: Vec<(String, Vec<Point>)> = Vec::new();
+pub(super) fn phases(points: &[Point]) -> Phases {
+    let mut phases: Phases = Vec::new();
     for point in points {
         match phases.iter_mut().find(|(name, _)| *name == point.phase) {
             Some((_, points)) => points.push(point.clone()),
@@ -205,8 +208,8 @@ pub(super) fn phases(points: &[Point]) -> Vec<(String, Vec<Point>)> {
 }
 
 /// Of the phases of each kind one, another for each fault.
-fn one_of_each_kind(phases: Vec<(String, Vec<Point>)>, number: usize) -> Vec<(String, Vec<Point>)> {
-    let mut kinds: Vec<(String, Vec<(String, Vec<Point>)>)> = Vec::new();
+fn one_of_each_kind(phases: Phases, number: usize) -> Vec<(String, Vec<Point>)> {
+    let mut kinds: Vec<(String, Phases)> = Vec::new();
     for phase in phases {
         let kind = kind_of(&phase.0).to_owned();
         match kinds.iter_mut().find(|(name, _)| *name == kind) {
