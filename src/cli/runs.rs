@@ -116,7 +116,7 @@ fn meaning(status: &Status, run: &str) -> String {
             "what is there could not be kept for an undo; nothing was changed".to_owned()
         }
         Status::Done => "all of it was made and read back".to_owned(),
-        Status::Undone => "a step failed; everything is as it was before".to_owned(),
+        Status::Undone => "it was not kept; everything is as it was before".to_owned(),
         Status::UndoFailed => format!(
             "some of it could not be undone; what was before is kept in {}/runs/{run}/snapshot, and `deploy runs undo {run}` tries again",
             crate::apply::STATE_DIR

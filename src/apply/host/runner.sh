@@ -506,7 +506,7 @@ finish() {
     if [ "$1" = "done" ]; then settle_handlers; fi
     clear_open
     journal_now end - "$1"
-    if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1; then
+    if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 9>&-; then
         journal disarm-failed - "$(last_words)"
     fi
     free_lock
@@ -612,7 +612,7 @@ restart() {
     if ! boot_id >"$RUN/boot" || ! journal_now apply "$1" || ! deadline_in "$((limit + 30))" ||
         ! set_status rebooting; then
         echo "$STATE cannot be written" >"$RUN/output"
-    elif trap 'exit 0' TERM INT && restart_now >"$RUN/output" 2>&1; then
+    elif trap 'exit 0' TERM INT && restart_now >"$RUN/output" 2>&1 9>&-; then
         # Ended by the shutdown, as everything else.
         nap_for "$limit"
         echo "the host did not go down within $limit s" >"$RUN/output"
@@ -710,7 +710,7 @@ undo() {
 
 not_begun() {
     case $before in
-        "done" | undo-failed) clear_open; sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 ;;
+        "done" | undo-failed) clear_open; sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 9>&- ;;
     esac
     free_lock
     exit 1
@@ -752,7 +752,7 @@ expire() {
             ;;
         uploaded:* | stale:* | failed:* | "done":* | undone:* | rolled-back:* | undo-failed:*)
             clear_open
-            sh "$RUN/guard.sh" disarm
+            sh "$RUN/guard.sh" disarm 9>&-
             exit
             ;;
         # It cannot be read now: neither is the guard to go, nor anything to be undone.
