@@ -132,12 +132,12 @@ fn faults(kind: Kind) -> Vec<Fault> {
             .is_none_or(|only| only.split(',').any(|name| name == fault.to_string()))
     };
     let mut faults: Vec<Fault> = FAULTS.into_iter().filter(wanted).collect();
-    if kind == Kind::Process && faults.contains(&Fault::PowerCut) {
+    if kind == Kind::Process && faults.contains(&Fault::Restart) {
         tell(
-            "crash matrix: no power-cut without systemd: there the guard is a process, which \
+            "crash matrix: no restart without systemd: there the guard is a process, which \
              does not outlive it, as the plan says",
         );
-        faults.retain(|fault| *fault != Fault::PowerCut);
+        faults.retain(|fault| *fault != Fault::Restart);
     }
     assert!(!faults.is_empty(), "there is nothing to try");
     faults

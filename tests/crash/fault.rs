@@ -35,8 +35,8 @@ pub(super) enum Fault {
     ReadOnlyVar,
     /// The file system of the changed files cannot be written.
     ReadOnlyEtc,
-    /// The host loses its power and boots again.
-    PowerCut,
+    /// The host is restarted, in an orderly way; power cuts are tried on real hosts.
+    Restart,
 }
 
 /// All of them.
@@ -52,7 +52,7 @@ pub(super) const FAULTS: [Fault; 12] = [
     Fault::FullEtc,
     Fault::ReadOnlyVar,
     Fault::ReadOnlyEtc,
-    Fault::PowerCut,
+    Fault::Restart,
 ];
 
 /// When it happens, seen from the call that it is aimed at.
@@ -83,7 +83,7 @@ impl fmt::Display for Fault {
             Self::FullEtc => "full-etc",
             Self::ReadOnlyVar => "read-only-var",
             Self::ReadOnlyEtc => "read-only-etc",
-            Self::PowerCut => "power-cut",
+            Self::Restart => "restart",
         })
     }
 }
@@ -140,7 +140,7 @@ impl Fault {
             Self::FullEtc => fill(&slot.root.join("etc")),
             Self::ReadOnlyVar => read_only(&slot.root.join("var/lib/deploy")),
             Self::ReadOnlyEtc => read_only(&slot.root.join("etc")),
-            Self::PowerCut => {
+            Self::Restart => {
                 deploy::sim::break_host(&slot.root, &deploy::sim::Fault::Reboot)
                     .expect("the host boots");
             }
