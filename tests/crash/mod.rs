@@ -58,6 +58,9 @@ fn asked(name: &str) -> Option<String> {
 #[test]
 fn the_crash_matrix_on_simulated_hosts_without_systemd() {
     let _alone = ALONE.lock();
+    if left_out() {
+        return;
+    }
     if lab::inside("crash::the_crash_matrix_on_simulated_hosts_without_systemd") {
         matrix(Kind::Process);
     }
@@ -66,9 +69,24 @@ fn the_crash_matrix_on_simulated_hosts_without_systemd() {
 #[test]
 fn the_crash_matrix_on_simulated_hosts() {
     let _alone = ALONE.lock();
+    if left_out() {
+        return;
+    }
     if lab::inside("crash::the_crash_matrix_on_simulated_hosts") {
         matrix(Kind::Systemd);
     }
+}
+
+/// Whether nobody asked for the matrix: it takes many minutes, and is said not to have run.
+fn left_out() -> bool {
+    let names = ["", "_CASE", "_FAULT", "_FOR", "_POINTS", "_SEED"];
+    let out = names
+        .iter()
+        .all(|name| asked(&format!("DEPLOY_CRASH{name}")).is_none());
+    if out {
+        tell("DID NOT RUN: the crash matrix on simulated hosts (DEPLOY_CRASH=sample asks for it)");
+    }
+    out
 }
 
 /// One matrix at a time: each has work for all processors.
