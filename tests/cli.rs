@@ -397,3 +397,19 @@ fn plain_ssh_shows_the_slices_of_a_served_host() {
         shown.all()
     );
 }
+
+#[test]
+fn a_run_goes_on_after_a_restart_of_a_simulated_host() {
+    let scratch = Scratch::new();
+    let hosts = "all:\n  hosts:\n    one:\n      ansible_connection: sim\n      sim: {gpus: [{product: H100-80GB}]}\n";
+    let inventory = scratch.write("hosts.yml", hosts);
+    let play = "- hosts: all\n  tasks:\n    - copy: {content: \"1\\n\", dest: /etc/one.conf}\n    \
+                - reboot: {}\n    - copy: {content: \"2\\n\", dest: /etc/two.conf}\n";
+    let play = scratch.write("play.yml", play);
+    let (play, inventory) = (play.display().to_string(), inventory.display().to_string());
+    let words = ["run", &play, "-i", &inventory, "--yes"];
+    // Without leave nothing is begun.
+    scratch.deploy(&words).expect(3).says("changed=0");
+    let with_leave = [&words[..], &["--allow-reboot"]].concat();
+    scratch.deploy(&with_leave).expect(0).says("changed=1");
+}
