@@ -182,11 +182,7 @@ fn reboot(host: &Host, command: &str) -> io::Result<()> {
     let binary = fs::read_link(host.path("/usr/bin/reboot"))?;
     let mut shell = std::process::Command::new(binary);
     std::os::unix::process::CommandExt::arg0(&mut shell, super::confine::SHELL_NAME);
-    let mut output = shell.arg(host.root()).arg(command).output()?;
-    if output.status.code().is_some_and(|code| code != 0) {
-        // What just ended may have taken a file away that was being removed.
-        output = shell.output()?;
-    }
+    let output = shell.arg(host.root()).arg(command).output()?;
     // The reboot may have ended the tool that asked for it.
     if output.status.code().is_some_and(|code| code != 0) {
         return Err(io::Error::other(

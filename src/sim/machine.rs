@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -256,9 +257,12 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// Replaces a file in one step.
+/// Replaces a file in one step. Two that do so at the same time do not meet: the last one
+/// wins, whole.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("new-{}-{number}", std::process::id()));
     let mut file = File::create(&new)?;
     file.write_all(content)?;
     drop(file);
@@ -277,5 +281,24 @@ mod tests {
         assert_eq!(one.len(), 36);
         assert_eq!(&one[14..15], "5");
         assert!("89ab".contains(&one[19..20]));
+    }
+
+    #[test]
+    fn a_file_that_many_replace_at_once_is_whole_and_nobody_fails() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        std::thread::scope(|scope| {
+            for text in ["one", "two", "three", "four"] {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        replace(path, text.as_bytes()).expect("replaced");
+                    }
+                });
+            }
+        });
+        let text = fs::read_to_string(&path).expect("there");
+        assert!(["one", "two", "three", "four"].contains(&text.as_str()));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 }

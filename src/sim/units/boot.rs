@@ -48,10 +48,7 @@ pub(in crate::sim) enum Phase {
 
 /// Where the machine is.
 pub(in crate::sim) fn phase(host: &Host) -> Phase {
-    let alive = |name: &str| {
-        let text = fs::read(host.private(name)).unwrap_or_default();
-        serde_json::from_slice::<Process>(&text).is_ok_and(Process::is_alive)
-    };
+    let alive = |name: &str| marked(host, name).is_some_and(Process::is_alive);
     if alive("going-down") {
         Phase::GoingDown
     } else if alive("booting") {
@@ -102,8 +99,26 @@ pub(in crate::sim) fn request(host: &Host, duty: Duty) -> io::Result<()> {
         return Ok(());
     }
     refuse_connections(host)?;
-    let keeper = spawn_keeper(host, duty, "")?;
-    mark(host, "going-down", Process::of(keeper.id()))
+    // The mark has one writer at a time, and the machine is never seen up in between: the
+    // caller's mark stands until the keeper's replaces it.
+    mark(host, "going-down", Process::own())?;
+    let mut keeper = spawn_keeper(host, duty, "")?;
+    let mine = Process::own();
+    let mut pace = Pace::default();
+    while marked(host, "going-down") == mine {
+        if let Some(status) = keeper.try_wait()? {
+            return Err(io::Error::other(format!(
+                "the simulated reboot ended before it began: {status}"
+            )));
+        }
+        pace.rest();
+    }
+    Ok(())
+}
+
+fn marked(host: &Host, marker: &str) -> Option<Process> {
+    let text = fs::read(host.private(marker)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// Waits until a boot that was asked for is over.
