@@ -60,8 +60,8 @@ pub(super) fn pick(
             return pick;
         }
     }
-    let by_sysfs = super::sriov::is_set_by_sysfs(gpu);
-    if wanted.sriov.enabled.value && by_sysfs {
+    let has_functions = super::sriov::can(gpu);
+    if wanted.sriov.enabled.value && has_functions {
         let reason = "the variables ask for SR-IOV and the card has it";
         return Pick::new(Technology::Sriov, reason);
     }
@@ -73,10 +73,10 @@ pub(super) fn pick(
         };
         return Pick::new(Technology::TimeSlicing, reason);
     }
-    by_model(gpu, mig, by_sysfs)
+    by_model(gpu, mig, has_functions)
 }
 
-fn by_model(gpu: &Gpu, mig: Option<&MigState>, by_sysfs: bool) -> Pick {
+fn by_model(gpu: &Gpu, mig: Option<&MigState>, has_functions: bool) -> Pick {
     match gpu.vendor {
         Vendor::Nvidia if mig.is_some() => Pick {
             technology: Technology::Mig,
@@ -88,7 +88,7 @@ fn by_model(gpu: &Gpu, mig: Option<&MigState>, by_sysfs: bool) -> Pick {
         Vendor::Nvidia if matches!(gpu.nvidia, Fact::Known(_)) => {
             Pick::new(Technology::TimeSlicing, "the card has no MIG")
         }
-        _ if by_sysfs => Pick::new(Technology::Sriov, "the card has virtual functions"),
+        _ if has_functions => Pick::new(Technology::Sriov, "the card has virtual functions"),
         _ => Pick::new(
             Technology::None,
             "the card has nothing that this version can slice",

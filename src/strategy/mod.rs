@@ -41,11 +41,15 @@ static STRATEGIES: [&dyn Strategy; 4] = [
     &none::NoSlices,
     &mig::Mig,
     &time_slicing::TimeSlicing,
-    &sriov::BySysfs,
+    &sriov::Sriov,
 ];
 
 /// Shell functions that no single strategy owns.
-const SHARED_LIBRARY: [&str; 2] = [include_str!("use.sh"), include_str!("cdi.sh")];
+const SHARED_LIBRARY: [&str; 3] = [
+    include_str!("use.sh"),
+    include_str!("cdi.sh"),
+    include_str!("sysfs.sh"),
+];
 
 /// One technology.
 trait Strategy: Sync {

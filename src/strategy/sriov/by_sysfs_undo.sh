@@ -1,4 +1,4 @@
-# The way back to the virtual functions that were before, for runs. sysfs.sh stands before it.
+# The way back to the virtual functions that were before, for runs. by_sysfs.sh stands before it.
 # Needs $R. Sourced; POSIX sh.
 
 # sriov_save PCI FILE: how many virtual functions there are, whether the kernel binds drivers

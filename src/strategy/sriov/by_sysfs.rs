@@ -1,109 +1,48 @@
-//! `strategy: sriov`: virtual functions through the kernel's `sriov_numvfs`.
+//! Virtual functions through the kernel's `sriov_numvfs`.
 //!
-//! Only drivers that answer that attribute: Intel's. AMD's host driver and
-//! NVIDIA's vGPU driver make their functions in ways of their own and are
-//! refused with what there is instead.
+//! Only drivers that answer that attribute: Intel's.
 
 use serde_json::{Value as Json, json};
 
-use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted};
+use crate::catalog::Technology;
+use crate::desired::SriovWanted;
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, Sriov, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 
-use super::power::When;
-use super::{Ask, Decision, Strategy, Target, usage};
+use super::super::power::When;
+use super::super::{Ask, Decision, Target, usage};
+use super::{Backend, check_count};
 
 pub(super) struct BySysfs;
 
-/// Whether writing the card's `sriov_numvfs` does something.
-pub(super) fn is_set_by_sysfs(gpu: &Gpu) -> bool {
-    let total = gpu.sriov.known().map_or(0, |sriov| sriov.total_vfs);
-    gpu.vendor == Vendor::Intel && total > 0
-}
-
-impl Strategy for BySysfs {
-    fn technology(&self) -> Technology {
-        Technology::Sriov
+impl Backend for BySysfs {
+    fn takes(&self, gpu: &Gpu) -> bool {
+        gpu.vendor == Vendor::Intel
     }
 
-    // All vendors have SR-IOV in name; `decide` says what becomes of each.
-    fn is_for(&self, _: Vendor) -> bool {
-        true
+    fn can(&self, gpu: &Gpu) -> bool {
+        gpu.sriov.known().is_some_and(|sriov| sriov.total_vfs > 0)
     }
 
-    fn check(&self, wanted: &Wanted, _: &Desired, models: &[&Model], problems: &mut Problems) {
-        let count = &wanted.sriov.vf_count;
-        let most = |model: &&&Model| model.max_vfs.unwrap_or(u32::MAX);
-        let able = models
-            .iter()
-            .filter(|model| model.technologies.contains(&Technology::Sriov));
-        let Some(largest) = able.max_by_key(most) else {
-            return;
+    fn decide(&self, ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Decision, Diagnostic> {
+        let target = functions(ask, wanted)?;
+        Ok(ask.decision(Technology::Sriov, target))
+    }
+
+    fn removal(&self, gpu: &Gpu) -> Option<Step> {
+        let sriov = gpu.sriov.known()?;
+        if !self.can(gpu) {
+            return None;
+        }
+        let nothing = Functions {
+            count: 0,
+            autoprobe: None,
+            named: Vec::new(),
         };
-        if count.value > most(&largest) {
-            problems.push(
-                count.blame(
-                    Diagnostic::error(format!(
-                        "`vf_count` is {}, more than any of these cards has",
-                        count.value
-                    ))
-                    .hint(format!(
-                        "{} has at most {}",
-                        largest.key,
-                        most(&largest)
-                    )),
-                ),
-            );
-        }
-    }
-
-    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
-        let mut problems = Problems::default();
-        let mut decisions = Vec::new();
-        for ask in asks {
-            let wanted = &ask.wanted.sriov;
-            let named = |device: &DeviceRef| device.names(ask.gpu, ask.position);
-            if wanted
-                .pf_device
-                .as_ref()
-                .is_some_and(|pf| !named(&pf.value))
-            {
-                continue;
-            }
-            match functions(ask, wanted) {
-                Ok(target) => {
-                    let mut decision = ask.decision(Technology::Sriov, target);
-                    decision.notes.push(
-                        "virtual functions are isolated by the IOMMU; all of a card are made or unmade together"
-                            .to_owned(),
-                    );
-                    decisions.push(decision);
-                }
-                Err(diagnostic) => problems.push(diagnostic),
-            }
-        }
-        if decisions.is_empty()
-            && !problems.has_errors()
-            && let Some(pf) = asks
-                .first()
-                .and_then(|ask| ask.wanted.sriov.pf_device.as_ref())
-        {
-            let diagnostic = Diagnostic::error(format!("no card is `{}`", pf.value));
-            let cards: Vec<String> = asks.iter().map(|ask| ask.gpu.label()).collect();
-            problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
-        }
-        problems.or(decisions)
-    }
-
-    fn library(&self) -> &'static str {
-        include_str!("sysfs.sh")
-    }
-
-    fn steps_library(&self) -> &'static str {
-        include_str!("sysfs_undo.sh")
+        // None outlives a reboot, so that nothing more is to be done after one.
+        set(gpu, sriov, &nothing, When::Now)
     }
 }
 
@@ -114,21 +53,6 @@ fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnosti
         let message = format!("{}: {why}", gpu.label());
         Err(blame(Diagnostic::error(message).hint(hint)))
     };
-    match gpu.vendor {
-        Vendor::Nvidia => {
-            return refuse(
-                "NVIDIA's driver refuses `sriov_numvfs`; its virtual functions belong to vGPU",
-                "use `mig` or `time-slicing`; `vgpu` is not available in this version",
-            );
-        }
-        Vendor::Amd => {
-            return refuse(
-                "AMD's drivers do not answer `sriov_numvfs`; the host driver `gim` makes the functions when it is loaded",
-                "set the module option `vf_num` of `gim`",
-            );
-        }
-        Vendor::Intel => {}
-    }
     let sriov = match &gpu.sriov {
         Fact::Known(sriov) => sriov,
         Fact::Absent => {
@@ -148,16 +72,7 @@ fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnosti
         ));
         return Err(wanted.vf_count.blame(diagnostic));
     }
-    if let Some(model) = ask.model
-        && !model.vf_counts.is_empty()
-        && !model.vf_counts.contains(&count)
-    {
-        let counts: Vec<String> = model.vf_counts.iter().map(u32::to_string).collect();
-        let diagnostic =
-            Diagnostic::error(format!("{} has no {count} virtual functions", model.key));
-        let hint = format!("it has {}", counts.join(" or "));
-        return Err(wanted.vf_count.blame(diagnostic.hint(hint)));
-    }
+    check_count(ask, wanted)?;
     let named = wanted
         .vf_devices
         .iter()
@@ -200,21 +115,6 @@ fn probe_word(autoprobe: Option<bool>) -> &'static str {
         Some(false) => "0",
         None => "-",
     }
-}
-
-/// The step that takes all virtual functions away, where there are any that sysfs can.
-pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
-    let sriov = gpu.sriov.known()?;
-    if !is_set_by_sysfs(gpu) {
-        return None;
-    }
-    let nothing = Functions {
-        count: 0,
-        autoprobe: None,
-        named: Vec::new(),
-    };
-    // None outlives a reboot, so that nothing more is to be done after one.
-    set(gpu, sriov, &nothing, When::Now)
 }
 
 fn set(gpu: &Gpu, sriov: &Sriov, wanted: &Functions, when: When) -> Option<Step> {

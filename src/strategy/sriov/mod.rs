@@ -1,0 +1,173 @@
+//! `strategy: sriov`: virtual functions of a card.
+//!
+//! There is no single way to make them: each kernel driver has its own, and one
+//! that is told in another's way says no. So the driver that a card is bound to
+//! picks a backend, one file each; what can be asked for without one is refused
+//! here, with what there is instead. What a backend does with a card is its own.
+
+mod by_sysfs;
+
+use crate::catalog::{Model, Technology};
+use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted};
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Gpu, Vendor};
+use crate::step::Step;
+
+use super::{Ask, Decision, Strategy};
+
+pub(super) struct Sriov;
+
+/// A way to make virtual functions.
+trait Backend: Sync {
+    /// Whether the card is as it must be for this way.
+    fn takes(&self, gpu: &Gpu) -> bool;
+
+    /// Whether the card can have any virtual function now.
+    fn can(&self, gpu: &Gpu) -> bool;
+
+    /// What is to become of the card.
+    fn decide(&self, ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Decision, Diagnostic>;
+
+    /// The step that takes all virtual functions away, where there are any.
+    fn removal(&self, gpu: &Gpu) -> Option<Step>;
+}
+
+/// All of them; the first that takes a card has it. A new one is a file and a line here,
+/// and a line for its shell functions in `library` and `steps_library`.
+static BACKENDS: [&dyn Backend; 1] = [&by_sysfs::BySysfs];
+
+fn backend_of(gpu: &Gpu) -> Option<&'static dyn Backend> {
+    BACKENDS.into_iter().find(|backend| backend.takes(gpu))
+}
+
+/// Whether the card can have virtual functions as it is.
+pub(super) fn can(gpu: &Gpu) -> bool {
+    backend_of(gpu).is_some_and(|backend| backend.can(gpu))
+}
+
+/// The step that takes all virtual functions away, where there are any.
+pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
+    backend_of(gpu)?.removal(gpu)
+}
+
+impl Strategy for Sriov {
+    fn technology(&self) -> Technology {
+        Technology::Sriov
+    }
+
+    // All vendors have SR-IOV in name; `decide` says what becomes of each.
+    fn is_for(&self, _: Vendor) -> bool {
+        true
+    }
+
+    fn check(&self, wanted: &Wanted, _: &Desired, models: &[&Model], problems: &mut Problems) {
+        let count = &wanted.sriov.vf_count;
+        let most = |model: &&&Model| model.max_vfs.unwrap_or(u32::MAX);
+        let able = models
+            .iter()
+            .filter(|model| model.technologies.contains(&Technology::Sriov));
+        let Some(largest) = able.max_by_key(most) else {
+            return;
+        };
+        if count.value > most(&largest) {
+            problems.push(
+                count.blame(
+                    Diagnostic::error(format!(
+                        "`vf_count` is {}, more than any of these cards has",
+                        count.value
+                    ))
+                    .hint(format!(
+                        "{} has at most {}",
+                        largest.key,
+                        most(&largest)
+                    )),
+                ),
+            );
+        }
+    }
+
+    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
+        let mut problems = Problems::default();
+        let mut decisions = Vec::new();
+        for ask in asks {
+            let wanted = &ask.wanted.sriov;
+            let named = |device: &DeviceRef| device.names(ask.gpu, ask.position);
+            if wanted
+                .pf_device
+                .as_ref()
+                .is_some_and(|pf| !named(&pf.value))
+            {
+                continue;
+            }
+            let decided = match backend_of(ask.gpu) {
+                Some(backend) => backend.decide(ask, wanted),
+                None => Err(no_backend(ask)),
+            };
+            match decided {
+                Ok(mut decision) => {
+                    decision.notes.push(
+                        "virtual functions are isolated by the IOMMU; all of a card are made or unmade together"
+                            .to_owned(),
+                    );
+                    decisions.push(decision);
+                }
+                Err(diagnostic) => problems.push(diagnostic),
+            }
+        }
+        if decisions.is_empty()
+            && !problems.has_errors()
+            && let Some(pf) = asks
+                .first()
+                .and_then(|ask| ask.wanted.sriov.pf_device.as_ref())
+        {
+            let diagnostic = Diagnostic::error(format!("no card is `{}`", pf.value));
+            let cards: Vec<String> = asks.iter().map(|ask| ask.gpu.label()).collect();
+            problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
+        }
+        problems.or(decisions)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("by_sysfs.sh")
+    }
+
+    fn steps_library(&self) -> &'static str {
+        include_str!("by_sysfs_undo.sh")
+    }
+}
+
+/// The finding for a card that no backend takes.
+fn no_backend(ask: &Ask<'_>) -> Diagnostic {
+    let (why, hint) = match ask.gpu.vendor {
+        Vendor::Nvidia => (
+            "NVIDIA's driver refuses `sriov_numvfs`; its virtual functions belong to vGPU",
+            "use `mig` or `time-slicing`; `vgpu` is not available in this version",
+        ),
+        Vendor::Amd => (
+            "AMD's drivers do not answer `sriov_numvfs`; the host driver `gim` makes the functions when it is loaded",
+            "set the module option `vf_num` of `gim`",
+        ),
+        Vendor::Intel => (
+            "no driver is bound that makes virtual functions",
+            "check the kernel driver",
+        ),
+    };
+    let message = format!("{}: {why}", ask.gpu.label());
+    let diagnostic = Diagnostic::error(message).hint(hint);
+    ask.wanted.strategy.blame(diagnostic)
+}
+
+/// A finding if the card's model does not offer this number of virtual functions.
+fn check_count(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<(), Diagnostic> {
+    let count = wanted.vf_count.value;
+    let Some(model) = ask.model else {
+        return Ok(());
+    };
+    if model.vf_counts.is_empty() || model.vf_counts.contains(&count) {
+        return Ok(());
+    }
+    let counts: Vec<String> = model.vf_counts.iter().map(u32::to_string).collect();
+    let diagnostic = Diagnostic::error(format!("{} has no {count} virtual functions", model.key));
+    let hint = format!("it has {}", counts.join(" or "));
+    Err(wanted.vf_count.blame(diagnostic.hint(hint)))
+}
