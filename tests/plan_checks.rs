@@ -8,7 +8,7 @@ use std::process::Command;
 
 use deploy::catalog::Catalog;
 use deploy::content::Content;
-use deploy::facts::{Fact, HostFacts, Init};
+use deploy::facts::HostFacts;
 use deploy::module;
 use deploy::plan::{self, HostInput, PlanInput, Planned, ReadCache};
 use deploy::playbook::{self, Project, Tags};
@@ -139,16 +139,7 @@ const PLAYBOOK: &str = "
 
 fn facts() -> HostFacts {
     HostFacts {
-        kernel: Fact::Absent,
-        arch: Fact::Absent,
-        os: Fact::Absent,
-        boot_id: Fact::Absent,
-        init: Init::Systemd,
-        cmdline: Fact::Absent,
-        nvidia_driver: Fact::Absent,
-        modules: Fact::Absent,
-        gpus: Vec::new(),
-        notes: Vec::new(),
+        ..HostFacts::default()
     }
 }
 

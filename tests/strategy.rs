@@ -5,7 +5,7 @@ use deploy::content::Content;
 use deploy::desired::{self, Desired};
 use deploy::error::{Origin, Problems};
 use deploy::facts::{
-    ComputeInstance, Fact, Gpu, GpuInstance, GpuUuid, Holder, HostFacts, Init, MigMode, MigProfile,
+    ComputeInstance, Fact, Gpu, GpuInstance, GpuUuid, Holder, HostFacts, MigMode, MigProfile,
     MigState, NvidiaGpu, Placement, Sriov, Vendor,
 };
 use deploy::step::{Change, Class, Step};
@@ -136,16 +136,8 @@ fn sliced(mut gpu: Gpu, instances: &[(&str, u32)]) -> Gpu {
 
 fn host(gpus: Vec<Gpu>) -> HostFacts {
     HostFacts {
-        kernel: Fact::Absent,
-        arch: Fact::Absent,
-        os: Fact::Absent,
-        boot_id: Fact::Absent,
-        init: Init::Systemd,
-        cmdline: Fact::Absent,
-        nvidia_driver: Fact::Absent,
-        modules: Fact::Absent,
         gpus,
-        notes: Vec::new(),
+        ..HostFacts::default()
     }
 }
 

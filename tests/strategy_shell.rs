@@ -595,10 +595,15 @@ fn virtual_functions_in_use_stay() {
 fn boot_script(host: &Host) -> Output {
     let template = fs::read_to_string("templates/gpu_slices.sh.j2").expect("the template");
     let (_, text) = template.split_once("-#}\n").expect("a comment at the head");
-    let text = text.replace(
-        "{{ gpu_slices.library }}",
-        &deploy::strategy::boot_library(),
-    );
+    let text = text
+        .replace(
+            "{{ gpu_slices.library }}",
+            &deploy::strategy::boot_library(),
+        )
+        .replace(
+            "{{ gpu_slices.boot_files | join(' ') }}",
+            "mig.conf time_slicing.conf sriov.conf",
+        );
     assert!(!text.contains("{{") && !text.contains("{%"), "{text}");
     let script = host.path("boot");
     fs::write(&script, text).expect("the script");

@@ -21,6 +21,8 @@ pub struct Machine {
     pub nvidia_driver: Fact<String>,
     /// Loaded modules that matter.
     pub modules: Fact<Vec<String>>,
+    /// Files below `/etc/deploy/gpu`.
+    pub kept_files: Fact<Vec<String>>,
 }
 
 impl Machine {
@@ -39,6 +41,7 @@ impl Machine {
             cmdline: unknown(why),
             nvidia_driver: unknown(why),
             modules: unknown(why),
+            kept_files: unknown(why),
         }
     }
 }
@@ -82,6 +85,11 @@ pub fn parse(text: &str) -> Machine {
             // A kernel without loadable modules has no /proc/modules.
             Fact::Absent
         },
+        kept_files: if text.lines().any(|line| line == "kept-files") {
+            Fact::Known(values("kept-file").collect())
+        } else {
+            Fact::Unknown("the host did not say which files are kept".to_owned())
+        },
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
              cmdline quiet intel_iommu=on\n\
              driver NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build  (root@x)\n\
              init systemd\nos PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nos VERSION_ID=\"12\"\nos ID=debian\n\
-             modules\nmodule nvidia_drm\nmodule nvidia\n",
+             modules\nmodule nvidia_drm\nmodule nvidia\nkept-files\nkept-file /etc/deploy/gpu/mig.conf\n",
         );
         assert_eq!(machine.kernel, Fact::Known("6.1.0-18-amd64".to_owned()));
         assert_eq!(machine.init, Init::Systemd);
@@ -127,6 +135,8 @@ mod tests {
         assert_eq!(os.name, "Debian GNU/Linux 12 (bookworm)");
         let modules = machine.modules.known().expect("a list");
         assert_eq!(modules, &["nvidia_drm", "nvidia"]);
+        let kept = machine.kept_files.known().expect("a list");
+        assert_eq!(kept, &["/etc/deploy/gpu/mig.conf"]);
     }
 
     #[test]

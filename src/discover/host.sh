@@ -39,4 +39,14 @@ if [ -r "$R/proc/modules" ]; then
 		esac
 	done <"$R/proc/modules"
 fi
+# What technologies keep on the host. A name that we would not give is not ours.
+echo 'kept-files'
+for f in "$R"/etc/deploy/gpu/* "$R"/etc/deploy/gpu/*/*; do
+	[ -f "$f" ] || continue
+	v=${f#"$R"}
+	case $v in
+	*[!A-Za-z0-9._/@:+-]*) ;;
+	*) printf 'kept-file %s\n' "$v" ;;
+	esac
+done
 exit 0

@@ -157,6 +157,7 @@ pub fn facts(
         cmdline: machine.cmdline,
         nvidia_driver: driver.map_or(machine.nvidia_driver, Fact::Known),
         modules: machine.modules,
+        kept_files: machine.kept_files,
         gpus,
         notes,
     }

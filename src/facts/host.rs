@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Fact, Gpu};
 
 /// Everything that one discovery batch told of a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Kernel release, as `uname -r` prints it.
     pub kernel: Fact<String>,
@@ -23,6 +23,9 @@ pub struct HostFacts {
     pub nvidia_driver: Fact<String>,
     /// Loaded kernel modules that matter here (`nvidia`, `nvidia_drm`, `vfio_pci`, …).
     pub modules: Fact<Vec<String>>,
+    /// Files below `/etc/deploy/gpu`, where technologies keep what the boot script reads.
+    #[serde(default)]
+    pub kept_files: Fact<Vec<String>>,
     /// All display controllers and processing accelerators, by PCI address.
     pub gpus: Vec<Gpu>,
     /// What discovery noticed and the user should hear, in sentences.
@@ -41,10 +44,11 @@ pub struct Os {
 }
 
 /// The init system, as far as we treat them differently.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// `systemd` runs (`/run/systemd/system` exists).
+    #[default]
     Systemd,
     /// Something else, by name if it is known.
     Other(String),

@@ -16,12 +16,13 @@ pub use gpu::{
 pub use host::{HostFacts, Init, Os};
 
 /// Something that was looked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
     /// It was seen.
     Known(T),
     /// It was looked for and is not there (or the card has no such thing).
+    #[default]
     Absent,
     /// It could not be looked for; why.
     Unknown(String),

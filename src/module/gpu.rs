@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::context::{Context, first_error};
 use super::{Args, Done, Kind, Module, Param};
 use crate::error::Diagnostic;
-use crate::facts::{Fact, Gpu, Init, Vendor};
+use crate::facts::{Gpu, Init, Vendor};
 use crate::render::{Binding, Rendered};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step};
@@ -137,18 +137,7 @@ pub(super) fn variables() -> Vec<String> {
     let mut names: Vec<String> = ["gpu_facts", "gpu_host", "gpu_decisions"]
         .map(str::to_owned)
         .to_vec();
-    let nothing = crate::facts::HostFacts {
-        kernel: Fact::Absent,
-        arch: Fact::Absent,
-        os: Fact::Absent,
-        boot_id: Fact::Absent,
-        init: Init::Systemd,
-        cmdline: Fact::Absent,
-        nvidia_driver: Fact::Absent,
-        modules: Fact::Absent,
-        gpus: Vec::new(),
-        notes: Vec::new(),
-    };
+    let nothing = crate::facts::HostFacts::default();
     if let Json::Object(vars) = strategy::template_vars(&[], &nothing) {
         names.extend(vars.into_iter().map(|(name, _)| name));
     }

@@ -84,22 +84,13 @@ fn is_reboot(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Fact;
     use crate::shell::Script;
     use crate::step::StepId;
 
     fn host(init: Init) -> HostFacts {
         HostFacts {
-            kernel: Fact::Absent,
-            arch: Fact::Absent,
-            os: Fact::Absent,
-            boot_id: Fact::Absent,
             init,
-            cmdline: Fact::Absent,
-            nvidia_driver: Fact::Absent,
-            modules: Fact::Absent,
-            gpus: Vec::new(),
-            notes: Vec::new(),
+            ..HostFacts::default()
         }
     }
 

@@ -4,6 +4,8 @@
 //! catalog has for this model counts as the profile of the same id there, since
 //! names move with drivers and ids do not.
 
+use serde_json::Value as Json;
+
 use crate::catalog::{Architecture, Model, Technology};
 use crate::desired::{Desired, Located, MigWanted, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
@@ -15,7 +17,7 @@ use super::mig_steps::{Instance, Sliced};
 use super::power::When;
 use super::solver::{Placed, Solution, place};
 use super::spread;
-use super::{Ask, Decision, Strategy};
+use super::{Ask, Decision, KeptFile, Strategy};
 
 pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
 
@@ -81,6 +83,17 @@ impl Strategy for Mig {
             }
         }
         problems.or(decisions)
+    }
+
+    fn boot_file(&self) -> Option<&'static str> {
+        Some("mig.conf")
+    }
+
+    fn files(&self, _: &[Json]) -> Vec<KeptFile> {
+        vec![
+            KeptFile::beside_the_script("mig.conf", "mig_config.j2"),
+            KeptFile::beside_the_script("time_slicing.yaml", "time_slicing_config.j2"),
+        ]
     }
 
     fn library(&self) -> &'static str {

@@ -277,3 +277,8 @@ $(nvidia-smi --gpu-reset -i "$1" 2>&1 </dev/null)" || :
     printf '%s\n' "GPU $1: MIG mode is ${have% *} (after a reset ${have#* }), expected $want: $out" >&2
     exit 1
 )
+
+# boot_mig GPU WORD...: mode and layout after a boot.
+boot_mig() {
+    mig_mode "$1" 1 reset && mig_ensure "$@"
+}

@@ -8,6 +8,7 @@
 
 mod advice;
 mod auto;
+mod files;
 mod geometry;
 mod mig;
 mod mig_mode;
@@ -33,10 +34,12 @@ use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::step::{Change, Class, Step, StepId};
 
+pub use files::KeptFile;
 pub use offline::check as check_offline;
 pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 
-/// The technologies that this version carries out. A new one is a file and a line here.
+/// The technologies that this version carries out. A new one is a file and a line here. Their
+/// order is that in which slices come back at boot.
 static STRATEGIES: [&dyn Strategy; 4] = [
     &none::NoSlices,
     &mig::Mig,
@@ -66,8 +69,26 @@ trait Strategy: Sync {
     /// A target for each card that is to be sliced this way.
     fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems>;
 
-    /// Shell functions that its steps and the boot script call.
+    /// Shell functions that its steps and the boot script call. For each line `WORD ARGUMENT…`
+    /// of its boot file the script calls `boot_WORD` with the arguments.
     fn library(&self) -> &'static str;
+
+    /// Name of the file below `/etc/deploy/gpu` that the boot script reads for it.
+    fn boot_file(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Files that it keeps on a host, of which `cards` are the cards that it slices there, as
+    /// the templates see them; never empty.
+    fn files(&self, _cards: &[Json]) -> Vec<KeptFile> {
+        Vec::new()
+    }
+
+    /// Paths outside of `/etc/deploy/gpu` that nobody but it writes: what it does not keep
+    /// there is removed.
+    fn own_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Shell functions that only its steps call.
     fn steps_library(&self) -> &'static str {
@@ -320,7 +341,8 @@ fn refuse_without_systemd(waiting: &[String], facts: &HostFacts, problems: &mut 
 }
 
 /// What the templates print: one list a technology (`mig`, `time_slicing`, `sriov`), each
-/// entry a card, and `library`, the shell functions that the boot script calls.
+/// entry a card; `files`, what is kept on the host (`files::kept`); `boot_files`, those that the
+/// boot script reads, in its order, and `library`, the shell functions that it calls.
 #[must_use]
 pub fn template_vars(decisions: &[Decision], facts: &HostFacts) -> Json {
     let mut lists = serde_json::Map::new();
@@ -335,8 +357,11 @@ pub fn template_vars(decisions: &[Decision], facts: &HostFacts) -> Json {
                 (!vars.is_null()).then_some(vars)
             })
             .collect();
-        lists.insert(technology.name().replace('-', "_"), Json::Array(cards));
+        lists.insert(files::list_name(technology), Json::Array(cards));
     }
+    let kept = files::kept(&lists, facts);
+    lists.insert("files".to_owned(), kept);
+    lists.insert("boot_files".to_owned(), json!(files::boot_files()));
     lists.insert("library".to_owned(), Json::String(boot_library()));
     json!({ "gpu_slices": lists })
 }

@@ -14,7 +14,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 
 use super::power::When;
-use super::{Ask, Decision, Strategy, Target, mig, usage};
+use super::{Ask, Decision, KeptFile, Strategy, Target, mig, usage};
 
 pub(super) struct TimeSlicing;
 
@@ -109,6 +109,17 @@ impl Strategy for TimeSlicing {
             decisions.push(decision);
         }
         problems.or(decisions)
+    }
+
+    fn boot_file(&self) -> Option<&'static str> {
+        Some("time_slicing.conf")
+    }
+
+    fn files(&self, _: &[Json]) -> Vec<KeptFile> {
+        vec![
+            KeptFile::beside_the_script("time_slicing.conf", "time_slicing_policy.j2"),
+            KeptFile::beside_the_script("time_slicing.yaml", "time_slicing_config.j2"),
+        ]
     }
 
     fn library(&self) -> &'static str {

@@ -50,3 +50,8 @@ timeslice_set() (
     fi
     timeslice_is "$1" "$2"
 )
+
+# boot_timeslice GPU WORD: the time slice after a boot.
+boot_timeslice() {
+    timeslice_set "$@"
+}

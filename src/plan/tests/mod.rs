@@ -21,14 +21,10 @@ fn facts(gpus: Vec<Gpu>) -> HostFacts {
     HostFacts {
         kernel: Fact::Known("6.12.0".to_owned()),
         arch: Fact::Known("x86_64".to_owned()),
-        os: Fact::Absent,
         boot_id: Fact::Known("boot".to_owned()),
-        init: Init::Systemd,
-        cmdline: Fact::Absent,
         nvidia_driver: Fact::Known("590.48.01".to_owned()),
-        modules: Fact::Absent,
         gpus,
-        notes: Vec::new(),
+        ..HostFacts::default()
     }
 }
 

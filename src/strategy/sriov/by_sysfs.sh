@@ -66,3 +66,8 @@ sriov_set() (
     fi
     sriov_is "$1" "$2" "$3"
 )
+
+# boot_sriov PCI COUNT PROBE: virtual functions after a boot.
+boot_sriov() {
+    sriov_set "$@"
+}

@@ -7,13 +7,15 @@
 
 mod by_sysfs;
 
+use serde_json::Value as Json;
+
 use crate::catalog::{Model, Technology};
 use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
-use super::{Ask, Decision, Strategy};
+use super::{Ask, Decision, KeptFile, Strategy};
 
 pub(super) struct Sriov;
 
@@ -125,6 +127,14 @@ impl Strategy for Sriov {
             problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
         }
         problems.or(decisions)
+    }
+
+    fn boot_file(&self) -> Option<&'static str> {
+        Some("sriov.conf")
+    }
+
+    fn files(&self, _: &[Json]) -> Vec<KeptFile> {
+        vec![KeptFile::beside_the_script("sriov.conf", "sriov_config.j2")]
     }
 
     fn library(&self) -> &'static str {
