@@ -88,6 +88,7 @@ fn card(index: u8, key: &str) -> Gpu {
         } else {
             Fact::Absent
         },
+        intel: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }

@@ -185,6 +185,9 @@ pub fn details(model: &Model, width: usize) -> String {
         let counts: Vec<String> = model.vf_counts.iter().map(u32::to_string).collect();
         line("VF counts", &counts.join(", "));
     }
+    if model.vf_memory_mib.is_some() {
+        line("VF memory", &memory(model.vf_memory_mib));
+    }
     if let Some(partitions) = &model.partitions {
         line("compute", &partitions.compute.join(", "));
         line("memory modes", &partitions.memory.join(", "));

@@ -101,6 +101,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
     let mig = fields.optional_node("mig");
     let max_vfs = fields.optional_number("max_vfs", 1..=1024);
     let vf_counts = fields.numbers("vf_counts", 1..=1024);
+    let vf_memory_mib = fields.optional_number("vf_memory_mib", 1..=1 << 30);
     let vf_device_ids = fields.optional_list("vf_device_ids");
     let partitions = fields.optional_node("partitions");
     let notes = fields.texts("notes");
@@ -114,6 +115,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         "mig",
         "max_vfs",
         "vf_counts",
+        "vf_memory_mib",
         "vf_device_ids",
         "partitions",
         "notes",
@@ -156,6 +158,11 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
     );
     belongs(Technology::Sriov, "max_vfs", field(node, "max_vfs"));
     belongs(Technology::Sriov, "vf_counts", field(node, "vf_counts"));
+    belongs(
+        Technology::Sriov,
+        "vf_memory_mib",
+        field(node, "vf_memory_mib"),
+    );
     let mut wants = |technology: Technology, key: &str, there: bool| {
         if technologies.contains(&technology) && !there {
             problems.push(
@@ -205,6 +212,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         mig: mig.map(|(_, mig)| mig),
         max_vfs: max_vfs.and_then(|most| u32::try_from(most).ok()),
         vf_counts,
+        vf_memory_mib,
         vf_device_ids,
         partitions: partitions.map(|(_, partitions)| partitions),
         notes,

@@ -123,6 +123,8 @@ pub struct Model {
     /// The only numbers of virtual functions on offer; empty where every number up to the
     /// maximum is.
     pub vf_counts: Vec<u32>,
+    /// Most device memory of all virtual functions together, in MiB, if known.
+    pub vf_memory_mib: Option<u64>,
     /// PCI device ids of the virtual functions, where they differ from the card's own.
     pub vf_device_ids: Vec<u16>,
     /// AMD compute and memory partitions, if it has them.

@@ -2,10 +2,11 @@
 //!
 //! `reads` asks everything at once, by a few constant scripts that start as few programs as
 //! they can; `facts` turns the answers into what is known. Both are pure. One file a script, and
-//! a folder for what `nvidia-smi` prints. Only this room and `catalog` know vendor ids.
+//! a folder a vendor for what its drivers and tools say. Only this room and `catalog` know vendor ids.
 
 pub mod holders;
 pub mod host;
+pub mod intel;
 pub mod nvidia;
 pub mod pci;
 
@@ -70,6 +71,10 @@ fn nvidia_read() -> Read {
     script(include_str!("nvidia.sh"), SLOW)
 }
 
+fn intel_read() -> Read {
+    script(include_str!("intel.sh"), SLOW)
+}
+
 fn holders_read() -> Read {
     script(include_str!("holders.sh"), QUICK)
 }
@@ -89,10 +94,10 @@ fn detection_read(detection: VendorDetection) -> Option<Read> {
 }
 
 /// All that discovery asks of a host, in one batch. Who holds the cards is asked last, so that
-/// our own `nvidia-smi` is not among them.
+/// our own tools are not among them.
 #[must_use]
 pub fn reads(discovery: &Discovery) -> Vec<Read> {
-    let mut reads = vec![host_read(), pci_read(), nvidia_read()];
+    let mut reads = vec![host_read(), pci_read(), nvidia_read(), intel_read()];
     reads.extend(detection_read(discovery.vendor_detection));
     reads.push(holders_read());
     reads
@@ -131,12 +136,16 @@ pub fn facts(
         Ok(output) => Answers::parse(&output.text(), whole(output).err()),
         Err(why) => Answers::parse("", Some(why)),
     };
+    let intel = match answer(&intel_read()) {
+        Ok(output) => intel::Answers::parse(&output.text(), whole(output).err()),
+        Err(why) => intel::Answers::parse("", Some(why)),
+    };
     let scan = match answer(&holders_read()).and_then(whole) {
         Ok(text) => holders::parse(&text),
         Err(_) => Scan::default(),
     };
     let rows = answers.rows();
-    let mut gpus = gpus(cards, &rows, &answers, &scan, catalog);
+    let mut gpus = gpus(cards, &rows, &answers, &intel, &scan, catalog);
     let detected = detection_read(discovery.vendor_detection).map(|read| answer(&read));
     select::detected(
         &mut gpus,
@@ -188,6 +197,7 @@ fn gpus(
     cards: Option<Vec<PciCard>>,
     rows: &[Row],
     answers: &Answers,
+    intel: &intel::Answers,
     scan: &Scan,
     catalog: &Catalog,
 ) -> Vec<Gpu> {
@@ -197,7 +207,7 @@ fn gpus(
         // A virtual function is listed with its physical one; in a virtual machine it has none
         // and is a card.
         .filter(|card| card.physfn.is_none())
-        .filter_map(|card| gpu(card, rows, answers, scan, catalog))
+        .filter_map(|card| gpu(card, rows, answers, intel, scan, catalog))
         .collect();
     // Containers and some virtual machines show no bus, or not all of it, but the tool answers.
     let hidden: Vec<&Row> = rows
@@ -226,6 +236,7 @@ fn gpu(
     card: &PciCard,
     rows: &[Row],
     answers: &Answers,
+    intel: &intel::Answers,
     scan: &Scan,
     catalog: &Catalog,
 ) -> Option<Gpu> {
@@ -276,6 +287,10 @@ fn gpu(
         sriov: card.sriov.clone(),
         holders: held(scan, card.pci, nvidia.known(), nodes),
         nvidia,
+        intel: match vendor {
+            Vendor::Intel => intel.card(card),
+            Vendor::Nvidia | Vendor::Amd => Fact::Absent,
+        },
     })
 }
 
@@ -300,6 +315,7 @@ fn off_bus(row: &Row, answers: &Answers, scan: &Scan, catalog: &Catalog) -> Gpu 
         sriov: unknown(),
         holders: held(scan, row.pci, Some(&nvidia), Vec::new()),
         nvidia: Fact::Known(nvidia),
+        intel: Fact::Absent,
     }
 }
 

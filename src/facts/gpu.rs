@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, IntelGpu};
 
 /// A PCI address, printed as sysfs writes it: `0000:17:00.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,6 +129,9 @@ pub struct Gpu {
     pub sriov: Fact<Sriov>,
     /// What NVIDIA's tool says; absent for other vendors.
     pub nvidia: Fact<NvidiaGpu>,
+    /// What only Intel's drivers say; absent for other vendors, and for a card that none of
+    /// Intel's drivers has.
+    pub intel: Fact<IntelGpu>,
     /// Who has the card's device nodes open; empty if nobody.
     pub holders: Fact<Vec<Holder>>,
 }

@@ -1,11 +1,13 @@
 //! What discovery saw on a host: pure data, three-valued.
 //!
 //! `Fact` keeps "it is not there" apart from "we could not look": no default
-//! ever hides a failed probe. `host` holds the machine, `gpu` the cards. This
+//! ever hides a failed probe. `host` holds the machine, `gpu` the cards,
+//! a file a vendor what only its cards have. This
 //! room knows no vendor tool and no wire; `discover` fills it.
 
 pub mod gpu;
 pub mod host;
+pub mod intel;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub use gpu::{
     PciAddress, Placement, Sriov, Vendor,
 };
 pub use host::{HostFacts, Init, Os};
+pub use intel::{
+    IntelDriver, IntelGpu, IntelGt, Provisioning, ProvisioningInterface, VfShare, XpuSmi,
+};
 
 /// Something that was looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

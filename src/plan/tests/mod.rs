@@ -62,6 +62,7 @@ fn h100(index: u32) -> Gpu {
                 instances: Fact::Known(Vec::new()),
             }),
         }),
+        intel: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }
