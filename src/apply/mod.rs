@@ -13,6 +13,7 @@ pub mod journal;
 pub mod manifest;
 pub mod rollback;
 pub mod runs;
+mod scripts;
 pub mod standing;
 mod talk;
 mod upload;

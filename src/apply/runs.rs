@@ -9,12 +9,10 @@ use serde::Serialize;
 
 use super::journal::{self, Entry};
 use super::manifest::Manifest;
-use super::{RunId, STATE_DIR};
+use super::{RunId, STATE_DIR, scripts};
 use crate::shell::Command;
 use crate::text::clock;
 use crate::transport::{Probe, Read, Reply, TransportError};
-
-const LIST: &str = include_str!("host/list.sh");
 
 /// Most bytes that are read of a host's runs: ten manifests with the texts of
 /// their diffs, and one journal.
@@ -187,7 +185,7 @@ pub async fn read(probe: &mut dyn Probe, only: Option<&RunId>) -> Result<HostRun
 fn request(only: Option<&RunId>) -> Read {
     let mut command = Command::new("sh")
         .arg("-c")
-        .arg(LIST)
+        .arg(scripts::list())
         .arg("deploy")
         .path(STATE_DIR);
     if let Some(run) = only {

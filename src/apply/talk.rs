@@ -11,15 +11,13 @@ use tokio::time::Instant;
 
 use super::journal::{Entry, Follower, What};
 use super::manifest::Manifest;
-use super::upload::{JOURNAL_LIMIT, follow_script, one_line};
-use super::{Connect, RunId, STATE_DIR};
+use super::upload::{JOURNAL_LIMIT, one_line};
+use super::{Connect, RunId, STATE_DIR, scripts};
 use crate::event::{Event, StepOutcome};
 use crate::shell::Command;
 use crate::step::Change;
 use crate::transport::{Exec, Session};
 use crate::value::HostName;
-
-const ATTACH: &str = include_str!("host/attach.sh");
 
 /// Between two tries to connect: short at first, as most cuts are short.
 const PAUSES: [Duration; 4] = [
@@ -250,7 +248,7 @@ impl<'s> Talk<'s> {
         let exec = Exec {
             command: Command::new("sh")
                 .arg("-c")
-                .arg(follow_script())
+                .arg(scripts::follow())
                 .arg("deploy")
                 .path(self.run.directory())
                 .arg(verb.word())
@@ -281,7 +279,7 @@ impl<'s> Talk<'s> {
         let exec = Exec {
             command: Command::new("sh")
                 .arg("-c")
-                .arg(ATTACH)
+                .arg(scripts::attach())
                 .arg("deploy")
                 .path(STATE_DIR)
                 .arg(self.run.as_str())

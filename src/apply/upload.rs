@@ -7,18 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::manifest::Manifest;
-use super::{RunContext, STATE_DIR, patience};
+use super::{RunContext, STATE_DIR, patience, scripts};
 use crate::plan::{Confirm, HostPlan, RECONNECT_S};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Step};
 use crate::transport::Exec;
-
-/// Scripts that travel, without what only their reader here needs.
-const RECEIVE: &str = include_str!("host/receive.sh");
-const FOLLOW: &str = include_str!("host/follow.sh");
-const LIBRARY: &str = include_str!("host/lib.sh");
-const RUNNER: &str = include_str!("host/runner.sh");
-const GUARD: &str = include_str!("host/guard.sh");
 
 /// Above this many bytes a text goes as data: the shell reads lines byte by byte.
 /// One that is not ASCII does too: not every shell's `read` keeps every byte.
@@ -34,7 +27,7 @@ pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext, s
     Exec {
         command: Command::new("sh")
             .arg("-c")
-            .arg(format!("{}{}", compact(RECEIVE), follow_script()))
+            .arg(scripts::receive())
             .arg("deploy")
             .path(STATE_DIR)
             .arg(context.run.as_str())
@@ -44,29 +37,6 @@ pub(super) fn exec(plan: &HostPlan, manifest: &Manifest, context: &RunContext, s
         timeout: patience(plan.steps.iter().map(|step| step.timeout_s)),
         limit: JOURNAL_LIMIT,
     }
-}
-
-/// The script that starts the runner and follows it.
-pub(super) fn follow_script() -> String {
-    compact(FOLLOW)
-}
-
-/// A script without comment lines and indentation, except for the comment that it
-/// begins with: bytes are round trips on a slow link. None of ours has a line
-/// within a quoted text that looks like a comment.
-fn compact(script: &str) -> String {
-    let mut text = String::with_capacity(script.len());
-    let mut code = false;
-    for line in script.lines() {
-        let line = line.trim_start();
-        code |= !line.starts_with('#');
-        if code && (line.is_empty() || line.starts_with('#')) {
-            continue;
-        }
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
 }
 
 /// Heads and small texts, and after them the data in the order of their heads.
@@ -141,15 +111,14 @@ impl Bundle {
 
 fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8> {
     let mut bundle = Bundle::default();
-    for directory in ["steps", "payload", "snapshot", "handlers"] {
+    for directory in ["lib", "steps", "payload", "snapshot", "handlers"] {
         bundle.directory(directory);
     }
     bundle.text("owner", one_line(&manifest.owner()));
-    bundle.text("runner.sh", compact(RUNNER));
-    bundle.text("guard.sh", compact(GUARD));
+    for (path, script) in scripts::kept(&context.host_library) {
+        bundle.text(path, script);
+    }
     bundle.text("guard", guard(plan));
-    let library = format!("{}{}", compact(LIBRARY), context.host_library);
-    bundle.text("lib.sh", library);
     bundle.text("manifest.json", json(manifest));
     bundle.text("current.json", json(&current(plan, context)));
     bundle.data("remembered", &context.remembered);
@@ -258,39 +227,4 @@ fn current(plan: &HostPlan, context: &RunContext) -> serde_json::Value {
 /// Our own types have text keys only, so that writing them cannot fail.
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn functions(script: &str) -> BTreeSet<&str> {
-        script
-            .lines()
-            .filter_map(|line| line.split_once("() "))
-            .map(|(name, _)| name)
-            .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
-            .collect()
-    }
-
-    /// Scripts of steps are sourced into the runner: a name that both have would be the
-    /// wrong function for one of them.
-    #[test]
-    fn no_function_of_the_runner_hides_one_of_the_libraries() {
-        let strategies = crate::strategy::host_library();
-        let (library, strategies) = (functions(LIBRARY), functions(&strategies));
-        assert!(library.contains("keep") && strategies.contains("mig_layout"));
-        for script in [RUNNER, GUARD] {
-            let own = functions(script);
-            assert!(!own.is_empty());
-            let both: Vec<_> = own
-                .iter()
-                .filter(|name| library.contains(*name) || strategies.contains(*name))
-                .collect();
-            assert_eq!(both, [] as [&&str; 0]);
-        }
-        assert_eq!(library.intersection(&strategies).count(), 0);
-    }
 }

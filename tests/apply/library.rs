@@ -10,13 +10,22 @@ use proptest::prelude::*;
 use super::host::{Host, SHELLS, sha256, which};
 use deploy::shell;
 
-const SCRIPTS: [&str; 5] = ["lib.sh", "runner.sh", "receive.sh", "follow.sh", "list.sh"];
+/// With what they source; `-a` looks at that as well.
+const SCRIPTS: [&str; 7] = [
+    "lib.sh",
+    "runner.sh",
+    "guard.sh",
+    "receive.sh",
+    "follow.sh",
+    "attach.sh",
+    "list.sh",
+];
 
 #[test]
 fn the_scripts_are_clean_by_shellcheck() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply/host");
     let output = Command::new(which("shellcheck"))
-        .args(["-s", "sh", "-x"])
+        .args(["-s", "sh", "-x", "-a"])
         .args(SCRIPTS)
         .current_dir(folder)
         .output()

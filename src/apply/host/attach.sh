@@ -4,7 +4,8 @@
 # a restart or for its confirmation; then one line `end CODE STATUS` as follow.sh does.
 # CODE is 0, or 3 if nobody is at it any more, not even a guard, or 4 if there is no
 # such run, nor will be: what is still being received is not begun any more. $3 is for how
-# many seconds to wait at most, $4 how often the run was sent.
+# many seconds to wait at most, $4 how often the run was sent. Before it stand
+# lib/process.sh and lib/status.sh.
 
 umask 077
 LC_ALL=C
@@ -31,26 +32,19 @@ exec 3<journal
 
 # Whether a process of this run is there: its runner, or its guard.
 somebody_is_at_it() {
-    for file in runner.pid guard.pid; do
-        [ -f "$file" ] || continue
-        read -r pid <"$file"
-        if { tr '\000' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF "$RUN/"; then return 0; fi
-    done
-    [ -d "${1%/var/lib/deploy}/run/systemd/system" ] &&
-        [ "$(systemctl is-active "deploy-guard-$2.timer" 2>/dev/null)" = active ]
+    at_work runner.pid || at_work guard.pid || {
+        [ -d "${1%/var/lib/deploy}/run/systemd/system" ] &&
+            [ "$(systemctl is-active "deploy-guard-$2.timer" 2>/dev/null)" = active ]
+    }
 }
 
 alone=0
 while :; do
-    status=unknown
-    if [ -f status ]; then read -r status <"$RUN/status"; fi
+    status=$(status_of "$RUN")
     cat <&3
     echo
     code=0
-    case $status in
-        running | undoing | preparing | uploaded) ;;
-        *) break ;;
-    esac
+    is_moving "$status" || break
     # A runner may be between two of them.
     if somebody_is_at_it "$1" "$2"; then alone=0; else alone=$((alone + 1)); fi
     code=3

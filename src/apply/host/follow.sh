@@ -4,7 +4,7 @@
 # runner said. The runner is no child of the login that this script belongs to:
 # where systemd runs it is a unit of its own, elsewhere it has a session of its own.
 # It does not notice when this script, or the connection, goes away. `received` says
-# that from now on the host acts by itself.
+# that from now on the host acts by itself. Before it stands lib/status.sh.
 
 RUN=$1
 shift
@@ -44,13 +44,10 @@ while read -r word code <&4; do
     echo
     if [ "$word" = end ]; then break; fi
     # Whoever was to tell the end may have been killed: then the status says it.
-    case $asked$(cat status) in
-        preparing | running | undoing | uploaded | asked*) ;;
-        *)
-            asked=asked
-            { sleep 10; echo "end 0" >&4; } </dev/null >/dev/null 2>&1 3<&- &
-            ;;
-    esac
+    if [ -z "$asked" ] && ! is_moving "$(status_of "$RUN")"; then
+        asked=1
+        { sleep 10; echo "end 0" >&4; } </dev/null >/dev/null 2>&1 3<&- &
+    fi
 done
 status=unknown
 # By the shell itself: what ended well is not in doubt because no program can be started.

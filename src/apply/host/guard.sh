@@ -15,10 +15,14 @@
 # boot before the services that use GPUs. Elsewhere it is a process, which does not outlive
 # a restart of the host.
 
+# shellcheck source-path=SCRIPTDIR
 umask 077
 RUN=${0%/*}
-# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$RUN/lib.sh"
+. "$RUN/lib/process.sh"
+. "$RUN/lib/deadline.sh"
+. "$RUN/lib/status.sh"
+. "$RUN/lib/lock.sh"
 STATE=${RUN%/runs/*}
 id=${RUN##*/}
 timer=deploy-guard-$id
@@ -26,9 +30,6 @@ unit=deploy-boot-$id.service
 units=$R/etc/systemd/system
 wanted=$units/multi-user.target.wants
 cd "${R:-/}" || exit
-
-status=unknown
-if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
 
 arm() {
     rm -f "$RUN/armed"
@@ -89,14 +90,14 @@ put_beside() {
 }
 
 arm_process() {
-    if process_runs; then echo process >"$RUN/armed"; return 0; fi
+    if at_work guard.pid guard.sh; then echo process >"$RUN/armed"; return 0; fi
     detach='nohup'
     if command -v setsid >/dev/null; then detach=setsid; fi
     # Nothing of ours stays open in it, or we would be waited for.
     (exec $detach sh "$RUN/guard.sh" watch) </dev/null >/dev/null 2>&1 &
     echo "$!" >"$RUN/guard.pid"
     tries=0
-    until process_runs; do
+    until at_work guard.pid guard.sh; do
         tries=$((tries + 1))
         if [ "$tries" -gt 100 ]; then
             say "the guard's process did not start"
@@ -105,13 +106,6 @@ arm_process() {
         sleep 0.05 2>/dev/null || sleep 1
     done
     echo process >"$RUN/armed"
-}
-
-process_runs() {
-    [ -f "$RUN/guard.pid" ] || return 1
-    read -r pid <"$RUN/guard.pid"
-    kill -0 "$pid" 2>/dev/null &&
-        { tr '\000' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qxF "$RUN/guard.sh"
 }
 
 # What calls us goes last: if anything cannot be taken away now, or whoever takes it
@@ -126,8 +120,7 @@ disarm() {
     fi
     if [ -f "$RUN/guard.pid" ]; then
         # The process itself, when it disarms, just ends.
-        read -r pid <"$RUN/guard.pid"
-        if [ "$pid" != "${watching-}" ] && process_runs; then kill "$pid"; fi
+        if at_work guard.pid guard.sh && [ "$pid" != "${watching-}" ]; then kill "$pid"; fi
         rm -f "$RUN/guard.pid"
     fi
     if with_systemd; then
@@ -143,45 +136,25 @@ disarm() {
     rm -f "$RUN/armed"
 }
 
-# A status that cannot be read, or that nobody knows, is none that is over.
-is_over() {
-    case $status in
-        uploaded | stale | failed | "done" | undone | rolled-back | undo-failed) return 0 ;;
-    esac
-    return 1
-}
-
 look() {
     [ -d "$RUN" ] || exit 0
-    if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
-    if lock_is_held && ! is_late; then return 0; fi
+    if lock_is_held "$STATE" && ! is_late; then return 0; fi
     # It may have ended just now.
-    if [ -f "$RUN/status" ]; then read -r status <"$RUN/status"; fi
-    if is_over; then
+    if is_over "$(status_of "$RUN")"; then
         disarm
         exit
     fi
     sh "$RUN/runner.sh" expire
 }
 
-lock_is_held() {
-    if command -v flock >/dev/null; then
-        ! flock -n "$STATE/lock" true
-    else
-        [ -e "$STATE/lock.d" ] && read -r holder <"$STATE/lock.d/pid" && kill -0 "$holder" 2>/dev/null
-    fi
-}
-
 # is_late: whoever has the lock has had more time than all of it may take. Of a run that
 # waits to be confirmed, that is whoever is just confirming it. A deadline of another boot
 # says nothing: whoever has the lock now is about to write one.
 is_late() {
-    read -r boot at <"$RUN/deadline" 2>/dev/null || return 1
-    [ "$boot" = "$(boot_id)" ] || return 1
-    read -r up _ </proc/uptime
+    overdue_by "$RUN" || return 1
     total=0
-    if [ "$status" = unconfirmed ]; then read -r _ _ total <"$RUN/guard"; fi
-    [ "${up%%.*}" -ge "$((at + total))" ]
+    if [ "$(status_of "$RUN")" = unconfirmed ]; then read -r _ _ total <"$RUN/guard"; fi
+    [ "$late" -ge "$total" ]
 }
 
 watch() {
@@ -197,12 +170,12 @@ watch() {
 boot() {
     DEPLOY_AT_BOOT=1
     export DEPLOY_AT_BOOT
-    if is_over; then
+    if is_over "$(status_of "$RUN")"; then
         disarm
         exit
     fi
     arm_timer
-    if [ "$status" = rebooting ] && ! grep -qxF "$(boot_id)" "$RUN/boot"; then
+    if [ "$(status_of "$RUN")" = rebooting ] && ! grep -qxF "$(boot_id)" "$RUN/boot"; then
         exec sh "$RUN/runner.sh" continue
     fi
     exec sh "$RUN/runner.sh" expire

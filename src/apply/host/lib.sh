@@ -23,9 +23,6 @@ if [ -n "${DEPLOY_AT_BOOT-}" ]; then
     systemctl() { command systemctl --job-mode=ignore-dependencies "$@"; }
 fi
 
-# Which boot this is: another text after each.
-boot_id() { cat "$R/proc/sys/kernel/random/boot_id" 2>/dev/null || cat /proc/sys/kernel/random/boot_id; }
-
 say() { printf '%s\n' "$*" >&2; }
 
 # if_marked PATH COMMAND…: only where something stands at the path.

@@ -4,29 +4,22 @@
 # journal only where one run was asked for. Behind the status of a run that waits for
 # its confirmation stands `@` and when it is undone, in seconds since 1970. Before them
 # `lock held TEXT` or `lock free`, and `current BYTES` with the record of what was last
-# applied. Changes nothing, not even a time stamp.
+# applied. Changes nothing, not even a time stamp. Before it stand lib/status.sh,
+# lib/deadline.sh and lib/lock.sh.
 
 LC_ALL=C
 export LC_ALL
 cd "$1" 2>/dev/null || exit 0
+# shellcheck disable=SC2034 # boot_id asks for it
+R=${PWD%/var/lib/deploy}
 size_of() {
     size=0
     if [ -f "$1" ]; then size=$(wc -c <"$1"); fi
     # shellcheck disable=SC2086 # some `wc` pad with blanks
     echo $size
 }
-# deadline_of RUN: in seconds since 1970; now, if the deadline is of another boot.
-deadline_of() {
-    now=$(date +%s)
-    read -r boot at <"runs/$1/deadline" 2>/dev/null
-    read -r up _ </proc/uptime
-    here=$(cat "${PWD%/var/lib/deploy}/proc/sys/kernel/random/boot_id" 2>/dev/null || cat /proc/sys/kernel/random/boot_id)
-    if [ "$boot" = "$here" ]; then now=$((now + at - ${up%%.*})); fi
-    echo "$now"
-}
 held=
-if [ -e lock.d ]; then held=1; fi
-if [ -e lock ] && command -v flock >/dev/null && ! flock -n lock true; then held=1; fi
+if lock_is_held .; then held=1; fi
 text=
 if [ -n "$held" ]; then text=$(head -n 1 lock); fi
 # Whoever only asks whether the lock is free has it for a moment, and writes nothing there.
@@ -42,9 +35,8 @@ printf 'current %s\n%s' "${#current}" "$current"
 ls -r runs | while read -r id; do
     if [ -n "${2-}" ] && [ "$id" != "$2" ]; then continue; fi
     if [ ! -f "runs/$id/manifest.json" ]; then continue; fi
-    status=unknown
-    if [ -f "runs/$id/status" ]; then read -r status <"runs/$id/status"; fi
-    if [ "$status" = unconfirmed ]; then status=$status@$(deadline_of "$id"); fi
+    status=$(status_of "runs/$id")
+    if [ "$status" = unconfirmed ]; then status=$status@$(deadline_epoch "runs/$id"); fi
     manifest=$(size_of "runs/$id/manifest.json")
     journal=0
     if [ -n "${2-}" ]; then journal=$(size_of "runs/$id/journal"); fi

@@ -1,0 +1,76 @@
+# shellcheck shell=sh
+# What this host remembers beyond a run: what was last applied, which handlers are owed,
+# and the runs before.
+
+keep_record() {
+    mkdir -p "$RUN/snapshot/state" || return 1
+    for name in current.json remembered; do
+        if [ -f "$STATE/$name" ]; then cp -p "$STATE/$name" "$RUN/snapshot/state/$name" || return 1; fi
+    done
+}
+
+flush_snapshot() { find "$RUN/snapshot" -exec sync {} + 2>/dev/null || sync; }
+
+put_record() {
+    for name in current.json remembered; do
+        cp "$RUN/$name" "$STATE/$name.new" && flush "$STATE/$name.new" &&
+            mv -f "$STATE/$name.new" "$STATE/$name" || return 1
+    done
+    flush "$STATE"
+}
+
+# Only what this run had recorded: a later run's record stays.
+restore_record() {
+    for name in current.json remembered; do
+        rm -f "$STATE/$name.new"
+        cmp -s "$RUN/$name" "$STATE/$name" || continue
+        if [ -f "$RUN/snapshot/state/$name" ]; then
+            cp -p "$RUN/snapshot/state/$name" "$STATE/$name.new" && flush "$STATE/$name.new" &&
+                mv -f "$STATE/$name.new" "$STATE/$name"
+        else
+            rm -f "$STATE/$name"
+        fi
+    done
+    flush "$STATE"
+}
+
+# What could not be undone may still wait for its handler: the next run is told of it.
+owe() {
+    for handler in "$RUN"/handlers/*; do
+        [ -d "$handler" ] || continue
+        # shellcheck disable=SC2154 # by undo_steps
+        for step in $left $kept; do
+            if grep -qxF "$step" "$handler/by"; then
+                grep -qxFf "$handler/name" "$STATE/owed" 2>/dev/null ||
+                    cat "$handler/name" >>"$STATE/owed"
+            fi
+        done
+    done
+    if [ -f "$STATE/owed" ]; then flush "$STATE/owed"; fi
+}
+
+# All handlers of this run have run: nobody owes them any more.
+settle_handlers() {
+    [ -f "$STATE/owed" ] || return 0
+    for handler in "$RUN"/handlers/*; do
+        [ -d "$handler" ] || continue
+        grep -vxFf "$handler/name" "$STATE/owed" >"$STATE/owed.new"
+        mv -f "$STATE/owed.new" "$STATE/owed" || return 1
+    done
+    [ -s "$STATE/owed" ] || rm -f "$STATE/owed"
+}
+
+# Of the runs that are over the last ten are kept; those that need a person, always.
+prune() {
+    count=1
+    # shellcheck disable=SC2012 # run ids are letters, digits and dashes
+    ls -r "$STATE/runs" | while read -r old; do
+        if [ "$STATE/runs/$old" = "$RUN" ]; then continue; fi
+        case $(status_of "$STATE/runs/$old") in
+            done | undone | rolled-back | stale | failed | uploaded | preparing) ;;
+            *) continue ;;
+        esac
+        count=$((count + 1))
+        if [ "$count" -gt 10 ]; then rm -rf "$STATE/runs/$old"; fi
+    done
+}
