@@ -89,6 +89,7 @@ fn card(index: u8, key: &str) -> Gpu {
             Fact::Absent
         },
         intel: Fact::Absent,
+        vgpu: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::desired::{Discovery, VendorDetection};
-use crate::facts::{Fact, Gpu, HostFacts, NvidiaGpu, Vendor};
+use crate::facts::{Fact, Gpu, HostFacts, NvidiaGpu, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::transport::{Output, Read, Reply};
 
@@ -24,6 +24,7 @@ use holders::Scan;
 use host::Machine;
 use nvidia::answers::Answers;
 use nvidia::query::Row;
+use nvidia::vgpu::{Mdev, Tree};
 use pci::PciCard;
 
 /// How long a script may take that reads files only.
@@ -68,7 +69,8 @@ fn pci_read() -> Read {
 }
 
 fn nvidia_read() -> Read {
-    script(include_str!("nvidia.sh"), SLOW)
+    let text = concat!(include_str!("nvidia/vgpu.sh"), include_str!("nvidia.sh"));
+    script(text, SLOW)
 }
 
 fn intel_read() -> Read {
@@ -201,13 +203,14 @@ fn gpus(
     scan: &Scan,
     catalog: &Catalog,
 ) -> Vec<Gpu> {
+    let tree = answers.vgpu_tree();
     let mut gpus: Vec<Gpu> = cards
         .unwrap_or_default()
         .iter()
         // A virtual function is listed with its physical one; in a virtual machine it has none
         // and is a card.
         .filter(|card| card.physfn.is_none())
-        .filter_map(|card| gpu(card, rows, answers, intel, scan, catalog))
+        .filter_map(|card| gpu(card, rows, answers, &tree, intel, scan, catalog))
         .collect();
     // Containers and some virtual machines show no bus, or not all of it, but the tool answers.
     let hidden: Vec<&Row> = rows
@@ -236,6 +239,7 @@ fn gpu(
     card: &PciCard,
     rows: &[Row],
     answers: &Answers,
+    tree: &Result<Tree, String>,
     intel: &intel::Answers,
     scan: &Scan,
     catalog: &Catalog,
@@ -270,6 +274,18 @@ fn gpu(
             .chain(card.iommu_group.known())
             .map(|group| format!("/dev/vfio/{group}")),
     );
+    let functions: Vec<PciAddress> = card.sriov.known().map_or_else(Vec::new, |sriov| {
+        sriov.vfs.iter().map(|(address, _)| *address).collect()
+    });
+    let vgpu = match vendor {
+        Vendor::Nvidia => answers.vgpu(card.pci, &functions, tree),
+        Vendor::Amd | Vendor::Intel => Fact::Absent,
+    };
+    if let Ok(tree) = tree {
+        let ours = |mdev: &&Mdev| mdev.parent == card.pci || functions.contains(&mdev.parent);
+        let groups = tree.mdevs.iter().filter(ours).filter_map(|mdev| mdev.group);
+        nodes.extend(groups.map(|group| format!("/dev/vfio/{group}")));
+    }
     if vendor == Vendor::Amd && card.driver.known().is_some_and(|d| d == "amdgpu") {
         nodes.push("/dev/kfd".to_owned());
     }
@@ -291,6 +307,7 @@ fn gpu(
             Vendor::Intel => intel.card(card),
             Vendor::Nvidia | Vendor::Amd => Fact::Absent,
         },
+        vgpu,
     })
 }
 
@@ -316,6 +333,7 @@ fn off_bus(row: &Row, answers: &Answers, scan: &Scan, catalog: &Catalog) -> Gpu 
         holders: held(scan, row.pci, Some(&nvidia), Vec::new()),
         nvidia: Fact::Known(nvidia),
         intel: Fact::Absent,
+        vgpu: answers.vgpu(row.pci, &[], &answers.vgpu_tree()),
     }
 }
 

@@ -59,13 +59,22 @@ case $rc,$out in
 0,* | *', GPU-'*) ;;
 *) exit 0 ;;
 esac
+cards=$out
+
+# vGPU: only where its host driver, or the licence daemon of a virtual machine is installed.
+if [ -e "$R/usr/lib/nvidia/sriov-manage" ] || [ -e "$R/sys/module/nvidia_vgpu_vfio" ]; then
+	say vgputypes vgpu -s -v
+	say long -q
+elif command -v nvidia-gridd >/dev/null 2>&1; then
+	say long -q
+fi
 
 capable=
 enabled=
 IFS='
 '
 set -f
-for line in $out; do
+for line in $cards; do
 	mode=${line#*, }
 	case ${mode%%, *} in
 	Enabled)

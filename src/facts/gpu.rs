@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, IntelGpu};
+use super::{Fact, IntelGpu, Vgpu};
 
 /// A PCI address, printed as sysfs writes it: `0000:17:00.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,8 +132,16 @@ pub struct Gpu {
     /// What only Intel's drivers say; absent for other vendors, and for a card that none of
     /// Intel's drivers has.
     pub intel: Fact<IntelGpu>,
+    /// What NVIDIA's vGPU software shows; absent where it is not installed.
+    #[serde(default = "not_recorded")]
+    pub vgpu: Fact<Vgpu>,
     /// Who has the card's device nodes open; empty if nobody.
     pub holders: Fact<Vec<Holder>>,
+}
+
+/// Facts that were saved before a field existed have none of it.
+fn not_recorded<T>() -> Fact<T> {
+    Fact::Absent
 }
 
 impl Gpu {

@@ -1,13 +1,14 @@
 //! What discovery saw on a host: pure data, three-valued.
 //!
 //! `Fact` keeps "it is not there" apart from "we could not look": no default
-//! ever hides a failed probe. `host` holds the machine, `gpu` the cards,
-//! a file a vendor what only its cards have. This
-//! room knows no vendor tool and no wire; `discover` fills it.
+//! ever hides a failed probe. `host` holds the machine, `gpu` the cards, a file
+//! a vendor what only its cards have, and `vgpu` what NVIDIA's vGPU software shows
+//! of them. This room knows no vendor tool and no wire; `discover` fills it.
 
 pub mod gpu;
 pub mod host;
 pub mod intel;
+pub mod vgpu;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ pub use host::{HostFacts, Init, Os};
 pub use intel::{
     IntelDriver, IntelGpu, IntelGt, Provisioning, ProvisioningInterface, VfShare, XpuSmi,
 };
+pub use vgpu::{HostModel, License, Vgpu, VgpuGuest, VgpuHost, VgpuInstance, VgpuType};
 
 /// Something that was looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

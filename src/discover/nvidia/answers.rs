@@ -2,17 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::{ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, NvidiaGpu};
+use crate::facts::{
+    ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, NvidiaGpu, PciAddress, Vgpu,
+};
 
 use super::fault::NvidiaFault;
 use super::list::{self, Listed, MigUuid};
 use super::mig;
 use super::policy::{self, Card};
 use super::query::{self, Row};
+use super::vgpu::{self, Tree};
 
 /// The names of the sections, as `nvidia.sh` prints them.
-const SECTIONS: [&str; 9] = [
-    "nocard", "missing", "query", "policy", "lgip", "lgipp", "lgi", "lci", "list",
+const SECTIONS: [&str; 12] = [
+    "vgpu",
+    "nocard",
+    "missing",
+    "query",
+    "vgputypes",
+    "long",
+    "policy",
+    "lgip",
+    "lgipp",
+    "lgi",
+    "lci",
+    "list",
 ];
 
 /// What one section brought.
@@ -133,6 +147,52 @@ impl Answers {
                 },
             }),
         }
+    }
+
+    /// What sysfs shows of vGPUs, or why it was not seen.
+    ///
+    /// # Errors
+    /// Why it was not looked for.
+    pub fn vgpu_tree(&self) -> Result<Tree, String> {
+        let answer = self.sections.get("vgpu");
+        // It is the first section: whatever follows it shows that it is whole.
+        match answer {
+            Some(_) if self.sections.len() == 1 && self.cut.is_some() => {
+                Err(self.why_missing("vgpu"))
+            }
+            Some(answer) => Ok(vgpu::tree(&answer.text)),
+            None => Err(self.why_missing("vgpu")),
+        }
+    }
+
+    /// What is known of vGPUs on the card at `pci` with these virtual functions.
+    #[must_use]
+    pub fn vgpu(
+        &self,
+        pci: PciAddress,
+        functions: &[PciAddress],
+        tree: &Result<Tree, String>,
+    ) -> Fact<Vgpu> {
+        let tree = match tree {
+            Ok(tree) => tree,
+            Err(why) => return Fact::Unknown(why.clone()),
+        };
+        let said = match self.sections.get("long") {
+            Some(answer) => vgpu::virtualization(&answer.text),
+            None => Vec::new(),
+        };
+        let listed = match self.sections.get("vgputypes") {
+            None => Fact::Absent,
+            Some(_) => match self.rows_of("vgputypes", vgpu::types) {
+                Ok(cards) => {
+                    let found = cards.into_iter().find(|(card, _)| *card == pci);
+                    Fact::from_option(found.map(|(_, types)| types))
+                }
+                Err(why) => Fact::Unknown(why),
+            },
+        };
+        let said = said.iter().find(|said| said.pci == pci);
+        vgpu::card(pci, functions, tree, said, listed)
     }
 
     fn profiles(&self, index: u32, mode: MigMode) -> Fact<Vec<MigProfile>> {

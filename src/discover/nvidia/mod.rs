@@ -11,6 +11,7 @@ pub mod mig;
 pub mod policy;
 pub mod query;
 pub mod table;
+pub mod vgpu;
 pub mod xml;
 
 pub use fault::NvidiaFault;

@@ -63,6 +63,7 @@ fn h100(index: u32) -> Gpu {
             }),
         }),
         intel: Fact::Absent,
+        vgpu: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }
