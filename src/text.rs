@@ -44,13 +44,7 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
-/// A time of day for something that comes within hours: `21:06:00 UTC`.
-#[must_use]
-pub fn clock(at: jiff::Timestamp) -> String {
-    at.strftime("%H:%M:%S UTC").to_string()
-}
-
-/// A moment with its day: `2026-11-22 21:06:00 UTC`.
+/// A moment, in the one form in which people are told times: `2026-11-22 21:06:00 UTC`.
 #[must_use]
 pub fn moment(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()

@@ -373,7 +373,8 @@ fn an_unconfirmed_run_can_be_given_time_and_is_kept_once_confirmed() {
             .deploy(&["runs"])
             .expect(0)
             .says(&run)
-            .says("unconfirmed, undone at");
+            .says("unconfirmed")
+            .says("(undone at ");
         fleet
             .deploy(&["runs", "show", &run])
             .expect(0)
@@ -388,6 +389,7 @@ fn an_unconfirmed_run_can_be_given_time_and_is_kept_once_confirmed() {
             .deploy(&["runs", "extend", &run, "--by", "1h"])
             .expect(0)
             .says(&format!("h1: run {run} is undone at "))
+            .says("h2: keeps no run ")
             .says("hosts=2 ok=2");
         // Both are counted from clocks with whole seconds.
         let moved = undo_at(&fleet.shown(&run)) - before;
@@ -408,15 +410,22 @@ fn an_unconfirmed_run_can_be_given_time_and_is_kept_once_confirmed() {
         fleet
             .deploy(&["runs", "confirm", &run])
             .expect(0)
+            .says(&format!(
+                "h1: run {run} is applied: there is nothing to confirm"
+            ))
+            .says(&format!("h2: keeps no run {run}: nothing to do"))
             .says("ok=2");
         fleet
             .deploy(&["runs", "extend", &run, "--by", "10m"])
             .expect(3)
+            .says("h1: failed, the run is left as it was")
             .says("waits for nothing");
         fleet
             .deploy(&["runs", "unlock", &run, "--yes"])
             .expect(3)
-            .says("it keeps nobody out");
+            .says("h1: failed, the run is left as it was")
+            .says("it keeps nobody out")
+            .says(&format!("h2: keeps no run {run}: nothing to do"));
     }
 }
 
@@ -461,10 +470,36 @@ fn a_host_at_work_is_locked_and_tells_who_has_it_until_the_run_is_unlocked() {
             .says(&format!("run {run} by "));
         assert_eq!(fleet.statuses("h1"), ["running"]);
 
+        // The step that waits is told, and what an undo is not for.
+        fleet
+            .deploy(&["runs", "show", &run])
+            .expect(0)
+            .says("var/began")
+            .says(" is at work now");
+        fleet
+            .deploy(&["runs", "undo", &run, "--yes"])
+            .expect(3)
+            .says("h1: failed, nothing was undone")
+            .says(&format!(
+                "`deploy runs unlock {run}` ends it now and undoes it"
+            ));
+        fleet
+            .deploy(&["rollback", "--yes"])
+            .expect(3)
+            .says(&format!("`deploy runs unlock {run}`"));
+        fleet
+            .deploy(&["runs", "extend", &run, "--by", "1h"])
+            .expect(0)
+            .says(&format!(
+                "h1: run {run} is at work. The guard lets it work until "
+            ))
+            .says("Once its last step is made there are 1h 0m 0s more to confirm it");
+
         fleet
             .deploy(&["runs", "unlock", &run])
             .expect(1)
             .says("ends run ")
+            .says("what it begins until then is undone as well")
             .says("undo: write /etc/x");
         fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
         assert!(!fleet.has("h1", "etc/x"));
@@ -699,4 +734,86 @@ fn the_limit_of_failures_holds_within_a_batch_and_counts_the_unreachable() {
         "{}",
         ended.all()
     );
+}
+
+#[test]
+fn a_step_that_was_never_made_is_not_shown_as_one_to_undo() {
+    let tasks = r#"
+    - name: wait
+      command:
+        argv: [sh, -c, 'touch "$R/var/began"; until [ -e "$R/var/go" ]; do sleep 0.1; done']
+        undo: 'true'
+    - name: then
+      command: {argv: ['true'], undo: 'true'}
+"#;
+    let fleet = Fleet::new(&["h1"], "", tasks);
+    let run = fleet.left_at_h1();
+    let ended = fleet.deploy(&["runs", "unlock", &run, "--check"]);
+    let ended = ended.expect(2).says("var/began");
+    assert!(!ended.out.contains("undo: run true"), "{}", ended.all());
+    assert!(ended.out.contains("by 1 step"), "{}", ended.all());
+    fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
+    assert_eq!(fleet.statuses("h1"), ["rolled-back"]);
+    fleet.go(&["h1"]);
+}
+
+#[test]
+fn a_rollback_where_nothing_is_applied_has_nothing_to_do() {
+    let fleet = Fleet::new(&["h1"], "", FAILING);
+    let nothing = |ended: Ended| ended.expect(0).says("there is nothing to undo").code;
+    nothing(fleet.deploy(&["rollback", "--yes"]));
+    fleet.put("h1", "var/bad");
+    fleet.deploy(&fleet.run(&[])).expect(3);
+    assert_eq!(fleet.statuses("h1"), ["undone"]);
+    nothing(fleet.deploy(&["rollback", "--yes"]));
+}
+
+#[test]
+fn a_failure_is_told_once_by_the_name_of_its_step() {
+    let tasks = r#"
+    - name: file
+      copy: {content: "x\n", dest: /etc/x}
+    - name: fail
+      command: {argv: [sh, -c, 'echo no such luck; exit 1'], undo: 'true'}
+"#;
+    let fleet = Fleet::new(&["h1"], "", tasks);
+    let ended = fleet.deploy(&fleet.run(&[])).expect(3);
+    let ended = ended
+        .says("h1: failed: run sh -c")
+        .says("h1: undone: write /etc/x")
+        .says("h1: rolled back after a failure")
+        .says("hint: `deploy runs show ");
+    let said = ended.out.matches("\n    no such luck\n").count();
+    assert_eq!(said, 1, "{}", ended.all());
+    let (_, end) = ended.out.split_once("rolled back after").expect("the end");
+    assert!(!end.contains("no such luck"), "{}", ended.all());
+    assert!(!ended.out.contains("command:"), "{}", ended.all());
+}
+
+#[test]
+fn what_is_asked_for_in_json_always_ends_with_the_sums() {
+    let fleet = Fleet::new(&["h1"], "", FAILING);
+    let id = "20200101T000000Z-000000";
+    for (words, code) in [
+        (&["runs", "show", id][..], 1),
+        (&["runs", "show", "../x"], 1),
+        (&["runs", "extend", id, "--by", "1m"], 1),
+        (&["runs", "confirm", id], 1),
+        (&["runs", "unlock", id], 1),
+        (&["runs", "undo", id], 1),
+        (&["runs"], 0),
+        (&["rollback"], 0),
+        (&["rollback", "--run", "../x"], 1),
+        (&["runs", "extend", id], 64),
+        (&["runs", "-i", "no such file"], 1),
+        (&["discover", "-i", "no such file"], 1),
+    ] {
+        let words = [words, &["--output", "json"]].concat();
+        let ended = fleet.deploy(&words).expect(code);
+        let sums = summary(&ended);
+        assert_eq!(sums["type"], "summary", "{}", ended.all());
+        assert_eq!(sums["exit"], code, "{}", ended.all());
+        let told = ended.out.contains(r#""type":"diagnostic""#);
+        assert!(told || code == 0, "{}", ended.all());
+    }
 }

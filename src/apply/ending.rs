@@ -1,12 +1,12 @@
 //! What the end of a run on a host means, in words: the outcome, why, and what to do.
 
 use super::HostResult;
-use super::STATE_DIR;
 use super::journal::What;
 use super::talk::{Heard, IN_USE, LOCKED, REFUSED, Talk};
+use super::{RunId, STATE_DIR};
 use crate::event::Outcome;
 use crate::plan::Confirm;
-use crate::text::clock;
+use crate::text::moment;
 
 /// How an apply ended.
 pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
@@ -145,7 +145,7 @@ fn lost(talk: &Talk<'_>, received: bool, error: &str) -> HostResult {
 fn unconfirmed(talk: &Talk<'_>, said: &str) -> HostResult {
     let run = &talk.run;
     let when = match talk.undo_at {
-        Some(time) => format!("at {}", clock(time)),
+        Some(time) => format!("at {}", moment(time)),
         None => match talk.manifest.guard {
             Some(guard) => format!("{} s after its last step", guard.window_s),
             None => "by itself".to_owned(),
@@ -197,10 +197,20 @@ pub(super) fn locked(said: &str) -> HostResult {
     HostResult::bad(
         Outcome::Locked,
         vec!["another run has this host".to_owned(), said.to_owned()],
-        Some(
-            "try again when it has ended; `deploy runs` shows how it stands, `deploy runs unlock ID` undoes one that hangs".to_owned(),
-        ),
+        Some(match owning_run(said) {
+            Some(run) => format!(
+                "try again when it has ended; `deploy runs show {run}` tells how it stands, `deploy runs unlock {run}` ends and undoes one that hangs"
+            ),
+            None => "try again when it has ended; `deploy runs` tells how it stands".to_owned(),
+        }),
     )
+}
+
+/// The run that an owner's text names: `run ID by …`, `guard of run ID: …`.
+fn owning_run(said: &str) -> Option<RunId> {
+    let mut words = said.split_whitespace();
+    words.find(|word| *word == "run")?;
+    RunId::parse(words.next()?.trim_end_matches(':'))
 }
 
 /// Which commands on the host would do what the undo could not, and where all is kept.
@@ -247,4 +257,32 @@ fn failure(talk: &Talk<'_>, outcome: Outcome, hint: String) -> HostResult {
         chain.push("it failed without a word".to_owned());
     }
     HostResult::bad_step(outcome, step, chain, Some(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_to_unlock_names_the_run_that_has_the_host() {
+        for (said, run) in [
+            (
+                "run r-1 by ada from desk since 2026-11-22 21:00:00 UTC",
+                "r-1",
+            ),
+            ("guard of run r-2: it was not confirmed in time", "r-2"),
+            ("confirmation of run r-3: bob from desk", "r-3"),
+        ] {
+            let Some(crate::event::HostProblem::Failed { hint, .. }) = locked(said).problem else {
+                panic!("there is a problem");
+            };
+            let hint = hint.expect("a hint");
+            assert!(
+                hint.contains(&format!("`deploy runs unlock {run}`")),
+                "{hint}"
+            );
+        }
+        assert_eq!(owning_run("somebody"), None);
+        assert_eq!(owning_run("run"), None);
+    }
 }

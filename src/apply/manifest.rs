@@ -11,7 +11,7 @@ use super::journal::{Entry, What};
 use crate::plan::{Guard, HostPlan};
 use crate::shell::Script;
 use crate::step::{Change, Class, Step, StepId};
-use crate::text::clock;
+use crate::text::moment;
 
 /// The form of `manifest.json`; raised when a field changes its meaning.
 const VERSION: u32 = 1;
@@ -62,6 +62,18 @@ pub struct ManifestStep {
 }
 
 impl ManifestStep {
+    /// Whether it changes nothing, but looks whether something is so.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        matches!(self.change, Change::Check { .. })
+    }
+
+    /// Whether the host restarts for it.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        matches!(self.change, Change::Reboot { .. })
+    }
+
     /// The step as it is shown: without scripts, for the host has its own.
     #[must_use]
     pub fn shown(&self) -> Step {
@@ -138,7 +150,7 @@ impl Manifest {
             self.run,
             self.who,
             self.from,
-            self.started.strftime("%Y-%m-%dT%H:%M:%SZ")
+            moment(self.started)
         )
     }
 
@@ -166,11 +178,15 @@ impl Manifest {
     /// A journal entry as a sentence.
     #[must_use]
     pub fn sentence(&self, entry: &Entry) -> String {
-        let title = match self.step(&entry.step) {
+        let step = self.step(&entry.step);
+        let title = match step {
             Some(step) => format!("`{}`", step.title),
             None => "the run".to_owned(),
         };
         let what = match entry.what {
+            What::Done if step.is_some_and(ManifestStep::only_looks) => "holds",
+            What::VerifyFailed if step.is_some_and(ManifestStep::only_looks) => "does not hold",
+            What::Done if step.is_some_and(ManifestStep::restarts) => "took place",
             What::CheckFailed => "is no longer as planned or not possible now",
             What::SnapshotFailed => "could not be kept for the undo",
             What::ApplyFailed => "failed",
@@ -193,7 +209,7 @@ impl Manifest {
             What::Other => "said something that is not known here",
         };
         if let (What::Unconfirmed, Some(at)) = (entry.what, entry.undo_at()) {
-            return format!("{title} {what}, or is undone at {}", clock(at));
+            return format!("{title} {what}, or is undone at {}", moment(at));
         }
         if entry.detail.is_empty() {
             format!("{title} {what}")

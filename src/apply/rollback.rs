@@ -5,7 +5,8 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::manifest::Manifest;
+use super::journal::What;
+use super::manifest::ManifestStep;
 use super::runs::{HostRuns, RunRecord, Status};
 use super::talk::{Talk, Verb};
 use super::{Connect, HostResult, RunId, ending};
@@ -35,11 +36,15 @@ pub struct Refusal {
 }
 
 /// The run to undo: the wanted one, or else one that was interrupted or could not
-/// be undone, or else the one that was applied last.
+/// be undone, or else the one that was applied last. Nothing if none was wanted by name
+/// and none is applied.
 ///
 /// # Errors
-/// There is no such run, or nothing of it to undo.
-pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRecord, Refusal> {
+/// There is no such run, or nothing of it to undo, or somebody is at it.
+pub fn pick<'a>(
+    runs: &'a HostRuns,
+    wanted: Option<&RunId>,
+) -> Result<Option<&'a RunRecord>, Refusal> {
     let refuse = |message: String, hint: &str| {
         Err(Refusal {
             message,
@@ -64,11 +69,11 @@ pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRec
             newest.filter(|run| run.status == Status::UndoFailed)
         };
         return match stuck.or_else(half).or_else(last).or_else(newest) {
-            Some(run) => Ok(run),
-            None => refuse(
-                "no run is applied on this host".to_owned(),
-                "`deploy runs` lists what there was",
-            ),
+            Some(run) => Ok(Some(run)),
+            None => match runs.runs.iter().find(|run| run.status.is_open()) {
+                Some(run) => Err(at_work(run)),
+                None => Ok(None),
+            },
         };
     };
     let found = runs
@@ -80,20 +85,51 @@ pub fn pick<'a>(runs: &'a HostRuns, wanted: Option<&RunId>) -> Result<&'a RunRec
             format!("run {wanted} is not on this host"),
             "`deploy runs` lists the runs that are kept",
         ),
+        Some(run) if run.status == Status::InProgress => Err(at_work(run)),
         Some(run) if !run.status.can_be_undone() => refuse(
             format!("there is nothing to undo: run {wanted} is {}", run.status),
             "`deploy runs` lists what is applied",
         ),
-        Some(run) => Ok(run),
+        Some(run) => Ok(Some(run)),
     }
 }
 
-/// What undoing a run changes, for the diff: its steps in reverse, before and
-/// after exchanged.
+/// Why a run is not undone while its host is at it.
+fn at_work(run: &RunRecord) -> Refusal {
+    let id = &run.manifest.run;
+    Refusal {
+        message: format!("run {id} is {}: the host is at it now", run.status),
+        hint: Some(format!(
+            "wait for its end, or `deploy runs unlock {id}` ends it now and undoes it"
+        )),
+    }
+}
+
+/// Whether its journal is needed to know what there is to undo: of a run that did not
+/// come to its end some steps were never begun.
 #[must_use]
-pub fn reverse(manifest: &Manifest) -> HostPlan {
+pub fn needs_journal(status: &Status) -> bool {
+    !matches!(status, Status::Done | Status::Unconfirmed { .. })
+}
+
+/// Whether there is something of this step to undo.
+fn stands(record: &RunRecord, step: &ManifestStep) -> bool {
+    if !needs_journal(&record.status) {
+        return true;
+    }
+    let last = record.journal.iter().rev().find(|entry| {
+        entry.step == step.directory && matches!(entry.what, What::Apply | What::Undone)
+    });
+    last.is_some_and(|entry| entry.what == What::Apply)
+}
+
+/// What undoing a run changes, for the diff: its steps in reverse, before and
+/// after exchanged. Steps that were never begun, or are undone already, are left out.
+#[must_use]
+pub fn reverse(record: &RunRecord) -> HostPlan {
     let mut plan = HostPlan::default();
-    for step in manifest.steps.iter().rev() {
+    let steps = record.manifest.steps.iter().rev();
+    for step in steps.filter(|step| stands(record, step)) {
         let Some(change) = exchanged(&step.change) else {
             continue;
         };

@@ -11,7 +11,7 @@ use super::journal::{self, Entry};
 use super::manifest::Manifest;
 use super::{RunId, STATE_DIR, scripts};
 use crate::shell::Command;
-use crate::text::clock;
+use crate::text::moment;
 use crate::transport::{Probe, Read, Reply, TransportError};
 
 /// Most bytes that are read of a host's runs: ten manifests with the texts of
@@ -137,9 +137,17 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Unconfirmed { undo_at: Some(at) } = self {
-            return write!(f, "unconfirmed, undone at {}", clock(*at));
+            return write!(f, "unconfirmed, undone at {}", moment(*at));
         }
-        f.write_str(match self {
+        f.write_str(self.word())
+    }
+}
+
+impl Status {
+    /// The status in a word or two, without the time that belongs to it.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
             Self::Rebooting => "waiting for the restart",
             Self::Unconfirmed { .. } => "unconfirmed",
             Self::InProgress => "in progress",
@@ -152,7 +160,7 @@ impl fmt::Display for Status {
             Self::UndoFailed => "undo failed",
             Self::RolledBack => "rolled back",
             Self::Other(word) => word,
-        })
+        }
     }
 }
 

@@ -62,6 +62,37 @@ pub enum Verb {
     Man,
 }
 
+impl Verb {
+    /// The form of the output that was asked for, where there is a choice.
+    #[must_use]
+    pub fn format(&self) -> Option<Format> {
+        let output = match self {
+            Self::Gpu(args) => &args.output,
+            Self::Run(args) => &args.play.output,
+            Self::Discover(args) => &args.output,
+            Self::Rollback(args) => &args.output,
+            Self::Runs(args) => match &args.verb {
+                None => &args.list.output,
+                Some(RunsVerb::Show { args, .. } | RunsVerb::Confirm { args, .. }) => &args.output,
+                Some(RunsVerb::Undo { args, .. }) => &args.of.output,
+                Some(RunsVerb::Extend { args, .. }) => &args.of.output,
+                Some(RunsVerb::Unlock { args, .. }) => &args.of.output,
+            },
+            Self::Inventory(args) => match &args.verb {
+                InventoryVerb::List { output, .. } | InventoryVerb::Host { output, .. } => output,
+                InventoryVerb::Graph { .. } => return None,
+            },
+            Self::Catalog(args) => &args.output,
+            Self::Render(_)
+            | Self::Sim(_)
+            | Self::Content(_)
+            | Self::Completions { .. }
+            | Self::Man => return None,
+        };
+        Some(output.output)
+    }
+}
+
 /// Which hosts, and with which variables.
 #[derive(Debug, Args)]
 pub struct HostArgs {

@@ -125,11 +125,14 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
     found.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
     let reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
     let mut shown = 0;
+    if (args.output.output, &only) == (Format::Human, &None) {
+        report::data(&runs::list_text(&found));
+    }
     for (host, runs) in &found {
         shown += runs.runs.len();
         match (args.output.output, &only) {
             (Format::Json, _) => report::json_lines(&runs::objects(host, runs)),
-            (Format::Human, None) => report::data(&runs::list_text(host, runs)),
+            (Format::Human, None) => {}
             (Format::Human, Some(_)) => {
                 for run in &runs.runs {
                     report::data(&runs::show_text(host, run));

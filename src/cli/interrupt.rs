@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ use tokio::sync::watch;
 pub struct Interrupts {
     signals: Signals,
     attended: Arc<AtomicBool>,
+    /// How many signals were somebody's affair until that one had ended.
+    settled: Arc<AtomicU32>,
 }
 
 impl Interrupts {
@@ -36,6 +38,7 @@ impl Interrupts {
         Ok(Self {
             signals: Signals { heard, answered: 0 },
             attended: Arc::default(),
+            settled: Arc::default(),
         })
     }
 
@@ -46,6 +49,7 @@ impl Interrupts {
         let interrupts = Self {
             signals: Signals { heard, answered: 0 },
             attended: Arc::default(),
+            settled: Arc::default(),
         };
         (interrupts, count)
     }
@@ -54,7 +58,9 @@ impl Interrupts {
     pub async fn unattended(&mut self) {
         loop {
             self.signals.next().await;
-            if !self.attended.load(Ordering::SeqCst) {
+            // We may come to a signal only when whoever attended to it has ended.
+            let attended = self.attended.load(Ordering::SeqCst);
+            if !attended && self.signals.answered > self.settled.load(Ordering::SeqCst) {
                 return;
             }
         }
@@ -69,6 +75,7 @@ impl Interrupts {
         Attention {
             signals,
             attended: Arc::clone(&self.attended),
+            settled: Arc::clone(&self.settled),
         }
     }
 }
@@ -78,6 +85,7 @@ impl Interrupts {
 pub struct Attention {
     signals: Signals,
     attended: Arc<AtomicBool>,
+    settled: Arc<AtomicU32>,
 }
 
 impl Attention {
@@ -89,6 +97,8 @@ impl Attention {
 
 impl Drop for Attention {
     fn drop(&mut self) {
+        let heard = *self.signals.heard.borrow();
+        self.settled.store(heard, Ordering::SeqCst);
         self.attended.store(false, Ordering::SeqCst);
     }
 }
@@ -114,5 +124,23 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         self.answered += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_somebody_had_does_not_end_the_program_afterwards() {
+        let (mut interrupts, count) = Interrupts::by_hand();
+        let mut attention = interrupts.attend();
+        count.send_replace(1);
+        attention.next().await;
+        drop(attention);
+        let late = tokio::time::timeout(std::time::Duration::ZERO, interrupts.unattended());
+        assert!(late.await.is_err(), "it was answered");
+        count.send_replace(2);
+        interrupts.unattended().await;
     }
 }

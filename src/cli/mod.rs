@@ -34,7 +34,7 @@ mod telling;
 
 use clap::{CommandFactory, Parser};
 
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Problems};
 use crate::report;
 use crate::report::exit::Exit;
 use crate::value::HostName;
@@ -47,19 +47,19 @@ use job::Which;
 #[derive(Debug)]
 pub enum Failure {
     /// Findings about the user's files or variables.
-    Problems(crate::error::Problems),
+    Problems(Problems),
     /// Anything else, with its chain of causes.
     Other(anyhow::Error),
 }
 
-impl From<crate::error::Problems> for Failure {
-    fn from(problems: crate::error::Problems) -> Self {
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
         Self::Problems(problems)
     }
 }
 
-impl From<crate::error::Diagnostic> for Failure {
-    fn from(diagnostic: crate::error::Diagnostic) -> Self {
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
         Self::Problems(diagnostic.into())
     }
 }
@@ -83,6 +83,13 @@ pub fn main() -> u8 {
             };
             // Help goes to standard output, a wrong usage to standard error.
             let _ = usage.print();
+            if exit == Exit::Usage && asks_for_json(std::env::args_os().skip(1)) {
+                // As the text says it, without its frame.
+                let text = usage.to_string();
+                let first = text.split("\n\n").next().unwrap_or_default();
+                let message = first.trim().trim_start_matches("error: ");
+                report::json_end(&Diagnostic::error(message).into(), exit);
+            }
             return exit.code();
         }
     };
@@ -108,8 +115,19 @@ pub fn main() -> u8 {
     exit.code()
 }
 
+/// Whether the words of a command line that cannot be read ask for JSON.
+fn asks_for_json(words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let words: Vec<_> = words.collect();
+    let alone = words.iter().any(|word| word == "--output=json");
+    alone
+        || words
+            .windows(2)
+            .any(|two| two[0] == "--output" && two[1] == "json")
+}
+
 /// Runs the verb; a signal that it does not attend to ends it.
 async fn attended(verb: Verb) -> Exit {
+    let format = verb.format();
     let mut interrupts = match Interrupts::listen() {
         Ok(interrupts) => interrupts,
         Err(error) => {
@@ -137,24 +155,35 @@ async fn attended(verb: Verb) -> Exit {
         () = interrupts.unattended() => {
             prompt::restore_terminal();
             report::talk("\ninterrupted\n");
+            if format == Some(Format::Json) {
+                report::json_end(&Problems::default(), Exit::Interrupted);
+            }
             Exit::Interrupted
         }
     }
 }
 
 async fn dispatch(verb: Verb, interrupts: &Interrupts) -> Exit {
-    match run(verb, interrupts).await {
-        Ok(exit) => exit,
-        Err(Failure::Problems(problems)) => {
-            report::problems(&problems);
-            Exit::Refused
+    let format = verb.format();
+    let failure = match run(verb, interrupts).await {
+        Ok(exit) => return exit,
+        Err(failure) => failure,
+    };
+    match (failure, format) {
+        (Failure::Problems(problems), Some(Format::Json)) => {
+            report::json_end(&problems, Exit::Refused);
         }
-        Err(Failure::Other(error)) => {
+        (Failure::Problems(problems), _) => report::problems(&problems),
+        (Failure::Other(error), Some(Format::Json)) => {
+            let problem = Diagnostic::error(format!("{error:#}"));
+            report::json_end(&problem.into(), Exit::Refused);
+        }
+        (Failure::Other(error), _) => {
             let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
             report::error(&chain, None);
-            Exit::Refused
         }
     }
+    Exit::Refused
 }
 
 async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::apply::rollback::{self, Moved};
-use crate::apply::runs::{self, RunRecord, Status};
+use crate::apply::runs::{self, RunRecord};
 use crate::apply::{HostResult, RunId};
 use crate::cli::args::RollbackArgs;
 use crate::cli::fleet_verbs::{self, reporter};
@@ -30,7 +30,8 @@ struct Undo {
 }
 
 /// Reads the host's runs and picks the wanted one, or else the last that was
-/// applied; nothing if the host keeps no such run. One round trip; changes nothing.
+/// applied; nothing if the host keeps no such run. One round trip, two if a run is found
+/// that did not come to its end; changes nothing.
 ///
 /// # Errors
 /// The host's runs cannot be read, there is no such run, or nothing of it to undo.
@@ -44,17 +45,30 @@ async fn find(
         chain: vec![message],
         hint,
     };
-    let found = runs::read(probe, wanted)
+    let mut found = runs::read(probe, wanted)
         .await
         .map_err(|error| failed(error.to_string(), None))?;
     // A host that took no part in a run has nothing to undo, and that is fine.
-    let undone = |run: &RunRecord| run.status == Status::RolledBack;
-    if found.runs.is_empty() || (wanted.is_none() && found.runs.iter().all(undone)) {
+    if found.runs.is_empty() {
         return Ok(None);
     }
-    let record =
-        rollback::pick(&found, wanted).map_err(|refusal| failed(refusal.message, refusal.hint))?;
-    let mut plan = rollback::reverse(&record.manifest);
+    let refused = |refusal: rollback::Refusal| failed(refusal.message, refusal.hint);
+    let Some(mut record) = rollback::pick(&found, wanted).map_err(refused)? else {
+        return Ok(None);
+    };
+    if rollback::needs_journal(&record.status)
+        && record.journal.is_empty()
+        && let Some(run) = record.id()
+    {
+        found = runs::read(probe, Some(&run))
+            .await
+            .map_err(|error| failed(error.to_string(), None))?;
+        let Some(again) = rollback::pick(&found, Some(&run)).map_err(refused)? else {
+            return Ok(None);
+        };
+        record = again;
+    }
+    let mut plan = rollback::reverse(record);
     plan.notes.insert(
         0,
         format!("undoes run {} ({})", record.manifest.run, record.status),
@@ -99,7 +113,9 @@ pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, F
         concerned: AtomicUsize::new(0),
     };
     let batches = Batches::all(settings.hosts.clone(), args.connection.forks.into());
-    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let reporter = reporter(&args.output, consent.check_mode(), consent.plans())
+        .calling_changed("undone")
+        .calling_failed("nothing was undone");
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
 

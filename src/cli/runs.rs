@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::apply::journal::{Entry, What};
-use crate::apply::manifest::{Manifest, ManifestStep};
+use crate::apply::manifest::ManifestStep;
 use crate::apply::runs::{HostRuns, RunRecord, Status};
 use crate::report::guard_line;
 use crate::text::{moment, printable, printable_line};
@@ -15,35 +15,71 @@ use crate::value::HostName;
 
 /// Most characters of one line from a host.
 const LINE: usize = 200;
+/// Most characters of one column.
+const CELL: usize = 80;
 /// Most characters of what a step said.
 const MESSAGE: usize = 4000;
 
-/// The runs of one host, a line each, newest first.
+/// The runs of several hosts, a line each, newest first, in columns.
 #[must_use]
-pub fn list_text(host: &HostName, found: &HostRuns) -> String {
-    let mut text = format!("{host}\n");
-    if let Some(owner) = &found.lock {
-        let _ = writeln!(text, "  locked: {}", printable_line(owner, LINE));
-    }
-    if found.runs.is_empty() {
-        text.push_str("  no run is kept here\n");
-    }
-    for run in &found.runs {
-        let manifest = &run.manifest;
-        let is_current = found.current.is_some() && found.current == run.id();
-        let line = format!(
-            "{}  {:<12} {}  {} from {}  {}{}",
-            manifest.run,
-            run.status.to_string(),
-            moment(manifest.started),
-            manifest.who,
-            manifest.from,
-            steps(manifest.steps.len()),
-            if is_current { "  (last applied)" } else { "" },
-        );
-        let _ = writeln!(text, "  {}", printable_line(&line, LINE));
+pub fn list_text(hosts: &[(HostName, HostRuns)]) -> String {
+    let rows: Vec<(usize, [String; 5], String)> = hosts
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (_, found))| found.runs.iter().map(move |run| (at, found, run)))
+        .map(|(at, found, run)| (at, cells(run), remarks(found, run)))
+        .collect();
+    let width = |column: usize| {
+        let widths = rows
+            .iter()
+            .map(|(_, cells, _)| cells[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (at, (host, found)) in hosts.iter().enumerate() {
+        let _ = writeln!(text, "{host}");
+        if let Some(owner) = &found.lock {
+            let _ = writeln!(text, "  locked: {}", printable_line(owner, LINE));
+        }
+        if found.runs.is_empty() {
+            text.push_str("  no run is kept here\n");
+        }
+        for (_, cells, remarks) in rows.iter().filter(|(of, ..)| *of == at) {
+            let mut line = String::new();
+            for (cell, width) in cells.iter().zip(widths) {
+                let _ = write!(line, "  {cell:<width$}");
+            }
+            let _ = writeln!(text, "{}", format!("{line}{remarks}").trim_end());
+        }
     }
     text
+}
+
+/// The columns of a run: id, status, start, who, how many steps.
+fn cells(run: &RunRecord) -> [String; 5] {
+    let manifest = &run.manifest;
+    let who = format!("{} from {}", manifest.who, manifest.from);
+    [
+        manifest.run.clone(),
+        run.status.word().to_owned(),
+        moment(manifest.started),
+        who,
+        steps(manifest.steps.len()),
+    ]
+    .map(|cell| printable_line(&cell, CELL))
+}
+
+/// What stands behind the columns.
+fn remarks(found: &HostRuns, run: &RunRecord) -> String {
+    let is_current = found.current.is_some() && found.current == run.id();
+    match &run.status {
+        Status::Unconfirmed { undo_at: Some(at) } => {
+            format!("  (undone at {} unless confirmed)", moment(*at))
+        }
+        _ if is_current => "  (last applied)".to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn steps(count: usize) -> String {
@@ -73,12 +109,12 @@ pub fn show_text(host: &HostName, run: &RunRecord) -> String {
     if let (true, Some(guard)) = (run.status.is_open(), &manifest.guard) {
         line(format!("  {}", guard_line(guard)));
     }
-    for entry in &run.journal {
-        if let Some(told) = told(manifest, entry) {
+    for (at, entry) in run.journal.iter().enumerate() {
+        if let Some(told) = told(run, at) {
             // What a step said goes below its line, indented like it.
             line(format!(
                 "  {}  {}",
-                entry.time,
+                time(entry),
                 told.replace('\n', "\n    ")
             ));
         }
@@ -89,7 +125,10 @@ pub fn show_text(host: &HostName, run: &RunRecord) -> String {
         .filter(|step| !run.journal.iter().any(|entry| entry.step == step.directory))
         .collect();
     if !left.is_empty() && !run.journal.is_empty() {
-        line("  not reached:".to_owned());
+        line(match run.status {
+            Status::InProgress | Status::Rebooting => "  still to come:".to_owned(),
+            _ => "  not reached:".to_owned(),
+        });
         for step in left {
             line(format!("    {}", step.title));
         }
@@ -126,14 +165,43 @@ fn meaning(status: &Status, run: &str) -> String {
     }
 }
 
-/// An entry as a sentence; the beginnings of steps are told by their ends.
-fn told(manifest: &Manifest, entry: &Entry) -> Option<String> {
+/// When an entry was written; what is no time stays as the host has it.
+fn time(entry: &Entry) -> String {
+    match entry.time.parse() {
+        Ok(at) => moment(at),
+        Err(_) => entry.time.clone(),
+    }
+}
+
+/// An entry as a sentence. The beginnings of steps are told by their ends, but for one
+/// that has none.
+fn told(run: &RunRecord, at: usize) -> Option<String> {
+    let (manifest, entry) = (&run.manifest, &run.journal[at]);
+    let has_end = || {
+        let later = &run.journal[at + 1..];
+        later.iter().any(|later| later.step == entry.step)
+    };
     match entry.what {
-        What::Apply | What::Undo => None,
+        What::Apply | What::Undo if has_end() => None,
+        What::Apply | What::Undo => Some(unended(run, entry)),
         What::Start => Some(format!("started: {}", entry.detail)),
         What::End => Some(format!("ended: {}", Status::ended(&entry.detail))),
         _ => Some(manifest.sentence(entry)),
     }
+}
+
+/// A step that was begun and has not ended.
+fn unended(run: &RunRecord, entry: &Entry) -> String {
+    let step = run.manifest.step(&entry.step);
+    let title = step.map_or(entry.step.as_str(), |step| step.title.as_str());
+    let what = match (&run.status, entry.what) {
+        (Status::Rebooting, _) => "is at work: the host restarts",
+        (Status::InProgress, What::Undo) => "is being undone now",
+        (Status::InProgress, _) => "is at work now",
+        (_, What::Undo) => "was being undone when the run was broken off",
+        _ => "was at work when the run was broken off",
+    };
+    format!("`{title}` {what}")
 }
 
 /// The runs of one host as objects of type `host_run`, one a run.
@@ -194,6 +262,7 @@ fn status_word(status: &Status) -> Value {
 #[cfg(test)]
 pub(super) fn record(status: Status, journal: &str) -> RunRecord {
     use crate::apply::journal;
+    use crate::apply::manifest::Manifest;
     use crate::step::{Change, Class, StepId};
 
     RunRecord {
@@ -245,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn the_step_that_is_at_work_is_told() {
+        let host = HostName::from("gpu01");
+        let shown = |status, journal| show_text(&host, &record(status, journal));
+        let begun = "2026-11-22T21:00:01Z start - run by ada\n\
+             2026-11-22T21:00:02Z apply 001-a \n";
+        let text = shown(Status::InProgress, begun);
+        assert!(
+            text.contains("2026-11-22 21:00:02 UTC  `write /etc/a` is at work now"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  still to come:\n    write /etc/b\n"),
+            "{text}"
+        );
+        let text = shown(Status::Interrupted, begun);
+        assert!(text.contains("`write /etc/a` was at work when"), "{text}");
+        let undoing = format!(
+            "{begun}2026-11-22T21:00:03Z apply-failed 001-a no\n2026-11-22T21:00:04Z undo 001-a \n"
+        );
+        let text = shown(Status::InProgress, &undoing);
+        assert!(
+            text.contains("`write /etc/a` is being undone now"),
+            "{text}"
+        );
+        assert!(!text.contains("is at work now"), "{text}");
+    }
+
+    #[test]
     fn runs_are_listed_a_line_each() {
         let runs = HostRuns {
             lock: Some("run x by bob".to_owned()),
@@ -252,7 +349,19 @@ mod tests {
             runs: vec![record(Status::Done, ""), record(Status::Interrupted, "")],
         };
         let host = HostName::from("gpu01");
-        insta::assert_snapshot!(list_text(&host, &runs));
+        let unconfirmed = Status::Unconfirmed {
+            undo_at: "2026-11-22T21:06:00Z".parse().ok(),
+        };
+        let others = HostRuns {
+            lock: None,
+            current: None,
+            runs: vec![record(unconfirmed, ""), record(Status::Rebooting, "")],
+        };
+        let all = [
+            (host.clone(), runs.clone()),
+            (HostName::from("gpu02"), others),
+        ];
+        insta::assert_snapshot!(list_text(&all));
         let objects = objects(&host, &runs);
         assert_eq!(objects[0]["status"], "done");
         assert_eq!(objects[0]["steps"][1]["id"], "b");
@@ -266,7 +375,7 @@ mod tests {
         let host = HostName::from("gpu01");
         let text = show_text(&host, &run);
         for part in [
-            "unconfirmed, undone at 21:06:00 UTC",
+            "unconfirmed, undone at 2026-11-22 21:06:00 UTC",
             "`deploy runs confirm 20261122T210000Z-000001` keeps it",
             "`deploy runs undo 20261122T210000Z-000001`",
         ] {

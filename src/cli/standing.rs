@@ -16,15 +16,20 @@ use crate::cli::{Failure, reach, runs};
 use crate::error::Problems;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::fleet;
-use crate::plan::HostPlan;
+use crate::plan::{self, HostPlan};
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{self, Plans};
-use crate::text::moment;
+use crate::text::{moment, span};
 use crate::transport::Session;
 use crate::value::HostName;
 
 /// A run as one of its hosts keeps it, and the connection over which it was read.
 type Found = (Box<dyn Session>, RunRecord);
+
+/// What is said of a host that took no part in the run.
+fn no_part(run: &RunId) -> String {
+    format!("keeps no run {run}: nothing to do")
+}
 
 /// Reads the run on a host; nothing if the host keeps no such run. The connection is
 /// closed where it is not given back.
@@ -71,19 +76,30 @@ impl Asked {
         }
     }
 
-    /// The run on a host, and what `plan_of` says of it.
+    /// The run on a host, and what `plan_of` says of it. Where there is nothing to do,
+    /// why is told.
     async fn plan(
         &self,
         host: &HostName,
+        events: &Events,
         plan_of: impl FnOnce(&RunRecord) -> Wanted,
     ) -> Planned<Found> {
+        let note = |text: String| {
+            let _ = events.send(Event::Note {
+                host: Some(host.clone()),
+                text,
+            });
+        };
         let found = find(&self.hosts, host, &self.run).await;
         if !matches!(found, Ok(None)) {
             self.concerned.fetch_add(1, Ordering::Relaxed);
         }
         let (session, record) = match found {
             Ok(Some(found)) => found,
-            Ok(None) => return Planned::AsWanted,
+            Ok(None) => {
+                note(no_part(&self.run));
+                return Planned::AsWanted;
+            }
             Err((outcome, problem)) => return Planned::Ended(outcome, problem),
         };
         let why = match plan_of(&record) {
@@ -93,13 +109,16 @@ impl Asked {
                     work: (session, record),
                 };
             }
-            Wanted::IsSo => None,
-            Wanted::Impossible(hint) => Some(hint),
+            Wanted::IsSo(what) => Err(what),
+            Wanted::Impossible(hint) => Ok(hint),
         };
         session.close().await;
         match why {
-            None => Planned::AsWanted,
-            Some(hint) => Planned::Ended(
+            Err(what) => {
+                note(format!("run {} is {}: {what}", self.run, record.status));
+                Planned::AsWanted
+            }
+            Ok(hint) => Planned::Ended(
                 Outcome::Failed,
                 HostProblem::Failed {
                     step: None,
@@ -133,8 +152,8 @@ impl Asked {
 /// What a run's status means for the verb.
 enum Wanted {
     Do(HostPlan),
-    /// It is so already.
-    IsSo,
+    /// It is so already; what that means, in a few words.
+    IsSo(&'static str),
     /// It cannot be; what to do instead.
     Impossible(String),
 }
@@ -147,8 +166,9 @@ pub async fn confirm(id: &str, args: &RunsArgs, interrupts: &Interrupts) -> Resu
     let run = run_id(id)?;
     let (settings, hosts) = fleet_verbs::ready(&args.hosts, &args.connection, None).await?;
     let batches = Batches::all(settings.hosts.clone(), args.connection.forks.into());
-    let reporter =
-        reporter(&args.output, CheckMode::Off, Plans::AsTheyCome).calling_changed("confirmed");
+    let reporter = reporter(&args.output, CheckMode::Off, Plans::AsTheyCome)
+        .calling_changed("confirmed")
+        .calling_failed(AS_IT_WAS);
     let verb = Confirm(Asked::new(hosts, run));
     Ok(flow::run(verb, batches, Consent::Given, reporter, interrupts).await)
 }
@@ -160,9 +180,9 @@ impl Verb for Confirm {
 
     const QUESTION: &'static str = "Confirm this run on";
 
-    async fn plan(&self, host: &HostName, _events: &Events) -> Planned<Found> {
+    async fn plan(&self, host: &HostName, events: &Events) -> Planned<Found> {
         self.0
-            .plan(host, |record| confirmable(record, &self.0.run))
+            .plan(host, events, |record| confirmable(record, &self.0.run))
             .await
     }
 
@@ -190,7 +210,7 @@ impl Verb for Confirm {
 fn confirmable(record: &RunRecord, run: &RunId) -> Wanted {
     match record.status {
         Status::Unconfirmed { .. } => Wanted::Do(HostPlan::default()),
-        Status::Done => Wanted::IsSo,
+        Status::Done => Wanted::IsSo("there is nothing to confirm"),
         Status::InProgress | Status::Rebooting => Wanted::Impossible(format!(
             "there is nothing to confirm yet: `--resume {run}` follows it and confirms it"
         )),
@@ -208,7 +228,9 @@ pub async fn unlock(id: &str, args: &UnlockArgs, interrupts: &Interrupts) -> Res
     let (settings, hosts) = fleet_verbs::ready(&of.hosts, &of.connection, None).await?;
     let batches = Batches::all(settings.hosts.clone(), of.connection.forks.into());
     let consent = Consent::of(args.check, args.yes);
-    let reporter = reporter(&of.output, consent.check_mode(), consent.plans());
+    let reporter = reporter(&of.output, consent.check_mode(), consent.plans())
+        .calling_changed("undone")
+        .calling_failed(AS_IT_WAS);
     let verb = Unlock(Asked::new(hosts, run));
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
@@ -220,8 +242,8 @@ impl Verb for Unlock {
 
     const QUESTION: &'static str = "End this run and undo it on";
 
-    async fn plan(&self, host: &HostName, _events: &Events) -> Planned<Found> {
-        self.0.plan(host, unlockable).await
+    async fn plan(&self, host: &HostName, events: &Events) -> Planned<Found> {
+        self.0.plan(host, events, unlockable).await
     }
 
     async fn carry_out(
@@ -247,7 +269,7 @@ impl Verb for Unlock {
 /// Whether a run keeps others out of its host, and what undoing it changes.
 fn unlockable(record: &RunRecord) -> Wanted {
     if record.status.is_open() {
-        let mut plan = rollback::reverse(&record.manifest);
+        let mut plan = rollback::reverse(record);
         plan.notes.insert(
             0,
             format!(
@@ -255,6 +277,10 @@ fn unlockable(record: &RunRecord) -> Wanted {
                 record.manifest.run, record.status, record.manifest.who, record.manifest.from
             ),
         );
+        if record.status == Status::InProgress {
+            plan.notes
+                .push("what it begins until then is undone as well".to_owned());
+        }
         return Wanted::Do(plan);
     }
     match record.status.can_be_undone() {
@@ -262,7 +288,7 @@ fn unlockable(record: &RunRecord) -> Wanted {
             "it keeps nobody out; `deploy runs undo {}` undoes it",
             record.manifest.run
         )),
-        false => Wanted::IsSo,
+        false => Wanted::IsSo("it keeps nobody out, and there is nothing to undo"),
     }
 }
 
@@ -275,7 +301,8 @@ pub async fn extend(id: &str, args: &ExtendArgs) -> Result<Exit, Failure> {
     let of = &args.of;
     let (settings, hosts) = fleet_verbs::ready(&of.hosts, &of.connection, None).await?;
     let format = of.output.output;
-    let mut reporter = reporter(&of.output, CheckMode::Off, Plans::Together);
+    let mut reporter =
+        reporter(&of.output, CheckMode::Off, Plans::Together).calling_failed(AS_IT_WAS);
     let (mut ends, mut kept) = (Vec::new(), false);
     fleet::each(
         settings.hosts.clone(),
@@ -290,14 +317,20 @@ pub async fn extend(id: &str, args: &ExtendArgs) -> Result<Exit, Failure> {
                 Some(Ok(Some((at, found)))) => {
                     match format {
                         Format::Human => report::data(&format!(
-                            "{host}: run {run} is undone at {} unless it is confirmed\n",
-                            moment(at)
+                            "{host}: {}\n",
+                            moved_deadline(&run, at, found.runs.first(), args.by)
                         )),
                         Format::Json => report::json_lines(&runs::objects(&host, &found)),
                     }
                     (Outcome::Ok, None)
                 }
-                Some(Ok(None)) => (Outcome::Ok, None),
+                Some(Ok(None)) => {
+                    reporter.event(&Event::Note {
+                        host: Some(host.clone()),
+                        text: no_part(&run),
+                    });
+                    (Outcome::Ok, None)
+                }
                 Some(Err((outcome, problem))) => (outcome, Some(problem)),
                 None => (Outcome::Failed, Some(flow::broke_off())),
             };
@@ -317,6 +350,37 @@ pub async fn extend(id: &str, args: &ExtendArgs) -> Result<Exit, Failure> {
     }
     Ok(reporter.finish())
 }
+
+/// What the moved deadline of a run means.
+fn moved_deadline(
+    run: &RunId,
+    at: jiff::Timestamp,
+    record: Option<&RunRecord>,
+    by: Duration,
+) -> String {
+    let at = moment(at);
+    let at_work = match record.map(|record| &record.status) {
+        Some(Status::InProgress) => {
+            "is at work. The guard lets it work until {at}, which is what the limits of all its steps come to and the time that was added; what is not at its end then is ended and undone"
+        }
+        Some(Status::Rebooting) => {
+            "waits for the restart. The guard undoes it at {at} unless the host is back by then"
+        }
+        _ => return format!("run {run} is undone at {at} unless it is confirmed"),
+    };
+    let mut text = format!("run {run} {}", at_work.replace("{at}", &at));
+    let guard = record.and_then(|record| record.manifest.guard);
+    if guard.is_some_and(|guard| guard.confirm == plan::Confirm::NewConnection) {
+        text += &format!(
+            ". Once its last step is made there are {} more to confirm it, too",
+            span(by.as_secs())
+        );
+    }
+    text
+}
+
+/// What a failure means here: neither has it changed the host nor the run.
+const AS_IT_WAS: &str = "the run is left as it was";
 
 /// When the host now undoes the run, and how the run stands; nothing if the host keeps
 /// no such run.
@@ -353,7 +417,7 @@ mod tests {
             wanted(Status::Unconfirmed { undo_at: None }),
             Wanted::Do(_)
         ));
-        assert!(matches!(wanted(Status::Done), Wanted::IsSo));
+        assert!(matches!(wanted(Status::Done), Wanted::IsSo(_)));
         for early in [Status::InProgress, Status::Rebooting] {
             let Wanted::Impossible(hint) = wanted(early) else {
                 panic!("it cannot be confirmed yet");
@@ -377,9 +441,9 @@ mod tests {
             let Wanted::Do(plan) = wanted(open) else {
                 panic!("it keeps others out");
             };
-            assert_eq!(plan.notes.len(), 1);
+            assert!(plan.notes[0].starts_with("ends run "), "{:?}", plan.notes);
         }
         assert!(matches!(wanted(Status::Done), Wanted::Impossible(_)));
-        assert!(matches!(wanted(Status::Undone), Wanted::IsSo));
+        assert!(matches!(wanted(Status::Undone), Wanted::IsSo(_)));
     }
 }

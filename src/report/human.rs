@@ -14,7 +14,7 @@ use crate::plan::{Confirm, Guard, GuardKind, HostPlan};
 use crate::report::diagnostic::{self, Style};
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{NotBegun, Plans, Said, Tally};
-use crate::step::Class;
+use crate::step::{Class, Step, StepId};
 use crate::text::{MESSAGE_LIMIT, printable, span};
 use crate::value::HostName;
 
@@ -27,12 +27,18 @@ pub struct Human {
     verbose: bool,
     /// What a host is called that was changed.
     changed: &'static str,
+    /// What a failure has left of a host.
+    failed: &'static str,
     /// Changes that were shown, with what guards them, and for which host first.
     shown: HashMap<(Vec<Block>, Option<String>), HostName>,
     /// How many steps each host's plan has.
     steps: HashMap<HostName, usize>,
+    /// The titles of each host's steps, as its plan has them.
+    titles: HashMap<HostName, HashMap<StepId, String>>,
     /// Hosts of which a step failed, so that what follows is its undo.
     undoing: HashSet<HostName>,
+    /// What was said of steps that failed: title and message, by host.
+    told_failures: HashMap<HostName, Vec<(String, String)>>,
 }
 
 impl Human {
@@ -45,15 +51,23 @@ impl Human {
             told,
             verbose,
             changed: "changed",
+            failed: "nothing was left changed",
             shown: HashMap::new(),
             steps: HashMap::new(),
+            titles: HashMap::new(),
             undoing: HashSet::new(),
+            told_failures: HashMap::new(),
         }
     }
 
     /// Another word for hosts that were changed.
     pub(super) fn call_changed(&mut self, word: &'static str) {
         self.changed = word;
+    }
+
+    /// Other words for what a failure has left of a host.
+    pub(super) fn call_failed(&mut self, words: &'static str) {
+        self.failed = words;
     }
 
     /// What to say of one event.
@@ -67,6 +81,9 @@ impl Human {
             }
             Event::Planned { host, plan } => {
                 self.steps.insert(host.clone(), plan.steps.len());
+                let title = |step: &Step| (step.id.clone(), step.title.clone());
+                let titles = plan.steps.iter().map(title).collect();
+                self.titles.insert(host.clone(), titles);
                 if self.told == Plans::AsTheyCome {
                     return self.plans(&[(host.clone(), Arc::clone(plan))]);
                 }
@@ -93,8 +110,16 @@ impl Human {
                     StepOutcome::Undone => self.paint(YELLOW, "undone"),
                     StepOutcome::UndoFailed => self.paint(RED, "undo failed"),
                 };
-                let step = printable(&step.0, 400);
-                said.data += &format!("{host}: {word} {step}\n");
+                let title = self.title(host, step);
+                if matches!(outcome, StepOutcome::Failed | StepOutcome::UndoFailed) {
+                    let told = (title.to_owned(), message.trim_end().to_owned());
+                    self.told_failures
+                        .entry(host.clone())
+                        .or_default()
+                        .push(told);
+                }
+                let title = printable(self.title(host, step), 400);
+                said.data += &format!("{host}: {word}: {title}\n");
                 let message = printable(message.trim_end(), MESSAGE_LIMIT);
                 for line in message.lines() {
                     said.data += &format!("    {line}\n");
@@ -117,11 +142,28 @@ impl Human {
         said
     }
 
+    /// A step as its plan calls it; a plan of undoing says so once, not of each step.
+    fn title<'a>(&'a self, host: &HostName, step: &'a StepId) -> &'a str {
+        let title = self.titles.get(host).and_then(|titles| titles.get(step));
+        match title {
+            Some(title) => title.strip_prefix("undo: ").unwrap_or(title),
+            None => &step.0,
+        }
+    }
+
+    /// Whether a sentence about a failure was told when its step failed.
+    fn was_told(&self, host: &HostName, sentence: &str) -> bool {
+        let told = self.told_failures.get(host).map(Vec::as_slice);
+        told.unwrap_or_default().iter().any(|(title, message)| {
+            sentence.starts_with(&format!("`{title}` ")) && sentence.trim_end().ends_with(message)
+        })
+    }
+
     /// The plans of several hosts; equal ones once.
     fn plans(&mut self, plans: &[(HostName, Arc<HostPlan>)]) -> Said {
         let with_changes: Vec<(HostName, &HostPlan)> = plans
             .iter()
-            .filter(|(_, plan)| !plan.steps.is_empty())
+            .filter(|(_, plan)| !plan.steps.is_empty() || !plan.notes.is_empty())
             .map(|(host, plan)| (host.clone(), plan.as_ref()))
             .collect();
         let mut said = Said::default();
@@ -144,6 +186,10 @@ impl Human {
             );
         }
         let guard = group.guard.as_ref().map(guard_line);
+        if group.blocks.is_empty() {
+            text.push('\n');
+            return text;
+        }
         let look = (group.blocks.clone(), guard.clone());
         if let Some(first) = self.shown.get(&look) {
             text += &format!("  the same changes as on {first}\n\n");
@@ -190,6 +236,9 @@ impl Human {
         let mut text = match outcome {
             Outcome::Ok if !self.verbose => String::new(),
             Outcome::Ok => format!("{host}: {}\n", self.paint(GREEN, "ok")),
+            Outcome::Changed if self.check == CheckMode::On && steps == 0 => {
+                format!("{host}: {}\n", self.paint(YELLOW, "would be changed"))
+            }
             Outcome::Changed if self.check == CheckMode::On => {
                 format!(
                     "{host}: {} by {count}\n",
@@ -202,10 +251,9 @@ impl Human {
             Outcome::Changed => {
                 format!("{host}: {}, {count}\n", self.paint(YELLOW, self.changed))
             }
-            Outcome::Failed => format!(
-                "{host}: {}, nothing was left changed\n",
-                self.paint(RED, "failed")
-            ),
+            Outcome::Failed => {
+                format!("{host}: {}, {}\n", self.paint(RED, "failed"), self.failed)
+            }
             Outcome::RolledBack => {
                 format!(
                     "{host}: {} after a failure\n",
@@ -227,12 +275,12 @@ impl Human {
             Outcome::Skipped => format!("{host}: {}\n", self.paint(CYAN, "skipped")),
         };
         if let Some(problem) = problem {
-            text += &self.problem(problem);
+            text += &self.problem(host, problem);
         }
         text
     }
 
-    fn problem(&self, problem: &HostProblem) -> String {
+    fn problem(&self, host: &HostName, problem: &HostProblem) -> String {
         let indent = |text: &str| {
             printable(text, MESSAGE_LIMIT)
                 .lines()
@@ -252,13 +300,10 @@ impl Human {
                     .map(|line| format!("    {line}\n"))
                     .collect();
             }
-            HostProblem::Failed { step, chain, hint } => {
-                let chain = chain.join(": ");
-                let message = match step {
-                    Some(step) => format!("{step}: {chain}"),
-                    None => chain,
-                };
-                (message, hint.as_deref())
+            HostProblem::Failed { chain, hint, .. } => {
+                let new = chain.iter().filter(|part| !self.was_told(host, part));
+                let parts: Vec<&str> = new.map(String::as_str).collect();
+                (parts.join(": "), hint.as_deref())
             }
         };
         let mut text = indent(&message);

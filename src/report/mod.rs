@@ -144,6 +144,16 @@ impl Reporter {
         self
     }
 
+    /// The same reporter, with other words behind `failed`: what that means for the host
+    /// where the verb is not about to change something of its own.
+    #[must_use]
+    pub fn calling_failed(mut self, words: &'static str) -> Self {
+        if let Form::Human(human) = &mut self.form {
+            human.call_failed(words);
+        }
+        self
+    }
+
     /// The same reporter, which is about to hear of so many hosts.
     #[must_use]
     pub fn expecting(mut self, hosts: usize) -> Self {
@@ -235,10 +245,7 @@ impl Reporter {
     pub fn refuse(self, problems: &Problems) -> Exit {
         match self.form {
             Form::Human(_) => self::problems(problems),
-            Form::Json => {
-                json_lines(&json::diagnostics(problems));
-                json_lines(&[json::summary(&Tally::default(), &[], Exit::Refused)]);
-            }
+            Form::Json => json_end(problems, Exit::Refused),
         }
         Exit::Refused
     }
@@ -268,6 +275,13 @@ pub fn json_lines(objects: &[serde_json::Value]) {
         text.push('\n');
     }
     data(&text);
+}
+
+/// The end of a command in JSON that came before any host: the findings and the sums.
+pub fn json_end(problems: &Problems, exit: Exit) {
+    let mut objects = json::diagnostics(problems);
+    objects.push(json::summary(&Tally::default(), &[], exit));
+    json_lines(&objects);
 }
 
 /// An object in one line of which a terminal acts on nothing: JSON itself lets DEL,

@@ -220,7 +220,8 @@ async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
         let list = runs::read(&mut host.session(), None)
             .await
             .expect("in form");
-        let record = rollback::pick(&list, None).expect("one is applied");
+        let record = rollback::pick(&list, None).expect("nobody is at it");
+        let record = record.expect("one is applied");
         let name = HostName::from("h1");
         let session = Box::new(host.session());
         let moved = Moved::Refuse;

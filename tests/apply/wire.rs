@@ -23,7 +23,8 @@ async fn a_plan_is_applied_listed_and_undone_on_one_connection() {
     let mut session = connected.session;
     let found = runs::read(session.as_mut(), None).await.expect("in form");
     assert_eq!(found.current, Some(context.run.clone()));
-    let record = rollback::pick(&found, None).expect("one is applied");
+    let record = rollback::pick(&found, None).expect("nobody is at it");
+    let record = record.expect("one is applied");
     assert_eq!(record.manifest.host, "h1");
     let name = HostName::from("h1");
     let moved = rollback::Moved::Refuse;
