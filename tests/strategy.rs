@@ -90,6 +90,7 @@ fn card(index: u8, key: &str) -> Gpu {
         },
         intel: Fact::Absent,
         vgpu: Fact::Absent,
+        amd: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }

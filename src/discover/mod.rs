@@ -4,6 +4,7 @@
 //! they can; `facts` turns the answers into what is known. Both are pure. One file a script, and
 //! a folder a vendor for what its drivers and tools say. Only this room and `catalog` know vendor ids.
 
+pub mod amd;
 pub mod holders;
 pub mod host;
 pub mod intel;
@@ -77,6 +78,10 @@ fn intel_read() -> Read {
     script(include_str!("intel.sh"), SLOW)
 }
 
+fn amd_read() -> Read {
+    script(include_str!("amd.sh"), SLOW)
+}
+
 fn holders_read() -> Read {
     script(include_str!("holders.sh"), QUICK)
 }
@@ -99,7 +104,13 @@ fn detection_read(detection: VendorDetection) -> Option<Read> {
 /// our own tools are not among them.
 #[must_use]
 pub fn reads(discovery: &Discovery) -> Vec<Read> {
-    let mut reads = vec![host_read(), pci_read(), nvidia_read(), intel_read()];
+    let mut reads = vec![
+        host_read(),
+        pci_read(),
+        nvidia_read(),
+        amd_read(),
+        intel_read(),
+    ];
     reads.extend(detection_read(discovery.vendor_detection));
     reads.push(holders_read());
     reads
@@ -142,12 +153,25 @@ pub fn facts(
         Ok(output) => intel::Answers::parse(&output.text(), whole(output).err()),
         Err(why) => intel::Answers::parse("", Some(why)),
     };
+    let amd = match answer(&amd_read()) {
+        Ok(output) => amd::Answers::parse(&output.text(), whole(output).err()),
+        Err(why) => amd::Answers::parse("", Some(why)),
+    };
     let scan = match answer(&holders_read()).and_then(whole) {
         Ok(text) => holders::parse(&text),
         Err(_) => Scan::default(),
     };
     let rows = answers.rows();
-    let mut gpus = gpus(cards, &rows, &answers, &intel, &scan, catalog);
+    let told = Told {
+        rows: &rows,
+        nvidia: &answers,
+        vgpu: answers.vgpu_tree(),
+        intel: &intel,
+        amd: &amd,
+        scan: &scan,
+        catalog,
+    };
+    let mut gpus = gpus(cards, &told);
     let detected = detection_read(discovery.vendor_detection).map(|read| answer(&read));
     select::detected(
         &mut gpus,
@@ -195,33 +219,33 @@ fn whole(output: &Output) -> Result<String, String> {
     Ok(output.text())
 }
 
-fn gpus(
-    cards: Option<Vec<PciCard>>,
-    rows: &[Row],
-    answers: &Answers,
-    intel: &intel::Answers,
-    scan: &Scan,
-    catalog: &Catalog,
-) -> Vec<Gpu> {
-    let tree = answers.vgpu_tree();
+/// What the scripts told besides the bus.
+struct Told<'a> {
+    rows: &'a [Row],
+    nvidia: &'a Answers,
+    vgpu: Result<Tree, String>,
+    intel: &'a intel::Answers,
+    amd: &'a amd::Answers,
+    scan: &'a Scan,
+    catalog: &'a Catalog,
+}
+
+fn gpus(cards: Option<Vec<PciCard>>, told: &Told<'_>) -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = cards
         .unwrap_or_default()
         .iter()
         // A virtual function is listed with its physical one; in a virtual machine it has none
         // and is a card.
         .filter(|card| card.physfn.is_none())
-        .filter_map(|card| gpu(card, rows, answers, &tree, intel, scan, catalog))
+        .filter_map(|card| gpu(card, told))
         .collect();
     // Containers and some virtual machines show no bus, or not all of it, but the tool answers.
-    let hidden: Vec<&Row> = rows
+    let hidden: Vec<&Row> = told
+        .rows
         .iter()
         .filter(|row| gpus.iter().all(|gpu| gpu.pci != row.pci))
         .collect();
-    gpus.extend(
-        hidden
-            .into_iter()
-            .map(|row| off_bus(row, answers, scan, catalog)),
-    );
+    gpus.extend(hidden.into_iter().map(|row| off_bus(row, told)));
     gpus.sort_by_key(|gpu| gpu.pci);
     gpus
 }
@@ -235,24 +259,16 @@ fn vendor(id: u16) -> Option<Vendor> {
     }
 }
 
-fn gpu(
-    card: &PciCard,
-    rows: &[Row],
-    answers: &Answers,
-    tree: &Result<Tree, String>,
-    intel: &intel::Answers,
-    scan: &Scan,
-    catalog: &Catalog,
-) -> Option<Gpu> {
+fn gpu(card: &PciCard, told: &Told<'_>) -> Option<Gpu> {
     let vendor = vendor(card.vendor)?;
-    let row = rows.iter().find(|row| row.pci == card.pci);
+    let row = told.rows.iter().find(|row| row.pci == card.pci);
     let nvidia = match (vendor, row) {
-        (Vendor::Nvidia, Some(row)) => Fact::Known(answers.card(row)),
+        (Vendor::Nvidia, Some(row)) => Fact::Known(told.nvidia.card(row)),
         (Vendor::Nvidia, None) => Fact::Unknown(match &card.driver {
             Fact::Known(driver) if driver != "nvidia" => {
                 format!("it is bound to {driver}, so nvidia-smi does not see it")
             }
-            _ => answers.why_no_row(),
+            _ => told.nvidia.why_no_row(),
         }),
         _ => Fact::Absent,
     };
@@ -278,16 +294,32 @@ fn gpu(
         sriov.vfs.iter().map(|(address, _)| *address).collect()
     });
     let vgpu = match vendor {
-        Vendor::Nvidia => answers.vgpu(card.pci, &functions, tree),
+        Vendor::Nvidia => told.nvidia.vgpu(card.pci, &functions, &told.vgpu),
         Vendor::Amd | Vendor::Intel => Fact::Absent,
     };
-    if let Ok(tree) = tree {
+    if let Ok(tree) = &told.vgpu {
         let ours = |mdev: &&Mdev| mdev.parent == card.pci || functions.contains(&mdev.parent);
         let groups = tree.mdevs.iter().filter(ours).filter_map(|mdev| mdev.group);
         nodes.extend(groups.map(|group| format!("/dev/vfio/{group}")));
     }
+    let amd = match vendor {
+        Vendor::Amd => told.amd.card(card.pci, &card.driver),
+        Vendor::Nvidia | Vendor::Intel => Fact::Absent,
+    };
     if vendor == Vendor::Amd && card.driver.known().is_some_and(|d| d == "amdgpu") {
         nodes.push("/dev/kfd".to_owned());
+    }
+    // Those of partitions are no PCI functions, so that the bus does not show their nodes.
+    let partitions = amd.known().and_then(|amd| amd.partitions.known());
+    for minor in partitions
+        .into_iter()
+        .flatten()
+        .filter_map(|partition| partition.render_minor.known())
+    {
+        let node = format!("/dev/dri/renderD{minor}");
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
     }
     Some(Gpu {
         pci: card.pci,
@@ -295,45 +327,47 @@ fn gpu(
         device_id: card.device,
         subsystem: card.subsystem.clone(),
         class: card.class,
-        model: model(catalog, vendor, card.device),
+        model: model(told.catalog, vendor, card.device),
         driver: card.driver.clone(),
         iommu_group: card.iommu_group.clone(),
         numa_node: card.numa_node.clone(),
         reset: Fact::Known(card.reset),
         sriov: card.sriov.clone(),
-        holders: held(scan, card.pci, nvidia.known(), nodes),
+        holders: held(told.scan, card.pci, nvidia.known(), nodes),
         nvidia,
         intel: match vendor {
-            Vendor::Intel => intel.card(card),
+            Vendor::Intel => told.intel.card(card),
             Vendor::Nvidia | Vendor::Amd => Fact::Absent,
         },
+        amd,
         vgpu,
     })
 }
 
 /// A card that `nvidia-smi` lists and the PCI bus does not show.
-fn off_bus(row: &Row, answers: &Answers, scan: &Scan, catalog: &Catalog) -> Gpu {
+fn off_bus(row: &Row, told: &Told<'_>) -> Gpu {
     fn unknown<T>() -> Fact<T> {
         Fact::Unknown("the PCI bus does not show the card".to_owned())
     }
     let device_id = row.device_id.unwrap_or_default();
-    let nvidia = answers.card(row);
+    let nvidia = told.nvidia.card(row);
     Gpu {
         pci: row.pci,
         vendor: Vendor::Nvidia,
         device_id,
         subsystem: Fact::from_option(row.subsystem),
         class: DISPLAY << 16,
-        model: model(catalog, Vendor::Nvidia, device_id),
+        model: model(told.catalog, Vendor::Nvidia, device_id),
         driver: Fact::Known("nvidia".to_owned()),
         iommu_group: unknown(),
         numa_node: unknown(),
         reset: unknown(),
         sriov: unknown(),
-        holders: held(scan, row.pci, Some(&nvidia), Vec::new()),
+        holders: held(told.scan, row.pci, Some(&nvidia), Vec::new()),
         nvidia: Fact::Known(nvidia),
         intel: Fact::Absent,
-        vgpu: answers.vgpu(row.pci, &[], &answers.vgpu_tree()),
+        amd: Fact::Absent,
+        vgpu: told.nvidia.vgpu(row.pci, &[], &told.vgpu),
     }
 }
 

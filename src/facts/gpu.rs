@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, IntelGpu, Vgpu};
+use super::{AmdGpu, Fact, IntelGpu, Vgpu};
 
 /// A PCI address, printed as sysfs writes it: `0000:17:00.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,6 +135,8 @@ pub struct Gpu {
     /// What NVIDIA's vGPU software shows; absent where it is not installed.
     #[serde(default = "not_recorded")]
     pub vgpu: Fact<Vgpu>,
+    /// What AMD's drivers and tools say; absent for other vendors.
+    pub amd: Fact<AmdGpu>,
     /// Who has the card's device nodes open; empty if nobody.
     pub holders: Fact<Vec<Holder>>,
 }

@@ -5,6 +5,7 @@
 //! a vendor what only its cards have, and `vgpu` what NVIDIA's vGPU software shows
 //! of them. This room knows no vendor tool and no wire; `discover` fills it.
 
+pub mod amd;
 pub mod gpu;
 pub mod host;
 pub mod intel;
@@ -12,6 +13,9 @@ pub mod vgpu;
 
 use serde::{Deserialize, Serialize};
 
+pub use amd::{
+    AmdDriver, AmdGpu, AmdPartition, AmdTool, AmdToolKind, GimMode, GimState, PartitionMode,
+};
 pub use gpu::{
     ComputeInstance, Gpu, GpuInstance, GpuUuid, Holder, MigMode, MigProfile, MigState, NvidiaGpu,
     PciAddress, Placement, Sriov, Vendor,

@@ -64,6 +64,7 @@ fn h100(index: u32) -> Gpu {
         }),
         intel: Fact::Absent,
         vgpu: Fact::Absent,
+        amd: Fact::Absent,
         holders: Fact::Known(Vec::new()),
     }
 }
