@@ -2,6 +2,7 @@
 
 mod apply;
 mod captures;
+mod captures_amd;
 mod captures_vgpu;
 mod catalog;
 mod cli;
