@@ -340,26 +340,11 @@ impl Line {
 mod tests {
     use super::*;
     use crate::facts::Placement;
-    use crate::shell::Script;
     use crate::step::Slice;
 
     fn plan(change: Change) -> HostPlan {
         HostPlan {
-            steps: vec![Step {
-                id: StepId("x".into()),
-                task: "t".into(),
-                title: "do it".into(),
-                class: Class::Safe,
-                change,
-                check: Script::default(),
-                snapshot: Script::default(),
-                apply: Script::default(),
-                verify: Script::default(),
-                undo: Script::default(),
-                idle: Script::default(),
-                payload: Vec::new(),
-                timeout_s: 1,
-            }],
+            steps: vec![Step::new(StepId("x".into()), "t", "do it".into(), change)],
             ..HostPlan::default()
         }
     }

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::RunContext;
 use super::journal::{Entry, What};
 use crate::plan::{Guard, HostPlan};
-use crate::shell::Script;
 use crate::step::{Change, Class, Step, StepId};
 use crate::text::moment;
 
@@ -77,20 +76,11 @@ impl ManifestStep {
     /// The step as it is shown: without scripts, for the host has its own.
     #[must_use]
     pub fn shown(&self) -> Step {
+        let (id, title, change) = (self.id.clone(), self.title.clone(), self.change.clone());
         Step {
-            id: self.id.clone(),
-            task: self.task.clone(),
-            title: self.title.clone(),
             class: self.class,
-            change: self.change.clone(),
-            check: Script::default(),
-            snapshot: Script::default(),
-            apply: Script::default(),
-            verify: Script::default(),
-            undo: Script::default(),
-            idle: Script::default(),
-            payload: Vec::new(),
             timeout_s: self.timeout_s,
+            ..Step::new(id, &self.task, title, change)
         }
     }
 }

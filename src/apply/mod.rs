@@ -25,7 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::HostPlan;
-use crate::step::{Change, StepId};
+use crate::step::{Step, StepId};
 use crate::transport::{Boxed, Session, Unreachable};
 use crate::value::HostName;
 use manifest::Manifest;
@@ -132,9 +132,7 @@ impl HostResult {
 /// Whether a plan changes anything: checks alone do not.
 #[must_use]
 pub fn changes_something(plan: &HostPlan) -> bool {
-    plan.steps
-        .iter()
-        .any(|step| !matches!(step.change, Change::Check { .. }))
+    plan.steps.iter().any(Step::is_change)
 }
 
 /// Opens another connection to the same host.

@@ -15,7 +15,6 @@ use super::upload::{JOURNAL_LIMIT, one_line};
 use super::{Connect, RunId, STATE_DIR, scripts};
 use crate::event::{Event, StepOutcome};
 use crate::shell::Command;
-use crate::step::Change;
 use crate::transport::{Exec, Session};
 use crate::value::HostName;
 
@@ -136,7 +135,7 @@ impl<'s> Talk<'s> {
         let restart: u64 = manifest
             .steps
             .iter()
-            .filter(|step| matches!(step.change, Change::Reboot { .. }))
+            .filter(|step| step.change.is_reboot())
             .map(|step| u64::from(step.timeout_s))
             .sum();
         Self {

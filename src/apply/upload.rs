@@ -10,7 +10,7 @@ use super::manifest::Manifest;
 use super::{RunContext, STATE_DIR, patience, scripts};
 use crate::plan::{Confirm, HostPlan, RECONNECT_S};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Step};
+use crate::step::Step;
 use crate::transport::Exec;
 
 /// Above this many bytes a text goes as data: the shell reads lines byte by byte.
@@ -134,7 +134,7 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
             }
         }
         bundle.text(format!("{directory}/limit"), step.timeout_s.to_string());
-        if matches!(step.change, Change::Reboot { .. }) {
+        if step.is_reboot() {
             bundle.text(format!("{directory}/reboot"), "");
         }
         if manifest.superseded(index) {

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::{Args, Done, Kind, Module, Param};
 use crate::error::Diagnostic;
 use crate::render::{self, Binding, Layer, Rendered};
-use crate::shell::{self, Command, Script};
+use crate::shell::{self, Command, Script, Word};
 use crate::step::{Change, Class, Step};
 use crate::transport::{PathState, Read};
 use crate::value::Value;
@@ -145,28 +145,34 @@ fn step(
     } else {
         shown
     };
+    let (title, apply) = (format!("run {what}"), Script::one(heard(command, secret)));
     done.steps.push(Step {
-        id,
-        task: ctx.task.name.clone(),
-        title: format!("run {what}"),
         class: if undo.is_empty() {
             Class::OneWay
         } else {
             Class::Disruptive
         },
-        change: Change::Action { what },
         check,
-        snapshot: Script::default(),
-        apply: Script::one(heard(command, secret)),
+        again: again(&apply),
+        apply,
         verify,
         undo,
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s,
+        ..Step::new(id, &ctx.task.name, title, Change::Action { what })
     });
     done.values.insert("cmd".to_owned(), json!(words));
     done.later = vec!["rc", "stdout", "stdout_lines", "stderr", "stderr_lines"];
     Ok(done)
+}
+
+/// A handler that calls `systemctl` itself owes the same as one of the module `systemd`:
+/// it restarts a unit once more when the unit's files were put back.
+fn again(apply: &Script) -> Script {
+    let systemctl = Word::Text("systemctl".to_owned());
+    match apply.0.last() {
+        Some(last) if last.words.first() == Some(&systemctl) => Script::one(last.clone()),
+        _ => Script::default(),
+    }
 }
 
 /// Succeeds while something stands at a path.

@@ -9,7 +9,7 @@ use crate::error::Diagnostic;
 use crate::facts::{Gpu, Init, Vendor};
 use crate::render::{Binding, Rendered};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step};
+use crate::step::{Change, Phase, Step};
 use crate::strategy;
 
 /// `gpu_discovery`: what was seen, as variables.
@@ -155,15 +155,11 @@ fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         Ok(steps) => done.steps = steps,
         Err(problems) => first_error(problems)?,
     }
-    if done
-        .steps
-        .iter()
-        .any(|step| matches!(step.change, Change::Reboot { .. }))
-    {
+    if done.steps.iter().any(Step::is_reboot) {
         ctx.world.rebooted = true;
         ctx.world.since_boot.clear();
     }
-    let drains = done.steps.iter().any(|step| step.id.0 == "gpu:drain");
+    let drains = done.steps.iter().any(|step| step.phase == Phase::Drain);
     if drains && desired.state.undrain_command.value.is_empty() {
         done.notes.push(
             "no `undrain_command` is given: the host stays drained, also if the run is undone"
@@ -283,21 +279,14 @@ fn answers(gpu: &Gpu) -> Option<Command> {
 }
 
 fn check(id: &str, what: &str, verify: Script, ctx: &mut Context<'_>) -> Step {
+    let title = format!("check that {what}");
+    let change = Change::Check {
+        what: what.to_owned(),
+    };
     Step {
-        id: ctx.id(id.to_owned()),
-        task: ctx.task.name.clone(),
-        title: format!("check that {what}"),
-        class: Class::Safe,
-        change: Change::Check {
-            what: what.to_owned(),
-        },
-        check: Script::default(),
-        snapshot: Script::default(),
-        apply: Script::default(),
+        phase: Phase::Check,
         verify,
-        undo: Script::default(),
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s: 120,
+        ..Step::new(ctx.id(id.to_owned()), &ctx.task.name, title, change)
     }
 }

@@ -83,11 +83,8 @@ impl Done {
     /// Whether something differs. Checks are no change.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.changed.unwrap_or_else(|| {
-            self.steps
-                .iter()
-                .any(|step| !matches!(step.change, crate::step::Change::Check { .. }))
-        })
+        self.changed
+            .unwrap_or_else(|| self.steps.iter().any(Step::is_change))
     }
 }
 

@@ -154,34 +154,29 @@ fn step(name: &str, at: &str, load: bool, now: Now, params: &str, ctx: &mut Cont
     let is = |loaded: bool| if loaded { present() } else { absent() };
     let make = |loaded: bool| if loaded { insert() } else { remove() };
     let word = |loaded: bool| if loaded { "loaded" } else { "not loaded" };
+    let id = ctx.id(format!("module:{name}"));
+    let verb = if load { "load" } else { "unload" };
+    let title = format!("{verb} kernel module {name}");
+    let change = Change::Setting {
+        subject: format!("kernel module {name}"),
+        name: "state".to_owned(),
+        before: match now.sure {
+            true => word(now.loaded).to_owned(),
+            false => format!("{}, and not known after the reboot", word(now.loaded)),
+        },
+        after: word(load).to_owned(),
+    };
     Step {
-        id: ctx.id(format!("module:{name}")),
-        task: ctx.task.name.clone(),
-        title: format!(
-            "{} kernel module {name}",
-            if load { "load" } else { "unload" }
-        ),
         // A module that is loaded may be a network's or a firewall's.
         class: Class::Disruptive,
-        change: Change::Setting {
-            subject: format!("kernel module {name}"),
-            name: "state".to_owned(),
-            before: match now.sure {
-                true => word(now.loaded).to_owned(),
-                false => format!("{}, and not known after the reboot", word(now.loaded)),
-            },
-            after: word(load).to_owned(),
-        },
         check: match now.planned {
             true => Script::default(),
             false => is(now.loaded),
         },
-        snapshot: Script::default(),
         apply: make(load),
         verify: is(load),
         undo: make(now.loaded),
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s: 60,
+        ..Step::new(id, &ctx.task.name, title, change)
     }
 }

@@ -272,18 +272,15 @@ fn step(
         // Else systemd would go on with the file that is no longer there.
         undo = undo.then(Command::new("unit_reload"));
     }
+    let change = Change::Path {
+        path: path.to_owned(),
+        before: look(&seen.state, secret),
+        after: look(&after, secret),
+    };
     let step = Step {
-        id: id.clone(),
-        task: ctx.task.name.clone(),
-        title,
         class: match lets_in(path) {
             true => Class::Disruptive,
             false => Class::Safe,
-        },
-        change: Change::Path {
-            path: path.to_owned(),
-            before: look(&seen.state, secret),
-            after: look(&after, secret),
         },
         check: if seen.planned {
             // An earlier step puts it there, and its own check speaks for both.
@@ -292,12 +289,9 @@ fn step(
             check(path, &seen.state)
         },
         snapshot: Script::one(Command::new("path_snapshot").arg(key(id)).path(path)),
-        apply: Script::default(),
-        verify: Script::default(),
         undo,
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s: TIMEOUT_S,
+        ..Step::new(id.clone(), &ctx.task.name, title, change)
     };
     ctx.world.paths.insert(path.to_owned(), after);
     step

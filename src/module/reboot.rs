@@ -12,7 +12,7 @@ use crate::error::Diagnostic;
 use crate::facts::Init;
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Phase, Step};
 use crate::strategy::{HOW_TO_ALLOW, REBOOT_TIMEOUT_S, reboot_step};
 
 /// Ansible's `reboot`.
@@ -48,16 +48,14 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     };
     let mut done = Done::default();
     if before > 0 {
-        let step = wait("reboot:wait-before", "before the reboot", before, ctx);
-        done.steps.push(step);
+        done.steps.push(wait(Phase::BeforeReboot, before, ctx));
     }
-    let task = ctx.task.name.clone();
-    done.steps.push(reboot_step(task, vec![why], limit));
+    done.steps
+        .push(reboot_step(&ctx.task.name, vec![why], limit));
     ctx.world.rebooted = true;
     ctx.world.since_boot.clear();
     if after > 0 {
-        let step = wait("reboot:wait-after", "after the reboot", after, ctx);
-        done.steps.push(step);
+        done.steps.push(wait(Phase::AfterReboot, after, ctx));
     }
     if let Some(test) = args.text("test_command").filter(|test| !test.is_empty()) {
         done.steps.push(tested(&test, limit, ctx));
@@ -97,29 +95,18 @@ fn allowed(what: &str, ctx: &mut Context<'_>) -> Rendered<()> {
     Err(problem.at(&ctx.task.origin).hint(HOW_TO_ALLOW).into())
 }
 
-fn bare(id: StepId, title: String, change: Change, timeout_s: u32, ctx: &Context<'_>) -> Step {
-    Step {
-        id,
-        task: ctx.task.name.clone(),
-        title,
-        class: Class::Safe,
-        change,
-        check: Script::default(),
-        snapshot: Script::default(),
-        apply: Script::default(),
-        verify: Script::default(),
-        undo: Script::default(),
-        idle: Script::default(),
-        payload: Vec::new(),
-        timeout_s,
-    }
-}
-
-fn wait(id: &str, when: &str, seconds: u32, ctx: &mut Context<'_>) -> Step {
+/// A wait of the task's own, on this side of the reboot.
+fn wait(side: Phase, seconds: u32, ctx: &mut Context<'_>) -> Step {
+    let (id, when) = match side {
+        Phase::BeforeReboot => ("reboot:wait-before", "before the reboot"),
+        _ => ("reboot:wait-after", "after the reboot"),
+    };
     let what = format!("wait {seconds} s {when}");
     let change = Change::Action { what: what.clone() };
     let id = ctx.id(id.to_owned());
-    let mut step = bare(id, what, change, seconds.saturating_add(SPARE_S), ctx);
+    let mut step = Step::new(id, &ctx.task.name, what, change);
+    step.phase = side;
+    step.timeout_s = seconds.saturating_add(SPARE_S);
     step.apply = Script::one(Command::new("sleep").arg(seconds.to_string()));
     step.undo = Script::one(Command::new("true"));
     step
@@ -130,7 +117,9 @@ fn tested(test: &str, limit: u32, ctx: &mut Context<'_>) -> Step {
     let what = format!("`{shown}` succeeds after the reboot");
     let id = ctx.id("reboot:test".to_owned());
     let title = format!("check that {what}");
-    let mut step = bare(id, title, Change::Check { what }, limit, ctx);
+    let mut step = Step::new(id, &ctx.task.name, title, Change::Check { what });
+    step.phase = Phase::AfterReboot;
+    step.timeout_s = limit;
     let call = Command::new("sh").args(["-c", TRY, "sh", test]);
     step.verify = Script::one(call);
     step

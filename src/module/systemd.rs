@@ -225,19 +225,9 @@ fn units_changed(ctx: &Context<'_>) -> bool {
 
 fn bare(id: String, title: String, class: Class, change: Change, ctx: &mut Context<'_>) -> Step {
     Step {
-        id: ctx.id(id),
-        task: ctx.task.name.clone(),
-        title,
         class,
-        change,
-        check: Script::default(),
-        snapshot: Script::default(),
-        apply: Script::default(),
-        verify: Script::default(),
-        undo: Script::default(),
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s: TIMEOUT_S,
+        ..Step::new(ctx.id(id), &ctx.task.name, title, change)
     }
 }
 
@@ -337,6 +327,7 @@ fn again(name: &str, verb: &str, unit: &Unit, ctx: &mut Context<'_>) -> Step {
     };
     step.snapshot = Script::one(Command::new("unit_snapshot").arg(key(&step.id)).arg(name));
     step.apply = Script::one(Command::new("systemctl").args([call, "--", name]));
+    step.again = step.apply.clone();
     step.verify = Script::one(Command::new("unit_is").arg(name).arg("active"));
     step.undo = Script::one(Command::new("unit_restore").arg(key(&step.id)).arg(name));
     step

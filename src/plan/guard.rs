@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{HostFacts, Init};
-use crate::step::{Change, Class, Step};
+use crate::step::{Class, Step};
 
 /// Seconds for a new connection after the last step: a few tries of TCP, key
 /// exchange and authentication, with the default limit of 10 s for each stage.
@@ -48,21 +48,18 @@ impl Guard {
     /// The guard of these steps; none if they change nothing.
     #[must_use]
     pub fn of(steps: &[Step], facts: &HostFacts) -> Option<Self> {
-        if !steps
-            .iter()
-            .any(|step| !matches!(step.change, Change::Check { .. }))
-        {
+        if !steps.iter().any(Step::is_change) {
             return None;
         }
         // A reboot has a limit of its own; the window counts from the end of the boot.
         let slowest = steps
             .iter()
-            .filter(|step| !is_reboot(step))
+            .filter(|step| !step.is_reboot())
             .map(|step| step.timeout_s)
             .max()
             .unwrap_or(0);
         // A command of the user's that cannot be undone may do anything, too.
-        let cuts = |step: &Step| step.class != Class::Safe || is_reboot(step);
+        let cuts = |step: &Step| step.class != Class::Safe || step.is_reboot();
         Some(Self {
             kind: match facts.init {
                 Init::Systemd => GuardKind::Timer,
@@ -77,15 +74,10 @@ impl Guard {
     }
 }
 
-fn is_reboot(step: &Step) -> bool {
-    matches!(step.change, Change::Reboot { .. })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::Script;
-    use crate::step::StepId;
+    use crate::step::{Change, StepId};
 
     fn host(init: Init) -> HostFacts {
         HostFacts {
@@ -96,19 +88,9 @@ mod tests {
 
     fn step(class: Class, change: Change, timeout_s: u32) -> Step {
         Step {
-            id: StepId(format!("{change:?}")),
-            task: String::new(),
-            title: String::new(),
             class,
-            change,
-            check: Script::default(),
-            snapshot: Script::default(),
-            apply: Script::default(),
-            verify: Script::default(),
-            undo: Script::default(),
-            idle: Script::default(),
-            payload: Vec::new(),
             timeout_s,
+            ..Step::new(StepId(format!("{change:?}")), "", String::new(), change)
         }
     }
 

@@ -1,22 +1,8 @@
 //! The order of steps, the one reboot among them, and what one step's undo owes
 //! to another.
 
-use crate::shell::{Command, Word};
-use crate::step::{Change, Class, Step, StepId};
-
-/// Begin of the ids of what belongs to a reboot: waits and tests.
-const OF_REBOOT: &str = "reboot:";
-/// A wait that comes right before the reboot, not after it.
-const BEFORE_REBOOT: &str = "reboot:wait-before";
-/// Begin of the ids of what a reboot takes away again, or of what looks at that.
-const RUNTIME: [&str; 6] = [
-    "mig:",
-    "timeslice:",
-    "sriov:",
-    "gpu:undrain",
-    "gpu:validation",
-    "gpu:health",
-];
+use crate::shell::Command;
+use crate::step::{Change, Class, Phase, Step, StepId};
 
 /// Tasks' order, with what cannot be undone after everything else, and with at most
 /// one reboot. A plan that changes nothing checks nothing: what it would check was
@@ -27,28 +13,27 @@ const RUNTIME: [&str; 6] = [
 /// reboot takes it away again moves behind it, as do waits and tests. What cannot be
 /// undone stays on its side of the reboot.
 pub(super) fn order(mut steps: Vec<Step>) -> (Vec<Step>, Vec<String>) {
-    let changes = |step: &Step| !matches!(step.change, Change::Check { .. });
-    if !steps.iter().any(changes) {
+    if !steps.iter().any(Step::is_change) {
         return (Vec::new(), Vec::new());
     }
-    let Some(first) = steps.iter().position(is_reboot) else {
+    let Some(first) = steps.iter().position(Step::is_reboot) else {
         let (one_way, mut ordered) = split(steps, is_one_way);
         ordered.extend(one_way);
         let notes = one_way_note(&ordered).into_iter().collect();
         return (ordered, notes);
     };
-    let last = steps.iter().rposition(is_reboot).unwrap_or(first);
+    let last = steps.iter().rposition(Step::is_reboot).unwrap_or(first);
     let mut after = steps.split_off(last);
     let between = steps.split_off(first);
-    let (mut reboots, between) = split(between, is_reboot);
-    let (bound, between) = split(between, comes_after);
+    let (mut reboots, between) = split(between, Step::is_reboot);
+    let (bound, between) = split(between, |step| step.phase.is_after_reboot());
     steps.extend(between);
     let own = after.remove(0);
     reboots.push(own);
-    let (waits, steps) = split(steps, |step| step.id.0.starts_with(BEFORE_REBOOT));
-    let (later_waits, after) = split(after, |step| step.id.0.starts_with(BEFORE_REBOOT));
-    let (own_after, after) = split(after, |step| step.id.0.starts_with(OF_REBOOT));
-    let (own_bound, bound) = split(bound, |step| step.id.0.starts_with(OF_REBOOT));
+    let (waits, steps) = split(steps, |step| step.phase == Phase::BeforeReboot);
+    let (later_waits, after) = split(after, |step| step.phase == Phase::BeforeReboot);
+    let (own_after, after) = split(after, |step| step.phase == Phase::AfterReboot);
+    let (own_bound, bound) = split(bound, |step| step.phase == Phase::AfterReboot);
     let (one_way_before, mut ordered) = split(steps, is_one_way);
     let stays: Vec<String> = one_way_before
         .iter()
@@ -85,17 +70,6 @@ fn split(steps: Vec<Step>, to_left: impl Fn(&Step) -> bool) -> (Vec<Step>, Vec<S
 
 fn is_one_way(step: &Step) -> bool {
     step.class == Class::OneWay
-}
-
-fn is_reboot(step: &Step) -> bool {
-    matches!(step.change, Change::Reboot { .. })
-}
-
-/// Whether a step behind the first reboot must stay behind the one that is made.
-fn comes_after(step: &Step) -> bool {
-    let begins = |start: &str| step.id.0.starts_with(start);
-    (step.id.0.starts_with(OF_REBOOT) && !step.id.0.starts_with(BEFORE_REBOOT))
-        || RUNTIME.iter().any(|start| begins(start))
 }
 
 /// One reboot for all reasons, with the longest of the times.
@@ -147,23 +121,70 @@ pub(super) fn undo_again(steps: &mut [Step], from: usize, notified_by: &[StepId]
     };
     let mut again = Vec::new();
     for step in steps.iter_mut().skip(from) {
-        let Some(last) = step.apply.0.last() else {
-            continue;
-        };
-        let is_systemctl =
-            matches!(last.words.first(), Some(Word::Text(word)) if word == "systemctl");
-        if !is_systemctl || !matches!(step.change, Change::Action { .. }) {
+        if step.again.is_empty() {
             continue;
         }
         let mark = format!("snapshot/done-{}", crate::module::key(&step.id));
-        let mut call = Command::new("if_marked").run_path(&mark);
-        call.words.extend(last.words.iter().cloned());
-        again.push(call);
+        again.extend(step.again.0.iter().map(|repeated| {
+            let mut call = Command::new("if_marked").run_path(&mark);
+            call.words.extend(repeated.words.iter().cloned());
+            call
+        }));
         step.apply
             .0
             .insert(0, Command::new("touch").run_path(&mark));
     }
     if let Some(notifier) = steps.get_mut(notifier) {
         notifier.undo.0.extend(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(id: &str, phase: Phase) -> Step {
+        let change = match phase {
+            Phase::Reboot => Change::Reboot { why: Vec::new() },
+            _ => Change::Action {
+                what: id.to_owned(),
+            },
+        };
+        Step {
+            phase,
+            ..Step::new(StepId(id.to_owned()), "t", id.to_owned(), change)
+        }
+    }
+
+    #[test]
+    fn the_phase_of_a_step_gives_its_side_of_the_reboot_and_its_id_does_not() {
+        let steps = vec![
+            step("mig:a file of that name", Phase::InPlace),
+            step("a reboot", Phase::Reboot),
+            step("driver:reload", Phase::Runtime),
+            step("reboot:no wait", Phase::InPlace),
+            step("cmdline:iommu", Phase::Prepare),
+            step("look", Phase::Check),
+            step("pause", Phase::AfterReboot),
+            step("another", Phase::Reboot),
+            step("late", Phase::InPlace),
+            step("breath", Phase::BeforeReboot),
+        ];
+        let (ordered, _) = order(steps);
+        let ids: Vec<&str> = ordered.iter().map(|step| step.id.0.as_str()).collect();
+        assert_eq!(
+            ids,
+            [
+                "mig:a file of that name",
+                "reboot:no wait",
+                "cmdline:iommu",
+                "breath",
+                "a reboot",
+                "pause",
+                "driver:reload",
+                "look",
+                "late",
+            ]
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
 use crate::render::{self, Binding, Halt, Layer, Rendered, Scope};
-use crate::step::{Change, Step, StepId};
+use crate::step::{Step, StepId};
 use crate::strategy;
 use crate::transport::Read;
 use crate::value::{Node, Value};
@@ -215,10 +215,9 @@ impl Walk<'_> {
                     self.keep(name.clone(), binding);
                 }
                 if changed {
-                    let changes = |step: &&Step| !matches!(step.change, Change::Check { .. });
                     let by: Vec<StepId> = self.steps[before..]
                         .iter()
-                        .filter(changes)
+                        .filter(|step| step.is_change())
                         .map(|step| step.id.clone())
                         .collect();
                     self.notify(task, &scope, &by);

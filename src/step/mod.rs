@@ -36,6 +36,54 @@ pub enum Class {
     OneWay,
 }
 
+/// What a step is for, as far as its place in a plan depends on it. Whoever makes the
+/// step says so; nobody reads it out of an id.
+///
+/// The steps of one task for GPUs are put in this order. Steps of different tasks keep
+/// the tasks' order, but around a reboot: a plan has at most one, and some phases are
+/// bound to a side of it. What cannot be undone comes after everything else on its side.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Takes work off the host: a drain command, a unit that stops.
+    Drain,
+    /// Readies what the next boot puts in force: a pending mode, the kernel's command
+    /// line, options of a driver. Stays before the reboot.
+    Prepare,
+    /// A wait right before the reboot.
+    BeforeReboot,
+    /// Restarts the host.
+    Reboot,
+    /// A wait or a test right behind the reboot.
+    AfterReboot,
+    /// Makes what a boot takes away again: instances, virtual functions, time slices, a
+    /// driver that is bound or loaded anew. Behind the reboot.
+    Runtime,
+    /// Anything else, such as what lasts: a file, a unit, a command.
+    #[default]
+    InPlace,
+    /// Looks at what `Runtime` made. Behind the reboot.
+    Check,
+    /// Lets work back. Behind the reboot.
+    Undrain,
+}
+
+impl Phase {
+    /// Whether a boot would take away what the step does, so that it belongs behind the
+    /// reboot of its plan.
+    #[must_use]
+    pub fn is_after_reboot(self) -> bool {
+        match self {
+            Self::AfterReboot | Self::Runtime | Self::Check | Self::Undrain => true,
+            Self::Drain | Self::Prepare | Self::BeforeReboot | Self::Reboot | Self::InPlace => {
+                false
+            }
+        }
+    }
+}
+
 /// One step of one host's plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -47,6 +95,9 @@ pub struct Step {
     pub title: String,
     /// How careful to be.
     pub class: Class,
+    /// What it is for, which gives it its place in the plan.
+    #[serde(default)]
+    pub phase: Phase,
     /// What differs.
     pub change: Change,
     /// Succeeds only while the host is as it was when the plan was made, and,
@@ -64,10 +115,58 @@ pub struct Step {
     /// Succeeds while nobody uses what `undo` takes away, and says who does otherwise. A
     /// rollback asks this of all steps before it changes anything.
     pub idle: Script,
+    /// What is called once for all steps of a task that name the same: after the last of
+    /// them that is made, and after the last that is undone. Empty once it stands there.
+    #[serde(default, skip_serializing_if = "Script::is_empty")]
+    pub followed_by: Script,
+    /// What a handler does again once the change that it answers to was put back, such as
+    /// to restart a unit.
+    #[serde(default, skip_serializing_if = "Script::is_empty")]
+    pub again: Script,
     /// Files that the scripts need, written to the run directory's `payload/`.
     pub payload: Vec<Payload>,
     /// After how many seconds `apply` counts as hung.
     pub timeout_s: u32,
+}
+
+impl Step {
+    /// Seconds that a step may take where its maker says nothing else.
+    pub const TIMEOUT_S: u32 = 60;
+
+    /// A step that touches nothing that runs, in its task's place, and does nothing yet.
+    #[must_use]
+    pub fn new(id: StepId, task: &str, title: String, change: Change) -> Self {
+        Self {
+            id,
+            task: task.to_owned(),
+            title,
+            class: Class::Safe,
+            phase: Phase::InPlace,
+            change,
+            check: Script::default(),
+            snapshot: Script::default(),
+            apply: Script::default(),
+            verify: Script::default(),
+            undo: Script::default(),
+            idle: Script::default(),
+            followed_by: Script::default(),
+            again: Script::default(),
+            payload: Vec::new(),
+            timeout_s: Self::TIMEOUT_S,
+        }
+    }
+
+    /// Whether it changes the host; else it only looks at it.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.change.is_change()
+    }
+
+    /// Whether it restarts the host.
+    #[must_use]
+    pub fn is_reboot(&self) -> bool {
+        self.change.is_reboot()
+    }
 }
 
 /// A file that travels with the run.
@@ -140,6 +239,20 @@ pub enum Change {
         /// What is checked.
         what: String,
     },
+}
+
+impl Change {
+    /// Whether the host is changed; else it is only looked at.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Self::Check { .. })
+    }
+
+    /// Whether the host restarts.
+    #[must_use]
+    pub fn is_reboot(&self) -> bool {
+        matches!(self, Self::Reboot { .. })
+    }
 }
 
 /// What stands at a path, for diffs.

@@ -6,8 +6,9 @@
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, MigMode, MigState, NvidiaGpu};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Class, Phase, Step, StepId};
 
+use super::around;
 use super::power::{HOW_TO_ALLOW, When};
 use super::usage;
 
@@ -157,8 +158,8 @@ impl Mode<'_> {
             true => format!("keep MIG mode {verb}d on {label}, where a change is pending"),
             false => format!("have the reboot {verb} MIG mode on {label}"),
         };
-        // Not `mig:…`: it must stay before the reboot.
         let mut step = self.bare(format!("mig-pending:{}:mode", self.gpu.pci), title);
+        step.phase = Phase::Prepare;
         step.apply = Script::one(self.call("mig_mode_prepare", self.wanted, false));
         step.verify = Script::one(self.pends());
         step.undo = Script::one(self.call("mig_mode_back", self.mig.current, false));
@@ -176,30 +177,26 @@ impl Mode<'_> {
         step.change = Change::Check { what };
         step.check = Script::default();
         step.idle = Script::default();
+        step.followed_by = Script::default();
         step.verify = Script::one(self.is(self.wanted, self.wanted));
         step
     }
 
     fn bare(&self, id: String, title: String) -> Step {
+        let change = Change::MigMode {
+            gpu: self.gpu.label(),
+            before: self.mig.current,
+            after: self.wanted,
+        };
         Step {
-            id: StepId(id),
-            task: usage::TASK.to_owned(),
-            title,
             class: Class::Disruptive,
-            change: Change::MigMode {
-                gpu: self.gpu.label(),
-                before: self.mig.current,
-                after: self.wanted,
-            },
+            phase: Phase::Runtime,
             check: Script::one(self.is(self.mig.current, self.mig.pending))
                 .then(usage::idle_check(self.gpu)),
-            snapshot: Script::default(),
-            apply: Script::default(),
-            verify: Script::default(),
-            undo: Script::default(),
             idle: Script::one(usage::idle_check(self.gpu)),
-            payload: Vec::new(),
+            followed_by: around::cdi_refresh(),
             timeout_s: TIMEOUT_S,
+            ..Step::new(StepId(id), usage::TASK, title, change)
         }
     }
 

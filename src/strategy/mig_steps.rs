@@ -8,8 +8,9 @@ use serde_json::{Value as Json, json};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, GpuInstance, MigMode, MigState, NvidiaGpu, Placement};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Slice, Step, StepId};
+use crate::step::{Change, Class, Phase, Slice, Step, StepId};
 
+use super::around;
 use super::geometry::compute_of;
 use super::mig_mode::Mode;
 use super::power::{When, keeps_mode};
@@ -303,29 +304,29 @@ fn layout_step(
     if disturbs {
         check = check.then(usage::idle_check(gpu));
     }
+    let id = StepId(format!("mig:{}:layout", gpu.pci));
+    let change = Change::MigLayout {
+        gpu: label,
+        grid,
+        before: sorted_slices(existing.iter().map(slice_of)),
+        after: sorted_slices(wanted.iter().map(Instance::slice)),
+    };
     Ok(Some(Step {
-        id: StepId(format!("mig:{}:layout", gpu.pci)),
-        task: usage::TASK.to_owned(),
-        title,
         class: if disturbs {
             Class::Disruptive
         } else {
             Class::Safe
         },
-        change: Change::MigLayout {
-            gpu: label,
-            grid,
-            before: sorted_slices(existing.iter().map(slice_of)),
-            after: sorted_slices(wanted.iter().map(Instance::slice)),
-        },
+        phase: Phase::Runtime,
         check,
         snapshot: file("mig_save"),
         apply: with("mig_ensure", &after),
         verify: with("mig_is", &after),
         undo: file("mig_restore"),
         idle: Script::one(usage::idle_check(gpu)),
-        payload: Vec::new(),
+        followed_by: around::cdi_refresh(),
         timeout_s: 600,
+        ..Step::new(id, usage::TASK, title, change)
     }))
 }
 

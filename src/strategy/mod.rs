@@ -7,6 +7,7 @@
 //! one line in `STRATEGIES`. Pure: no room here reads or changes anything.
 
 mod advice;
+mod around;
 mod auto;
 mod files;
 mod geometry;
@@ -31,8 +32,7 @@ use crate::catalog::{Catalog, Model, Technology};
 use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
-use crate::shell::Command;
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Phase, Step};
 
 pub use files::KeptFile;
 pub use offline::check as check_offline;
@@ -296,7 +296,11 @@ pub fn steps(
         refuse_without_systemd(&waiting, facts, &mut problems);
         for (decision, gpu) in &cards {
             match decision.target.before_boot(gpu) {
-                Ok(found) => steps.extend(found),
+                // Also what a boot takes away: here it goes because it stands in its way.
+                Ok(found) => steps.extend(found.into_iter().map(|step| Step {
+                    phase: Phase::Prepare,
+                    ..step
+                })),
                 Err(found) => problems.extend(found),
             }
         }
@@ -320,10 +324,9 @@ pub fn steps(
         }
         steps.extend(found);
     }
-    let mut steps = problems.or(steps)?;
-    refresh_cdi(&mut steps);
+    let mut steps = around::arranged(problems.or(steps)?);
     if drained {
-        drain(&mut steps, desired);
+        around::drain(&mut steps, &desired.state);
     }
     Ok(steps)
 }
@@ -490,77 +493,5 @@ fn report_only(decisions: &mut [Decision], facts: &HostFacts) {
             said.into_iter()
                 .map(|what| format!("not done, because `apply_strategy` is `skip`: {what}")),
         );
-    }
-}
-
-/// The container device specification follows MIG changes: after the last of them, and after
-/// the last of them was undone, which is the first that was made.
-fn refresh_cdi(steps: &mut [Step]) {
-    let is_mig = |step: &&mut Step| {
-        matches!(
-            step.change,
-            Change::MigMode { .. } | Change::MigLayout { .. }
-        )
-    };
-    let refresh = || Command::new("cdi_refresh");
-    if let Some(first) = steps.iter_mut().find(is_mig) {
-        first.undo.0.push(refresh());
-    }
-    if let Some(last) = steps.iter_mut().rev().find(is_mig) {
-        last.apply.0.push(refresh());
-    }
-}
-
-/// Where the user gave a drain command, work is taken off before the first disruptive step
-/// and let back after the last. Whether a card is idle can then be told only in between.
-fn drain(steps: &mut Vec<Step>, desired: &Desired) {
-    if steps.iter().all(|step| step.class == Class::Safe) {
-        return;
-    }
-    // A reboot has no script of its own; what it ends must be gone once all is drained.
-    let mut before_reboot = Vec::new();
-    for step in &mut *steps {
-        let (idle, check): (Vec<_>, Vec<_>) =
-            step.check.0.drain(..).partition(usage::is_idle_check);
-        step.check.0 = check;
-        match step.change {
-            Change::Reboot { .. } => before_reboot.extend(idle),
-            _ => {
-                step.apply.0.splice(0..0, idle);
-            }
-        }
-    }
-    let command = |words: &[String]| {
-        words.split_first().map(|(program, arguments)| {
-            crate::shell::Script::one(Command::new(program).args(arguments))
-        })
-    };
-    let mut drain = command(&desired.state.drain_command.value).unwrap_or_default();
-    let undrain = command(&desired.state.undrain_command.value).unwrap_or_default();
-    let step = |id: &str, title: &str, apply, undo| Step {
-        id: StepId(id.to_owned()),
-        task: usage::TASK.to_owned(),
-        title: title.to_owned(),
-        class: Class::Disruptive,
-        change: Change::Action {
-            what: title.to_owned(),
-        },
-        check: crate::shell::Script::default(),
-        snapshot: crate::shell::Script::default(),
-        apply,
-        verify: crate::shell::Script::default(),
-        undo,
-        idle: crate::shell::Script::default(),
-        payload: Vec::new(),
-        timeout_s: 600,
-    };
-    let again = drain.clone();
-    drain.0.extend(before_reboot);
-    steps.insert(
-        0,
-        step("gpu:drain", "drain the host", drain, undrain.clone()),
-    );
-    if !undrain.is_empty() {
-        steps.push(step("gpu:undrain", "undrain the host", undrain, again));
     }
 }

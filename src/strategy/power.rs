@@ -6,7 +6,7 @@
 
 use crate::facts::{Gpu, HostFacts};
 use crate::shell::Script;
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::usage;
 
@@ -38,28 +38,21 @@ pub enum When {
 /// The step that restarts a host. Its id is the same wherever it comes from, as there
 /// is one in a plan.
 #[must_use]
-pub fn reboot_step(task: String, why: Vec<String>, timeout_s: u32) -> Step {
+pub fn reboot_step(task: &str, why: Vec<String>, timeout_s: u32) -> Step {
+    let id = StepId("reboot".to_owned());
+    let title = "restart the host".to_owned();
     Step {
-        id: StepId("reboot".to_owned()),
-        task,
-        title: "restart the host".to_owned(),
         class: Class::Disruptive,
-        change: Change::Reboot { why },
-        check: Script::default(),
-        snapshot: Script::default(),
-        apply: Script::default(),
-        verify: Script::default(),
-        undo: Script::default(),
-        idle: Script::default(),
-        payload: Vec::new(),
+        phase: Phase::Reboot,
         timeout_s,
+        ..Step::new(id, task, title, Change::Reboot { why })
     }
 }
 
 /// The reboot that slices need: refused while anybody uses any card of the host, since
 /// it ends all of that.
 pub(super) fn reboot_for(why: Vec<String>, facts: &HostFacts) -> Step {
-    let mut step = reboot_step(usage::TASK.to_owned(), why, REBOOT_TIMEOUT_S);
+    let mut step = reboot_step(usage::TASK, why, REBOOT_TIMEOUT_S);
     step.check = Script(facts.gpus.iter().map(usage::idle_check).collect());
     step
 }

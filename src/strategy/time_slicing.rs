@@ -11,7 +11,7 @@ use crate::desired::{Desired, SharePolicy, SliceDuration, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, NvidiaGpu, Vendor};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Phase, Step, StepId};
 
 use super::power::When;
 use super::{Ask, Decision, KeptFile, Strategy, Target, mig, usage};
@@ -193,28 +193,25 @@ fn set(gpu: &Gpu, nvidia: &NvidiaGpu, level: &'static str, when: When) -> Option
     let call =
         |function: &str, level: &str| Script::one(Command::new(function).arg(uuid).arg(level));
     let before = now.unwrap_or(LEVELS[0]);
+    let id = StepId(format!("timeslice:{}", gpu.pci));
+    let title = format!(
+        "set the time slice of {} to {}",
+        gpu.label(),
+        level.to_lowercase()
+    );
+    let change = Change::Setting {
+        subject: gpu.label(),
+        name: "time slice".to_owned(),
+        before: known.map_or_else(|| "unknown".to_owned(), |word| word.to_lowercase()),
+        after: level.to_lowercase(),
+    };
     Some(Step {
-        id: StepId(format!("timeslice:{}", gpu.pci)),
-        task: usage::TASK.to_owned(),
-        title: format!(
-            "set the time slice of {} to {}",
-            gpu.label(),
-            level.to_lowercase()
-        ),
-        class: Class::Safe,
-        change: Change::Setting {
-            subject: gpu.label(),
-            name: "time slice".to_owned(),
-            before: known.map_or_else(|| "unknown".to_owned(), |word| word.to_lowercase()),
-            after: level.to_lowercase(),
-        },
+        phase: Phase::Runtime,
         check: call("timeslice_is", before),
-        snapshot: Script::default(),
         apply: call("timeslice_set", level),
         verify: call("timeslice_is", level),
         undo: call("timeslice_set", before),
-        idle: Script::default(),
-        payload: Vec::new(),
         timeout_s: 60,
+        ..Step::new(id, usage::TASK, title, change)
     })
 }

@@ -12,7 +12,7 @@ use deploy::apply::{self, HostResult, RunContext, RunId};
 use deploy::event::Event;
 use deploy::plan::HostPlan;
 use deploy::shell::{Command, Script};
-use deploy::step::{Change, Class, PathLook, Payload, Step, StepId};
+use deploy::step::{Change, PathLook, Payload, Step, StepId};
 use deploy::transport::{
     Boxed, Exec, Output, Probe, Read, Reply, Session, TransportError, Unreachable,
 };
@@ -376,24 +376,21 @@ pub(super) fn step(host: &Host, index: usize, path: &str, want: &Want) -> Step {
         }],
         _ => Vec::new(),
     };
+    let change = Change::Path {
+        path: path.to_owned(),
+        before: PathLook::Absent,
+        after: PathLook::Absent,
+    };
+    let (id, title) = (StepId(format!("file:{path}")), format!("write {path}"));
     Step {
-        id: StepId(format!("file:{path}")),
-        task: "test".to_owned(),
-        title: format!("write {path}"),
-        class: Class::Safe,
-        change: Change::Path {
-            path: path.to_owned(),
-            before: PathLook::Absent,
-            after: PathLook::Absent,
-        },
         check: Script::one(check),
         snapshot: Script::one(Command::new("path_snapshot").arg(&key).path(path)),
         apply: Script::one(apply),
         verify: Script::one(verify),
         undo: Script::one(Command::new("path_restore").arg(&key).path(path)),
-        idle: Script::default(),
         payload,
         timeout_s: 30,
+        ..Step::new(id, "test", title, change)
     }
 }
 

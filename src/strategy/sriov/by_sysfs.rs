@@ -9,7 +9,7 @@ use crate::desired::SriovWanted;
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, Sriov, Vendor};
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::super::power::When;
 use super::super::{Ask, Decision, Target, usage};
@@ -149,35 +149,35 @@ fn set(gpu: &Gpu, sriov: &Sriov, wanted: &Functions, when: When) -> Option<Step>
         Some(false) => format!("{count}, no driver bound"),
         None => count.to_string(),
     };
+    let id = StepId(format!("sriov:{pci}"));
+    let title = match sriov.num_vfs == count && !probe_differs {
+        true => format!(
+            "give {} its {count} virtual functions again, which a reboot takes away",
+            gpu.label()
+        ),
+        false => format!("give {} {count} virtual functions", gpu.label()),
+    };
+    let change = Change::Setting {
+        subject: gpu.label(),
+        name: "virtual functions".to_owned(),
+        before: said(sriov.num_vfs, if probe_differs { probe_now } else { None }),
+        after: said(count, if probe_differs { probe } else { None }),
+    };
     Some(Step {
-        id: StepId(format!("sriov:{pci}")),
-        task: usage::TASK.to_owned(),
-        title: match sriov.num_vfs == count && !probe_differs {
-            true => format!(
-                "give {} its {count} virtual functions again, which a reboot takes away",
-                gpu.label()
-            ),
-            false => format!("give {} {count} virtual functions", gpu.label()),
-        },
         // New functions touch nothing that runs; others have to go first.
         class: if sriov.num_vfs == 0 {
             Class::Safe
         } else {
             Class::Disruptive
         },
-        change: Change::Setting {
-            subject: gpu.label(),
-            name: "virtual functions".to_owned(),
-            before: said(sriov.num_vfs, if probe_differs { probe_now } else { None }),
-            after: said(count, if probe_differs { probe } else { None }),
-        },
+        phase: Phase::Runtime,
         check,
         snapshot: file("sriov_save"),
         apply: Script::one(call("sriov_set", count, probe)),
         verify,
         undo: file("sriov_restore"),
         idle: Script::one(Command::new("sriov_unused").arg(&pci)),
-        payload: Vec::new(),
         timeout_s: 120,
+        ..Step::new(id, usage::TASK, title, change)
     })
 }
