@@ -493,9 +493,40 @@ pub enum InventoryVerb {
 
 /// `deploy catalog`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CatalogArgs {
+    /// Something else than to show models.
+    #[command(subcommand)]
+    pub verb: Option<CatalogVerb>,
     /// One model, such as `H100-80GB` or `A30`; else all
     pub model: Option<String>,
+    /// Folder with the user's own vars/
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What `deploy catalog` can do beside showing models.
+#[derive(Debug, Subcommand)]
+pub enum CatalogVerb {
+    /// Which MIG layouts hold what tenants need, on how many cards
+    Fit(FitArgs),
+}
+
+/// `deploy catalog fit`.
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    /// Model of the card, such as `H100-80GB`
+    #[arg(long, value_name = "MODEL")]
+    pub gpu: String,
+    /// What tenants need, as COUNTxMEMORY, such as `6x9GB,1x35GB`; GB, GiB, MB and MiB are known
+    #[arg(long, value_name = "LIST")]
+    pub need: String,
+    /// How many layouts to show, at most
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub most: usize,
     /// Folder with the user's own vars/
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,

@@ -7,13 +7,16 @@ use crate::report;
 use crate::report::exit::Exit;
 
 use super::Failure;
-use super::args::{CatalogArgs, Format};
+use super::args::{CatalogArgs, CatalogVerb, Format};
 
 /// Prints what was asked for.
 ///
 /// # Errors
 /// What is wrong with the models files, or that no model (or several) is called so.
 pub fn run(args: &CatalogArgs) -> Result<Exit, Failure> {
+    if let Some(CatalogVerb::Fit(args)) = &args.verb {
+        return super::fit::run(args);
+    }
     let (content, problems) = Content::find(args.project.as_deref(), &[]);
     if problems.has_errors() {
         return Err(problems.into());

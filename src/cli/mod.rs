@@ -10,6 +10,7 @@ pub mod args;
 pub mod catalog;
 pub mod content;
 pub mod discover;
+mod fit;
 pub mod fleet_verbs;
 pub mod flow;
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) fn list_name(technology: Technology) -> String {
 /// What the boot script reads, in the order of the strategies.
 pub(super) fn boot_files() -> Vec<&'static str> {
     let files = STRATEGIES.into_iter();
-    files.filter_map(|strategy| strategy.boot_file()).collect()
+    files.filter_map(super::Strategy::boot_file).collect()
 }
 
 /// All files that are to be there (`{state: present, dest, template, mode, vars}`) or not to be
@@ -76,9 +76,7 @@ pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
     let wanted: BTreeSet<&str> = present.iter().map(|file| file.dest.as_str()).collect();
     let known = facts.kept_files.known().map_or(&[][..], Vec::as_slice);
     let script = format!("{FOLDER}/{SCRIPT}");
-    let own = STRATEGIES
-        .into_iter()
-        .flat_map(|strategy| strategy.own_paths());
+    let own = STRATEGIES.into_iter().flat_map(super::Strategy::own_paths);
     let boot = boot_files();
     let absent: BTreeSet<String> = (own.map(|path| (*path).to_owned()))
         .chain(boot.iter().map(|name| format!("{FOLDER}/{name}")))

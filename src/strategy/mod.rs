@@ -10,6 +10,7 @@ mod advice;
 mod around;
 mod auto;
 mod files;
+mod fit;
 mod geometry;
 mod mig;
 mod mig_mode;
@@ -35,6 +36,7 @@ use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::step::{Phase, Step};
 
 pub use files::KeptFile;
+pub use fit::{Fit, FitInstance, Need, fit};
 pub use offline::check as check_offline;
 pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 
