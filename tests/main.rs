@@ -3,6 +3,7 @@
 mod apply;
 mod captures;
 mod captures_amd;
+mod captures_intel;
 mod captures_vgpu;
 mod catalog;
 mod cli;

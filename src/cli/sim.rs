@@ -73,7 +73,7 @@ pub enum SimVerb {
 /// What goes wrong.
 #[derive(Debug, Clone, Subcommand)]
 pub enum FaultArgs {
-    /// A process has an NVIDIA GPU open
+    /// A process has an NVIDIA GPU, or a device node, open
     InUse {
         /// Index of the GPU
         #[arg(long, default_value_t = 0)]
@@ -84,6 +84,18 @@ pub enum FaultArgs {
         /// systemd unit that it belongs to
         #[arg(long)]
         unit: Option<String>,
+        /// Device node that is open instead, such as /dev/dri/renderD128
+        #[arg(long, conflicts_with = "gpu")]
+        node: Option<String>,
+    },
+    /// Virtual functions cannot be made or unmade: the kernel says that it is busy
+    NumvfsBusy,
+    /// Drivers know nothing of `sriov_numvfs`
+    NoVfCallback,
+    /// Drivers make at most so many virtual functions, whatever they are asked for
+    VfsAtMost {
+        /// How many
+        count: u32,
     },
     /// GPU resets are refused as if the cards were in use
     ResetRefused,
@@ -122,11 +134,26 @@ pub enum FaultArgs {
 impl FaultArgs {
     fn fault(&self) -> Fault {
         match self {
-            Self::InUse { gpu, command, unit } => Fault::InUse {
-                gpu: *gpu,
-                command: command.clone(),
-                unit: unit.clone(),
+            Self::InUse {
+                gpu,
+                command,
+                unit,
+                node,
+            } => match node {
+                Some(node) => Fault::NodeInUse {
+                    node: node.clone(),
+                    command: command.clone(),
+                    unit: unit.clone(),
+                },
+                None => Fault::InUse {
+                    gpu: *gpu,
+                    command: command.clone(),
+                    unit: unit.clone(),
+                },
             },
+            Self::NumvfsBusy => Fault::NumvfsBusy,
+            Self::NoVfCallback => Fault::NoVfCallback,
+            Self::VfsAtMost { count } => Fault::VfsAtMost(*count),
             Self::ResetRefused => Fault::ResetRefused,
             Self::ResetUnsupported => Fault::ResetUnsupported,
             Self::Pending { gpu } => Fault::Pending { gpu: *gpu },

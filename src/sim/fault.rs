@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::host;
-use super::machine::{Host, replace};
+use super::machine::{Host, Machine, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
 use super::units::{boot, process};
 
@@ -27,6 +27,21 @@ pub enum Fault {
         /// systemd unit.
         unit: Option<String>,
     },
+    /// Somebody has a device node open, such as `/dev/dri/renderD128` or `/dev/vfio/17`.
+    NodeInUse {
+        /// The node.
+        node: String,
+        /// Process name.
+        command: String,
+        /// systemd unit.
+        unit: Option<String>,
+    },
+    /// Every write to `sriov_numvfs` is answered by EBUSY.
+    NumvfsBusy,
+    /// The driver knows nothing of `sriov_numvfs`: ENOENT.
+    NoVfCallback,
+    /// Drivers make at most so many virtual functions and report success.
+    VfsAtMost(u32),
     /// Resets of all NVIDIA cards are refused.
     ResetRefused,
     /// Resets are not supported, as in a virtual machine; MIG mode of Ampere cards stays pending.
@@ -63,6 +78,12 @@ pub(super) struct Faults {
     pub(super) slow_ms: Option<u64>,
     /// Whether commands hang.
     pub(super) hang: bool,
+    /// Whether writes to `sriov_numvfs` are refused as busy.
+    pub(super) numvfs_busy: bool,
+    /// Whether drivers do not take `sriov_numvfs`.
+    pub(super) no_vf_callback: bool,
+    /// Most virtual functions that a driver makes.
+    pub(super) vfs_at_most: Option<u32>,
 }
 
 /// The faults of a host; none if there is no file or it cannot be read.
@@ -123,22 +144,29 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
     match fault {
         Fault::InUse { gpu, command, unit } => host.update(|machine| {
             check_card(machine.gpus.len(), *gpu)?;
-            let pid = machine
-                .holders
-                .iter()
-                .map(|holder| holder.pid + 1)
-                .max()
-                .unwrap_or(FIRST_PID);
-            let holder = HolderSpec {
-                gpu: *gpu,
-                pid,
-                command: command.clone(),
-                unit: unit.clone(),
-                compute: true,
-            };
-            machine.holders.push(holder);
-            host::write_holders(&host, machine)
+            hold(&host, machine, *gpu, None, command, unit.as_deref())
         }),
+        Fault::NodeInUse {
+            node,
+            command,
+            unit,
+        } => host.update(|machine| {
+            // The nodes of vfio are made when somebody opens them.
+            if !node.starts_with("/dev/vfio/") && !host.path(node).exists() {
+                return Err(io::Error::other(format!("the host has no {node}")));
+            }
+            hold(
+                &host,
+                machine,
+                0,
+                Some(node.as_str()),
+                command,
+                unit.as_deref(),
+            )
+        }),
+        Fault::NumvfsBusy => set(&host, |faults| faults.numvfs_busy = true),
+        Fault::NoVfCallback => set(&host, |faults| faults.no_vf_callback = true),
+        Fault::VfsAtMost(most) => set(&host, |faults| faults.vfs_at_most = Some(*most)),
         Fault::ResetRefused | Fault::ResetUnsupported => host.update(|machine| {
             for gpu in &mut machine.gpus {
                 gpu.reset = if *fault == Fault::ResetRefused {
@@ -174,6 +202,27 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
         Fault::Reboot => reboot(&host, "exec reboot"),
         Fault::PowerLoss => reboot(&host, "exec reboot -ff"),
     }
+}
+
+/// Adds a process that has a card, or a node, open.
+fn hold(
+    host: &Host,
+    machine: &mut Machine,
+    gpu: u32,
+    node: Option<&str>,
+    command: &str,
+    unit: Option<&str>,
+) -> io::Result<()> {
+    let pids = machine.holders.iter().map(|holder| holder.pid + 1);
+    machine.holders.push(HolderSpec {
+        gpu,
+        pid: pids.max().unwrap_or(FIRST_PID),
+        command: command.to_owned(),
+        unit: unit.map(str::to_owned),
+        compute: node.is_none(),
+        node: node.map(str::to_owned),
+    });
+    host::write_holders(host, machine)
 }
 
 /// Reboots by the host's own tool, so that its units run confined, and waits until

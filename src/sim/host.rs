@@ -8,9 +8,10 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use super::intel;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
-use super::spec::{CardSpec, FIRST_PID, MachineSpec, SYSTEMS};
+use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS};
 use super::{tools, units};
 use pci::ordinary_devices;
 pub(super) use pci::{Device, add_device, bind, device_directory};
@@ -168,6 +169,17 @@ fn system_files(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<()> {
     )?;
     host.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
     host.write("/etc/group", "root:x:0:\n")?;
+    let virtualization = match spec.cpu {
+        Cpu::Intel => "vendor_id\t: GenuineIntel\nflags\t\t: fpu msr sse4_2 vmx ept\n",
+        Cpu::Amd => "vendor_id\t: AuthenticAMD\nflags\t\t: fpu msr sse4_2 svm npt\n",
+    };
+    host.write(
+        "/proc/cpuinfo",
+        format!("processor\t: 0\n{virtualization}\n"),
+    )?;
+    if spec.cmdline.contains("iommu=") {
+        fs::create_dir_all(host.path("/sys/class/iommu/dmar0"))?;
+    }
     host.write("/proc/cmdline", format!("{}\n", spec.cmdline))?;
     host.write(
         "/proc/version",
@@ -297,11 +309,14 @@ fn bare_card(
             reset: true,
         },
     )?;
+    // Without its firmware's scheduler the driver is no physical function.
+    let functions = if card.guc { kind.total_vfs } else { 0 };
+    intel::make(host, machine, address, functions)?;
     if kind.total_vfs == 0 {
         return Ok(());
     }
     let function = Function {
-        total_vfs: kind.total_vfs,
+        total_vfs: functions,
         offset: 1,
         vendor: kind.vendor,
         vf_device: kind.vf_device,
@@ -482,11 +497,14 @@ pub(super) fn write_holders(host: &Host, machine: &Machine) -> io::Result<()> {
         )?;
         fs::create_dir_all(host.path(format!("{directory}/fd")))?;
         symlink("/dev/null", host.path(format!("{directory}/fd/0")))?;
-        symlink("/dev/nvidiactl", host.path(format!("{directory}/fd/3")))?;
-        symlink(
-            format!("/dev/nvidia{}", holder.gpu),
-            host.path(format!("{directory}/fd/4")),
-        )?;
+        if holder.node.is_none() {
+            symlink("/dev/nvidiactl", host.path(format!("{directory}/fd/3")))?;
+        }
+        let node = match &holder.node {
+            Some(node) => node.clone(),
+            None => format!("/dev/nvidia{}", holder.gpu),
+        };
+        symlink(node, host.path(format!("{directory}/fd/4")))?;
     }
     Ok(())
 }

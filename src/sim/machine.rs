@@ -132,7 +132,7 @@ impl Machine {
     pub(super) fn holders_of(&self, gpu: usize) -> impl Iterator<Item = &HolderSpec> {
         self.holders
             .iter()
-            .filter(move |holder| holder.gpu as usize == gpu)
+            .filter(move |holder| holder.node.is_none() && holder.gpu as usize == gpu)
     }
 }
 

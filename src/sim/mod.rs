@@ -3,7 +3,8 @@
 //!
 //! `spec` reads the `sim:` variable, `host` makes a machine's folder from it,
 //! `server` speaks SSH, `shell` confines what runs, `tools` are the stand-ins
-//! for `nvidia-smi` and its like (this binary under another name), `units` plays
+//! for `nvidia-smi` and its like (this binary under another name), `intel` what Intel's kernel
+//! drivers show and take, `units` plays
 //! the service manager, `fault` breaks things on purpose. The stand-ins reproduce what real tools were seen
 //! to print and do; they know nothing of how the rest of `deploy` reads them.
 
@@ -12,6 +13,7 @@ mod cut;
 mod fault;
 mod fleet;
 mod host;
+mod intel;
 mod machine;
 mod product;
 mod server;

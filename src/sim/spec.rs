@@ -21,6 +21,10 @@ pub(super) struct MachineSpec {
     pub(super) cmdline: String,
     /// Version of NVIDIA's driver; nothing is loaded if absent.
     pub(super) driver: Option<String>,
+    /// Version of Intel's `xpu-smi`; not installed if absent.
+    pub(super) xpu_smi: Option<String>,
+    /// Whose processors the machine has.
+    pub(super) cpu: Cpu,
     /// Whether systemd runs the machine.
     pub(super) systemd: bool,
     /// Cards, in the order of their PCI addresses.
@@ -46,6 +50,19 @@ pub(super) struct CardSpec {
     pub(super) reset: Reset,
     /// Whether MIG mode is on to begin with.
     pub(super) mig: bool,
+    /// Whether the firmware of an Intel card schedules it; there are no virtual functions else.
+    pub(super) guc: bool,
+}
+
+/// Who made the processors; the tools that look at it ask for a flag of Intel's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Cpu {
+    /// Intel: `vmx`.
+    #[default]
+    Intel,
+    /// AMD: `svm`.
+    Amd,
 }
 
 /// What `nvidia-smi --gpu-reset` does.
@@ -75,6 +92,9 @@ pub(super) struct HolderSpec {
     pub(super) unit: Option<String>,
     /// Whether it has a CUDA context, so that `--query-compute-apps` lists it.
     pub(super) compute: bool,
+    /// The device node that it has open, where it is not that of the NVIDIA card `gpu`.
+    #[serde(default)]
+    pub(super) node: Option<String>,
 }
 
 /// The first process id that no real process can have (`pid_max` is at most 4194304).
@@ -134,15 +154,30 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         cmdline: "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet intel_iommu=on iommu=pt"
             .to_owned(),
         driver: None,
+        xpu_smi: None,
+        cpu: Cpu::Intel,
         systemd: true,
         gpus: Vec::new(),
         in_use: Vec::new(),
     };
+    let mut tool_named = false;
     if let Some(node) = vars.get("sim") {
         let mut reader = Reader {
             problems: &mut problems,
         };
         reader.machine(node, &mut spec);
+        tool_named = node.as_map().is_some_and(|map| map.contains_key("xpu_smi"));
+    }
+    if !tool_named {
+        // Version 2 is for the cards of xe alone, and version 1 not for them.
+        let kind = |key: &str| BARE_CARDS.iter().find(|card| card.key == key);
+        let mut cards = spec.gpus.iter().filter_map(|card| kind(&card.product));
+        spec.xpu_smi = cards
+            .find(|card| card.vendor == 0x8086)
+            .map(|card| match card.driver {
+                "xe" => "2.0.0.20250225".to_owned(),
+                _ => "1.2.31.20240308".to_owned(),
+            });
     }
     if spec.kernel.is_empty() {
         let system = SYSTEMS.iter().find(|system| system.0 == spec.os);
@@ -164,10 +199,10 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 7] = [
-    "os", "kernel", "cmdline", "driver", "systemd", "gpus", "in_use",
+const MACHINE_KEYS: [&str; 9] = [
+    "os", "kernel", "cmdline", "driver", "xpu_smi", "processor", "systemd", "gpus", "in_use",
 ];
-const CARD_KEYS: [&str; 7] = [
+const CARD_KEYS: [&str; 8] = [
     "product",
     "count",
     "name",
@@ -175,8 +210,9 @@ const CARD_KEYS: [&str; 7] = [
     "persistence",
     "reset",
     "mig",
+    "guc",
 ];
-const HOLDER_KEYS: [&str; 5] = ["gpu", "pid", "command", "unit", "compute"];
+const HOLDER_KEYS: [&str; 6] = ["gpu", "pid", "command", "unit", "compute", "node"];
 
 impl Reader<'_> {
     fn machine(&mut self, node: &Node, spec: &mut MachineSpec) {
@@ -197,6 +233,18 @@ impl Reader<'_> {
         }
         if let Some(node) = get(map, "driver") {
             spec.driver = self.driver(node);
+        }
+        if let Some(node) = get(map, "xpu_smi") {
+            spec.xpu_smi = match node.value {
+                Value::Null | Value::Bool(false) => None,
+                _ => self.text(node),
+            };
+        }
+        if let Some(node) = get(map, "processor") {
+            let cpu = self.one_of(node, "processor", ["intel", "amd"].into_iter());
+            if cpu.as_deref() == Some("amd") {
+                spec.cpu = Cpu::Amd;
+            }
         }
         if let Some(on) = get(map, "systemd").and_then(|node| self.flag(node)) {
             spec.systemd = on;
@@ -258,6 +306,9 @@ impl Reader<'_> {
         if let Some(on) = get(map, "mig").and_then(|node| self.flag(node)) {
             card.mig = on;
         }
+        if let Some(on) = get(map, "guc").and_then(|node| self.flag(node)) {
+            card.guc = on;
+        }
         if let Some(node) = get(map, "reset") {
             match self
                 .one_of(
@@ -283,6 +334,7 @@ impl Reader<'_> {
             command: "python3".to_owned(),
             unit: None,
             compute: true,
+            node: get(map, "node").and_then(|node| self.text(node)),
         };
         if let Some(node) = get(map, "gpu") {
             match node.value {
@@ -443,6 +495,7 @@ impl CardSpec {
             persistence: true,
             reset: Reset::Works,
             mig: false,
+            guc: true,
         }
     }
 

@@ -7,6 +7,7 @@
 use std::io;
 
 use crate::sim::host;
+use crate::sim::intel;
 use crate::sim::machine::{Host, Machine};
 
 use super::{Outcome, power, sysfs};
@@ -47,6 +48,7 @@ pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> 
             "1\n",
         )?;
     }
+    intel::boot(host, machine)?;
     host::modules(host, machine)?;
     host::write_capabilities(host, machine)
 }

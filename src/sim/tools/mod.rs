@@ -24,6 +24,7 @@ mod sysfs;
 mod systemctl;
 mod systemd_run;
 mod tee;
+mod xpu_smi;
 
 pub(super) use modules::write_modules;
 pub(super) use power::boot_hardware;
@@ -87,6 +88,7 @@ type Tool = fn(&Call<'_>) -> io::Result<Outcome>;
 /// Tools by name. Those of NVIDIA come with its driver.
 const TOOLS: &[(&str, Tool)] = &[
     ("nvidia-smi", nvidia::run),
+    ("xpu-smi", xpu_smi::run),
     ("lspci", lspci::run),
     ("systemctl", systemctl::run),
     ("systemd-run", systemd_run::run),

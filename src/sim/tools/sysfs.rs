@@ -10,12 +10,17 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::facts::PciAddress;
+use crate::sim::fault;
 use crate::sim::host::{Device, add_device, bind, device_directory};
+use crate::sim::intel;
 use crate::sim::machine::{Function, Host, Machine};
 
 /// Writes `text` to a sysfs attribute of the machine. `path` is where it stands
 /// in the machine's folder, links resolved.
 pub(super) fn write(host: &Host, path: &Path, text: &str) -> io::Result<()> {
+    if let Some(written) = intel::write(host, path, text) {
+        return written;
+    }
     let attribute = path
         .file_name()
         .and_then(|name| name.to_str())
@@ -55,7 +60,8 @@ pub(super) fn write(host: &Host, path: &Path, text: &str) -> io::Result<()> {
             if directory.join("driver").exists() {
                 return Err(Errno::BUSY.into());
             }
-            bind(host, address, parent)
+            bind(host, address, parent)?;
+            taken(host, address, parent)
         }
         "drivers_probe" => probe(host, text.trim()),
         "reset" | "remove" | "rescan" if text.trim() == "1" => Ok(()),
@@ -98,7 +104,7 @@ pub(in crate::sim) fn set_num_vfs(
     host: &Host,
     machine: &mut Machine,
     address: &str,
-    wanted: u32,
+    mut wanted: u32,
 ) -> io::Result<()> {
     let Some(function) = machine.functions.get(address).cloned() else {
         return Err(Errno::NOENT.into());
@@ -114,11 +120,12 @@ pub(in crate::sim) fn set_num_vfs(
     if wanted == now {
         return Ok(());
     }
+    let broken = fault::faults(host);
     let bound = host.path(format!("{directory}/driver")).exists();
-    if !bound || !function.configurable {
+    if !bound || !function.configurable || broken.no_vf_callback {
         return Err(Errno::NOENT.into());
     }
-    if wanted > 0 && now > 0 {
+    if (wanted > 0 && now > 0) || broken.numvfs_busy {
         return Err(Errno::BUSY.into());
     }
     if wanted == 0 {
@@ -128,11 +135,15 @@ pub(in crate::sim) fn set_num_vfs(
         for number in 0..now {
             remove_vf(host, address, &function, number)?;
         }
+        intel::disabled(host, address, now)?;
     } else {
+        // A driver may make fewer than it was asked for, and says so in the kernel's log only.
+        wanted = wanted.min(broken.vfs_at_most.unwrap_or(wanted));
         let probe = host.read(&format!("{directory}/sriov_drivers_autoprobe")) == "1";
         for number in 0..wanted {
             add_vf(host, address, &function, number, probe)?;
         }
+        intel::enabled(host, address, wanted)?;
     }
     host.write(&format!("{directory}/sriov_numvfs"), format!("{wanted}\n"))
 }
@@ -201,7 +212,11 @@ fn add_vf(
             format!("../../pci{}/{address}", &address[..7])
         },
         host.path(format!("{}/physfn", device_directory(&vf))),
-    )
+    )?;
+    if probe {
+        taken(host, &vf, &function.driver)?;
+    }
+    Ok(())
 }
 
 fn remove_vf(host: &Host, address: &str, function: &Function, number: u32) -> io::Result<()> {
@@ -244,6 +259,9 @@ fn unbind(host: &Host, driver: &str, address: &str) -> io::Result<()> {
     if bound.as_deref() != Some(std::ffi::OsStr::new(driver)) {
         return Err(Errno::NODEV.into());
     }
+    if matches!(driver, "xe" | "i915") {
+        intel::remove_nodes(host, address)?;
+    }
     fs::remove_file(link)?;
     fs::remove_file(host.path(format!("/sys/bus/pci/drivers/{driver}/{address}")))
 }
@@ -257,8 +275,17 @@ fn probe(host: &Host, address: &str) -> io::Result<()> {
     let wanted = host.read(&format!("{directory}/driver_override"));
     if wanted != "(null)" && !host.path(format!("{directory}/driver")).exists() {
         bind(host, address, &wanted)?;
+        taken(host, address, &wanted)?;
     }
     Ok(())
+}
+
+/// What a graphics driver does with a function that it has got: device nodes.
+fn taken(host: &Host, address: &str, driver: &str) -> io::Result<()> {
+    match driver {
+        "xe" | "i915" => intel::add_nodes(host, address),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

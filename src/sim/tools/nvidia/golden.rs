@@ -43,6 +43,8 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             kernel: String::new(),
             cmdline: String::new(),
             driver: Some(driver.to_owned()),
+            xpu_smi: None,
+            cpu: crate::sim::spec::Cpu::Intel,
             systemd: true,
             gpus: Vec::new(),
             in_use: Vec::new(),
@@ -69,6 +71,7 @@ fn held(machine: &mut Machine, gpu: u32, command: &str) {
         command: command.to_owned(),
         unit: None,
         compute: true,
+        node: None,
     });
 }
 
