@@ -408,8 +408,68 @@ fn a_run_goes_on_after_a_restart_of_a_simulated_host() {
     let play = scratch.write("play.yml", play);
     let (play, inventory) = (play.display().to_string(), inventory.display().to_string());
     let words = ["run", &play, "-i", &inventory, "--yes"];
-    // Without leave nothing is begun.
+    // Without leave nothing is begun; whoever looks sees all of the plan.
     scratch.deploy(&words).expect(3).says("changed=0");
+    let look = ["run", &play, "-i", &inventory, "--check"];
+    scratch
+        .deploy(&look)
+        .expect(3)
+        .says("note: this is the plan with leave for a reboot; without it nothing is done")
+        .says("write /etc/two.conf")
+        .says("there is no leave to do that")
+        .says("--allow-reboot");
     let with_leave = [&words[..], &["--allow-reboot"]].concat();
     scratch.deploy(&with_leave).expect(0).says("changed=1");
+}
+
+#[test]
+fn a_mode_that_no_reset_brings_about_says_what_to_do_next() {
+    let scratch = Scratch::new();
+    let inventory = DEMO.to_owned();
+    let host = ["-i", inventory.as_str()];
+    let broken = [
+        &["sim", "break", "a30-*"][..],
+        &host,
+        &["reset-unsupported"],
+    ]
+    .concat();
+    scratch
+        .deploy(&broken)
+        .expect(0)
+        .says("`deploy sim mend a30-01` mends it");
+    let words = ["gpu", "--yes", "--allow-reboot", "--limit", "a30-01"];
+    scratch
+        .deploy(&[&words[..], &host].concat())
+        .expect(3)
+        .says("a30-01: rolled back after a failure")
+        .says("Reboot the system")
+        .says("only a restart of the host puts it in force: on the host run 'nvidia-smi -i ")
+        .says("restart it, then run deploy again");
+    // Hosts are named alike where they are mended.
+    let mended = [&["sim", "mend", "a30-*"][..], &host].concat();
+    scratch.deploy(&mended).expect(0).says("1 host mended");
+    scratch
+        .deploy(&[&words[..], &host].concat())
+        .expect(0)
+        .says("a30-01: changed");
+}
+
+#[test]
+fn a_fault_on_a_card_that_is_not_there_says_which_there_are() {
+    let scratch = Scratch::new();
+    let inventory = DEMO.to_owned();
+    let on = |host, gpu| {
+        [
+            "sim", "break", host, "-i", &inventory, "in-use", "--gpu", gpu,
+        ]
+        .map(str::to_owned)
+    };
+    scratch
+        .deploy(&on("a30-01", "7"))
+        .expect(1)
+        .says("the host's NVIDIA cards are 0 to 1");
+    scratch
+        .deploy(&on("web-01", "0"))
+        .expect(1)
+        .says("the host has no NVIDIA card");
 }

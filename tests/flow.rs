@@ -817,3 +817,41 @@ fn what_is_asked_for_in_json_always_ends_with_the_sums() {
         assert!(told || code == 0, "{}", ended.all());
     }
 }
+
+/// Takes over four minutes of waiting: for twice the time that the host gives its
+/// confirmation, and two minutes, it is tried to reach the host again.
+#[test]
+fn a_host_that_stays_away_is_unconfirmed_and_the_time_of_its_undo_is_told() {
+    let tasks = r#"
+    - name: hang
+      command:
+        argv: [sh, -c, 'touch "$R/etc/x"; printf "{\"hang\": true}" >"$R/.sim/faults.json"']
+        undo: [sh, -c, 'rm -f "$R/etc/x"']
+        timeout: 10
+"#;
+    let fleet = Fleet::new(&["h1"], "", tasks);
+    let words = [
+        fleet.run(&["-T", "1"]),
+        vec!["-i", fleet.inventory.as_str()],
+    ]
+    .concat();
+    let before = jiff::Timestamp::now();
+    let ended = fleet.scratch.deploy(&words).expect(5);
+    let ended = ended
+        .says("unless it is confirmed over a new connection within 1m 10s of the last step")
+        .says("h1: unconfirmed")
+        .says("was not confirmed: the host was to undo it at ")
+        .says("tells how it stands, once the host answers")
+        .says("unconfirmed=1");
+    let (_, told) = ended.out.split_once("was to undo it at ").expect("a time");
+    let told: String = told.chars().take("2026-11-22 21:06:00".len()).collect();
+    let told: jiff::Timestamp = format!("{told}Z").parse().expect("a time");
+    assert!(
+        told > before && told < jiff::Timestamp::now(),
+        "{}",
+        ended.all()
+    );
+    // Which it has: it needs nobody for that.
+    assert_eq!(fleet.statuses("h1"), ["undone"]);
+    assert!(!fleet.has("h1", "etc/x"));
+}

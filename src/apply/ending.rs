@@ -6,7 +6,7 @@ use super::talk::{Heard, IN_USE, LOCKED, REFUSED, Talk};
 use super::{RunId, STATE_DIR};
 use crate::event::Outcome;
 use crate::plan::Confirm;
-use crate::text::moment;
+use crate::text::{moment, span};
 
 /// How an apply ended.
 pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
@@ -144,18 +144,30 @@ fn lost(talk: &Talk<'_>, received: bool, error: &str) -> HostResult {
 
 fn unconfirmed(talk: &Talk<'_>, said: &str) -> HostResult {
     let run = &talk.run;
-    let when = match talk.undo_at {
-        Some(time) => format!("at {}", moment(time)),
-        None => match talk.manifest.guard {
-            Some(guard) => format!("{} s after its last step", guard.window_s),
-            None => "by itself".to_owned(),
-        },
-    };
-    let mut chain = vec![format!(
-        "run {run} is not confirmed: the host undoes it {when}"
-    )];
+    let mut chain = vec![match (talk.undo_at, talk.manifest.guard) {
+        (Some(time), _) if time < jiff::Timestamp::now() => format!(
+            "run {run} was not confirmed: the host was to undo it at {}, and has not answered since",
+            moment(time)
+        ),
+        (Some(time), _) => format!(
+            "run {run} is not confirmed: the host undoes it at {}",
+            moment(time)
+        ),
+        (None, Some(guard)) => format!(
+            "run {run} is not confirmed: the host undoes it {} after its last step",
+            span(guard.window_s.into())
+        ),
+        (None, None) => format!("run {run} is not confirmed: the host undoes it by itself"),
+    }];
     if !said.is_empty() {
         chain.push(said.to_owned());
+    }
+    if talk
+        .undo_at
+        .is_some_and(|time| time < jiff::Timestamp::now())
+    {
+        let hint = format!("`deploy runs show {run}` tells how it stands, once the host answers");
+        return HostResult::bad(Outcome::Unconfirmed, chain, Some(hint));
     }
     HostResult::bad(
         Outcome::Unconfirmed,

@@ -174,8 +174,8 @@ impl Manifest {
             None => "the run".to_owned(),
         };
         let what = match entry.what {
-            What::Done if step.is_some_and(ManifestStep::only_looks) => "holds",
-            What::VerifyFailed if step.is_some_and(ManifestStep::only_looks) => "does not hold",
+            What::Done if step.is_some_and(ManifestStep::only_looks) => "passed",
+            What::VerifyFailed if step.is_some_and(ManifestStep::only_looks) => "failed",
             What::Done if step.is_some_and(ManifestStep::restarts) => "took place",
             What::CheckFailed => "is no longer as planned or not possible now",
             What::SnapshotFailed => "could not be kept for the undo",

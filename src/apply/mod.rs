@@ -194,7 +194,9 @@ fn not_uploaded(heard: &Heard) -> Option<HostResult> {
             "the run could not be put on the host".to_owned(),
             said.clone(),
         ],
-        Some("nothing was changed".to_owned()),
+        Some(format!(
+            "nothing was changed; {STATE_DIR} must have room and be writable"
+        )),
     ))
 }
 

@@ -19,7 +19,7 @@ use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::HostProblem;
 use crate::module::{self, ReadCache};
-use crate::plan::{self, Complete, HostInput, PlanInput};
+use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::transport::{Read, Session};
@@ -151,12 +151,15 @@ impl Job {
     }
 
     /// Plans one host, in as many rounds of reads as that takes. The connection is
-    /// closed where there is no plan.
+    /// closed where there is no plan. `look` is whether the plan is only to be looked at,
+    /// or will be before anything is done: then one that lacks nothing but the leave for a
+    /// reboot is told as well.
     pub(super) async fn plan(
         &self,
         host: &HostName,
         reached: Reached,
-    ) -> Result<(Box<dyn Session>, Complete), HostProblem> {
+        look: bool,
+    ) -> Result<(Box<dyn Session>, Complete), (HostProblem, Option<HostPlan>)> {
         let Reached {
             mut session,
             facts,
@@ -166,7 +169,7 @@ impl Job {
         let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
         cache.add(&reads, replies);
         let vars = self.settings.inventory.vars_of(host);
-        let input = PlanInput {
+        let mut input = PlanInput {
             host: self.input(host, &vars),
             facts: &facts,
             catalog: &self.settings.catalog,
@@ -174,22 +177,22 @@ impl Job {
             tags: &self.tags,
             allow_reboot: self.allow_reboot,
         };
-        for _ in 0..MOST_ROUNDS {
-            match plan::host(&input, &cache) {
-                Ok(plan::Planned::Complete(found)) => return Ok((session, found)),
-                Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
-                    Ok(replies) => cache.add(&needs, replies),
-                    Err(error) => return Err(reach::failed(error.to_string())),
-                },
-                Err(problems) => {
-                    session.close().await;
-                    return Err(HostProblem::Refused(problems));
-                }
+        let problem = match rounds(&input, &mut cache, session.as_mut()).await {
+            Ok(found) => return Ok((session, found)),
+            Err(problem) => problem,
+        };
+        let mut with_leave = None;
+        if look && !input.allow_reboot && matches!(problem, HostProblem::Refused(_)) {
+            input.allow_reboot = true;
+            if let Ok(found) = rounds(&input, &mut cache, session.as_mut()).await {
+                let mut plan = found.plan;
+                let note = "this is the plan with leave for a reboot; without it nothing is done";
+                plan.notes.insert(0, note.to_owned());
+                with_leave = Some(plan);
             }
         }
         session.close().await;
-        let message = "the plan asks the host for more again and again; this is a defect of deploy";
-        Err(reach::failed(message.to_owned()))
+        Err((problem, with_leave))
     }
 
     /// Whether any task asks to be root.
@@ -220,6 +223,26 @@ impl Job {
             },
         }
     }
+}
+
+/// Plans with what is known, and reads what is missing, until there is a plan.
+async fn rounds(
+    input: &PlanInput<'_>,
+    cache: &mut ReadCache,
+    session: &mut dyn Session,
+) -> Result<Complete, HostProblem> {
+    for _ in 0..MOST_ROUNDS {
+        match plan::host(input, cache) {
+            Ok(plan::Planned::Complete(found)) => return Ok(found),
+            Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
+                Ok(replies) => cache.add(&needs, replies),
+                Err(error) => return Err(reach::failed(error.to_string())),
+            },
+            Err(problems) => return Err(HostProblem::Refused(problems)),
+        }
+    }
+    let message = "the plan asks the host for more again and again; this is a defect of deploy";
+    Err(reach::failed(message.to_owned()))
 }
 
 /// Hosts in batches; the last number repeats.

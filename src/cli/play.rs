@@ -261,7 +261,8 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         host: host.clone(),
         facts: Arc::clone(&reached.facts),
     });
-    match job.plan(host, reached).await {
+    let look = apply.consent != Consent::Given;
+    match job.plan(host, reached, look).await {
         Ok((session, found)) if !apply::changes_something(&found.plan) => {
             session.close().await;
             // With no step to show, its notes are all that a plan has to say.
@@ -285,7 +286,17 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
                 reads: found.reads,
             },
         },
-        Err(problem) => Planned::Ended(Outcome::Failed, problem),
+        Err((problem, with_leave)) => {
+            if let Some(plan) = with_leave.map(Arc::new) {
+                let (host, told) = (host.clone(), Arc::clone(&plan));
+                let _ = events.send(Event::Planned {
+                    host: host.clone(),
+                    plan: told,
+                });
+                let _ = events.send(Event::Plans(vec![(host, plan)]));
+            }
+            Planned::Ended(Outcome::Failed, problem)
+        }
     }
 }
 

@@ -59,7 +59,9 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
     hosts.desired = desired;
     let planned = async {
         let reached = reach(&hosts, &host, &job.settings.catalog).await?;
-        job.plan(&host, reached).await
+        job.plan(&host, reached, false)
+            .await
+            .map_err(|(problem, _)| problem)
     };
     let (session, found) = planned.await.map_err(|problem| failure(&host, problem))?;
     session.close().await;

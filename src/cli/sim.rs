@@ -47,14 +47,16 @@ pub enum SimVerb {
     },
     /// Make hosts as new: all that was changed on them is gone
     Reset {
+        /// Only these hosts, as a pattern; else all
+        hosts: Option<String>,
         /// Which fleet.
         #[command(flatten)]
         fleet: FleetArgs,
     },
-    /// Break something on a host, to see what happens then
+    /// Break something on hosts, to see what happens then
     Break {
-        /// The host
-        host: String,
+        /// The hosts, as a pattern: a name, a group, a glob
+        hosts: String,
         /// What goes wrong.
         #[command(subcommand)]
         fault: FaultArgs,
@@ -64,6 +66,8 @@ pub enum SimVerb {
     },
     /// Take back what was broken; what was changed on the hosts stays
     Mend {
+        /// Only these hosts, as a pattern; else all
+        hosts: Option<String>,
         /// Which fleet.
         #[command(flatten)]
         fleet: FleetArgs,
@@ -175,8 +179,8 @@ impl FaultArgs {
 pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Failure> {
     match &args.verb {
         SimVerb::Serve { fleet, port } => serve(fleet, *port, say).await,
-        SimVerb::Reset { fleet } => {
-            let (hosts, options) = simulated(fleet)?;
+        SimVerb::Reset { hosts, fleet } => {
+            let (hosts, options) = simulated(fleet, hosts.as_deref())?;
             for (name, _) in &hosts {
                 sim::reset(&sim::root_of(&options.state_dir, name))
                     .map_err(|error| on(name, &error))?;
@@ -184,24 +188,24 @@ pub async fn run(args: &SimArgs, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
             say(&format!("{} as new\n", count(hosts.len())));
             Ok(())
         }
-        SimVerb::Break { host, fault, fleet } => {
-            let (hosts, options) = simulated(fleet)?;
-            let name = HostName::from(host);
-            let Some((_, vars)) = hosts.iter().find(|(other, _)| *other == name) else {
-                let known = hosts.iter().map(|(name, _)| name.as_str());
-                let unknown = Diagnostic::error(format!("there is no simulated host `{host}`"));
-                return Err(unknown.did_you_mean(host, known).into());
-            };
-            let root = sim::make(&name, vars, &options)?;
-            sim::break_host(&root, &fault.fault()).map_err(|error| on(&name, &error))?;
-            say(&match fault {
-                FaultArgs::Reboot | FaultArgs::Power => format!("{name} has rebooted\n"),
-                _ => format!("{name} is broken; `deploy sim mend` mends it\n"),
-            });
+        SimVerb::Break {
+            hosts,
+            fault,
+            fleet,
+        } => {
+            let (hosts, options) = simulated(fleet, Some(hosts))?;
+            for (name, vars) in &hosts {
+                let root = sim::make(name, vars, &options)?;
+                sim::break_host(&root, &fault.fault()).map_err(|error| on(name, &error))?;
+                say(&match fault {
+                    FaultArgs::Reboot | FaultArgs::Power => format!("{name} has rebooted\n"),
+                    _ => format!("{name} is broken; `deploy sim mend {name}` mends it\n"),
+                });
+            }
             Ok(())
         }
-        SimVerb::Mend { fleet } => {
-            let (hosts, options) = simulated(fleet)?;
+        SimVerb::Mend { hosts, fleet } => {
+            let (hosts, options) = simulated(fleet, hosts.as_deref())?;
             for (name, _) in &hosts {
                 let root = sim::root_of(&options.state_dir, name);
                 if root.exists() {
@@ -228,14 +232,15 @@ fn on(host: &HostName, error: &std::io::Error) -> Failure {
 
 type Hosts = Vec<(HostName, Vars)>;
 
-/// The simulated hosts that are meant, and where their fleet lives.
-fn simulated(args: &FleetArgs) -> Result<(Hosts, Options), Failure> {
+/// The simulated hosts that are meant, by a pattern and `--limit`, and where their fleet
+/// lives.
+fn simulated(args: &FleetArgs, pattern: Option<&str>) -> Result<(Hosts, Options), Failure> {
     let (inventory, problems) =
         inventory::load(&args.hosts.inventory, None, &args.hosts.extra_vars);
     if problems.has_errors() {
         return Err(problems.into());
     }
-    let selected = inventory.select("all", args.hosts.limit.as_deref())?;
+    let selected = inventory.select(pattern.unwrap_or("all"), args.hosts.limit.as_deref())?;
     let hosts: Hosts = selected
         .into_iter()
         .map(|host| {
@@ -263,7 +268,7 @@ async fn serve(
     port: u16,
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), Failure> {
-    let (hosts, mut options) = simulated(args)?;
+    let (hosts, mut options) = simulated(args, None)?;
     options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let fleet = Fleet::start(&hosts, &options).await?;
     let config = fleet.write_ssh_config().map_err(anyhow::Error::from)?;

@@ -390,9 +390,21 @@ async fn extended(
     run: &RunId,
     by: Duration,
 ) -> Result<Option<(jiff::Timestamp, apply::runs::HostRuns)>, (Outcome, HostProblem)> {
-    let Some((mut session, _)) = find(hosts, host, run).await? else {
+    let Some((mut session, record)) = find(hosts, host, run).await? else {
         return Ok(None);
     };
+    if !record.status.is_open() {
+        session.close().await;
+        let problem = HostProblem::Failed {
+            step: None,
+            chain: vec![format!(
+                "run {run} is {}: its guard waits for nothing",
+                record.status
+            )],
+            hint: Some(format!("`deploy runs show {run}` tells how it ended")),
+        };
+        return Err((Outcome::Failed, problem));
+    }
     let told = match standing::extend(session.as_mut(), run, by).await {
         Ok(at) => apply::runs::read(session.as_mut(), Some(run))
             .await

@@ -185,7 +185,7 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
                 .is_some_and(|product| product.has_mig() && product.mode_is_sticky())
             {
                 return Err(io::Error::other(
-                    "only MIG mode of Ampere cards can be pending",
+                    "only MIG mode of Ampere cards (A30, A100, A800) can be pending; later ones change it at once",
                 ));
             }
             let card = &mut machine.gpus[*gpu as usize];
@@ -245,9 +245,14 @@ fn check_card(cards: usize, gpu: u32) -> io::Result<()> {
     if (gpu as usize) < cards {
         return Ok(());
     }
-    Err(io::Error::other(format!(
-        "the host has {cards} NVIDIA cards, so there is no {gpu}"
-    )))
+    Err(io::Error::other(match cards {
+        0 => "the host has no NVIDIA card".to_owned(),
+        1 => format!("there is no card {gpu}: the host has one NVIDIA card, which is 0"),
+        cards => format!(
+            "there is no card {gpu}: the host's NVIDIA cards are 0 to {}",
+            cards - 1
+        ),
+    }))
 }
 
 /// Mends what was broken; state that was changed meanwhile stays.

@@ -272,9 +272,14 @@ mig_mode() (
 $(nvidia-smi --gpu-reset -i "$1" 2>&1 </dev/null)" || :
         have=$(mig_mode_of "$1") || exit 1
     fi
-    printf '%s\n' "$out"
-    [ "$have" = "$want $want" ] && exit 0
+    if [ "$have" = "$want $want" ]; then
+        printf '%s\n' "$out"
+        exit 0
+    fi
     printf '%s\n' "GPU $1: MIG mode is ${have% *} (after a reset ${have#* }), expected $want: $out" >&2
+    if [ "${have#* }" = "$want" ]; then
+        printf '%s\n' "if nothing uses the card, only a restart of the host puts it in force: on the host run 'nvidia-smi -i $1 -mig $2', restart it, then run deploy again" >&2
+    fi
     exit 1
 )
 

@@ -257,7 +257,14 @@ pub(crate) async fn start(
                 UnreachableReason::Become => refusal.message,
                 _ => format!("{what} did not start our loop within {seconds} s"),
             };
-            return Err(unreachable(reason, message, refusal.hint));
+            let hint = match refusal.reason {
+                UnreachableReason::Become => refusal.hint,
+                _ => Some(
+                    "the host takes commands and does not answer: it hangs or is overloaded, or the login does not lead to a POSIX `sh`"
+                        .to_owned(),
+                ),
+            };
+            return Err(unreachable(reason, message, hint));
         }
     };
     let mut session = ShellSession {
@@ -290,8 +297,9 @@ pub(crate) async fn start(
             };
             Err(unreachable(
                 reason,
-                format!("in the first batch: {error}"),
-                None,
+                format!("while it was looked at: {error}"),
+                Some("nothing was changed; the host or the network on the way to it ended the connection: try again".to_owned())
+                    .filter(|_| reason == UnreachableReason::Down),
             ))
         }
     }

@@ -259,7 +259,12 @@ async fn handshake(
                         endpoint.name,
                         endpoint.timeout.as_secs()
                     );
-                    Failed::Final(unreachable(UnreachableReason::Timeout, message, None))
+                    let hint = "something listens there that is no SSH server, or one that hangs: look at `ansible_port` and at the host";
+                    Failed::Final(unreachable(
+                        UnreachableReason::Timeout,
+                        message,
+                        Some(hint.to_owned()),
+                    ))
                 }
             })?;
     let handle = match result {
@@ -402,7 +407,9 @@ async fn tcp(endpoint: &Endpoint, heard: Heard) -> Result<Stream, Unreachable> {
             }
             Ok(Err(error)) => {
                 let message = format!("no connection to `{name}` ({address}): {error}");
-                worst = unreachable(UnreachableReason::Down, message, None);
+                let hint =
+                    "see that the host is up and that `ansible_host` and `ansible_port` are right";
+                worst = unreachable(UnreachableReason::Down, message, Some(hint.to_owned()));
             }
             Err(timeout) => worst = timeout,
         }
@@ -440,7 +447,12 @@ async fn unhurried<T>(
         "`{name}` did not answer within {} s while {what}",
         limit.as_secs()
     );
-    Err(unreachable(UnreachableReason::Timeout, message, None))
+    let hint = "`-T SECONDS` waits longer; see whether `ssh` itself gets through";
+    Err(unreachable(
+        UnreachableReason::Timeout,
+        message,
+        Some(hint.to_owned()),
+    ))
 }
 
 #[cfg(test)]
