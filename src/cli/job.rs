@@ -159,7 +159,7 @@ impl Job {
         host: &HostName,
         reached: Reached,
         look: bool,
-    ) -> Result<(Box<dyn Session>, Complete), (HostProblem, Option<HostPlan>)> {
+    ) -> Result<(Box<dyn Session>, Complete), (HostProblem, Option<Arc<HostPlan>>)> {
         let Reached {
             mut session,
             facts,
@@ -188,7 +188,7 @@ impl Job {
                 let mut plan = found.plan;
                 let note = "this is the plan with leave for a reboot; without it nothing is done";
                 plan.notes.insert(0, note.to_owned());
-                with_leave = Some(plan);
+                with_leave = Some(Arc::new(plan));
             }
         }
         session.close().await;

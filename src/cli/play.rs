@@ -287,7 +287,7 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
             },
         },
         Err((problem, with_leave)) => {
-            if let Some(plan) = with_leave.map(Arc::new) {
+            if let Some(plan) = with_leave {
                 let (host, told) = (host.clone(), Arc::clone(&plan));
                 let _ = events.send(Event::Planned {
                     host: host.clone(),
