@@ -137,10 +137,13 @@ impl Host {
     }
 
     pub(super) fn discover(&self, shell: &[&str], discovery: &Discovery) -> HostFacts {
-        let reads = discover::reads(discovery);
+        self.discover_by(&shipped(), shell, discovery)
+    }
+
+    fn discover_by(&self, catalog: &Catalog, shell: &[&str], discovery: &Discovery) -> HostFacts {
+        let reads = discover::reads(discovery, catalog);
         let replies: Vec<Reply> = reads.iter().map(|read| self.answer(shell, read)).collect();
-        let catalog = Catalog::load(&Content::shipped()).expect("the shipped files are right");
-        discover::facts(&reads, &replies, &catalog, discovery)
+        discover::facts(&reads, &replies, catalog, discovery)
     }
 
     fn answer(&self, shell: &[&str], read: &Read) -> Reply {
@@ -198,6 +201,10 @@ fn which(program: &str) -> PathBuf {
 
 fn capture(name: &str) -> String {
     fs::read_to_string(format!("tests/fixtures/captures/nvidia/{name}")).expect("the capture")
+}
+
+fn shipped() -> Catalog {
+    Catalog::load(&Content::shipped()).expect("the shipped files are right")
 }
 
 fn auto() -> Discovery {
@@ -549,8 +556,50 @@ fn vendor_detection_is_the_word_of_that_tool_alone() {
 }
 
 #[test]
+fn a_card_of_another_class_is_found_where_the_catalog_says_so() {
+    let host = Host::new();
+    for (address, vendor, device, class) in [
+        ("0000:01:00.0", "0x8086", "0x10c9", "0x020000"),
+        // Neither the id, nor the class, nor the vendor alone make it one.
+        ("0000:02:00.0", "0x8086", "0x10ca", "0x020000"),
+        ("0000:03:00.0", "0x8086", "0x10c9", "0x010802"),
+        ("0000:04:00.0", "0x1002", "0x10c9", "0x020000"),
+        ("0000:05:00.0", "0x8086", "0x0953", "0x010802"),
+        ("0000:06:00.0", "0x8086", "0x56c0", "0x038000"),
+    ] {
+        host.pci(address, vendor, device, class, None);
+    }
+    let project = tempfile::tempdir().expect("a folder");
+    let file = project.path().join("vars/other_gpu_models.yml");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let models = "vendor: intel
+models:
+  Net: {name: A network card, pci_class: 0x02, device_ids: [{device: 0x10c9}], technologies: [sriov]}
+  Disk: {name: A disk, pci_class: 0x01, device_ids: [{device: 0x0953}], technologies: [sriov]}
+";
+    fs::write(file, models).expect("a file");
+    let (content, problems) = Content::find(Some(project.path()), &[]);
+    assert!(!problems.has_errors());
+    let catalog = Catalog::load(&content).expect("the models are right");
+    for shell in [&["sh"][..], &["dash"], &["bash"], &["busybox", "sh"]] {
+        let facts = host.discover_by(&catalog, shell, &auto());
+        let found: Vec<String> = facts.gpus.iter().map(deploy::facts::Gpu::label).collect();
+        assert_eq!(
+            found,
+            [
+                "GPU 0000:01:00.0 (intel Net)",
+                "GPU 0000:05:00.0 (intel Disk)",
+                "GPU 0000:06:00.0 (intel Flex-170)"
+            ]
+        );
+        let facts = host.discover(shell, &auto());
+        assert_eq!(facts.gpus.len(), 1, "the shipped models name none");
+    }
+}
+
+#[test]
 fn the_scripts_fit_into_the_first_request() {
-    let size: usize = discover::reads(&auto())
+    let size: usize = discover::reads(&auto(), &shipped())
         .iter()
         .map(|read| match read {
             Read::Command { command, .. } => command.to_sh().len(),

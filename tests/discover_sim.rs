@@ -63,7 +63,7 @@ impl Sim {
             &endpoint.root,
         )
         .expect("our own keys");
-        let reads = discover::reads(&Discovery::default());
+        let reads = discover::reads(&Discovery::default(), &self.catalog);
         transport::connect(&target, &Context::default(), &reads)
             .await
             .expect("the host is there")
@@ -73,7 +73,7 @@ impl Sim {
         let discovery = Discovery::default();
         let replies = self.connect(name).await.first;
         discover::facts(
-            &discover::reads(&discovery),
+            &discover::reads(&discovery, &self.catalog),
             &replies,
             &self.catalog,
             &discovery,

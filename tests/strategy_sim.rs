@@ -77,7 +77,7 @@ impl Machine {
         )
         .expect("the keys are right");
         let discovery = Discovery::default();
-        let reads = discover::reads(&discovery);
+        let reads = discover::reads(&discovery, &self.catalog);
         // A host that has just been restarted may close a connection once more.
         let mut tries = 0;
         let connected = loop {

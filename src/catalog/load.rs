@@ -97,6 +97,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         .unwrap_or(Architecture::Other);
     let memory_mib = fields.optional_number("memory_mib", 1..=1 << 30);
     let device_ids = fields.required_list("device_ids");
+    let pci_class = fields.optional_number("pci_class", 0..=0xff);
     let technologies = fields.required_list("technologies");
     let mig = fields.optional_node("mig");
     let max_vfs = fields.optional_number("max_vfs", 1..=1024);
@@ -111,6 +112,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         "architecture",
         "memory_mib",
         "device_ids",
+        "pci_class",
         "technologies",
         "mig",
         "max_vfs",
@@ -207,6 +209,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         aliases,
         architecture,
         device_ids: devices,
+        pci_class: pci_class.and_then(|class| u8::try_from(class).ok()),
         memory_mib,
         technologies,
         mig: mig.map(|(_, mig)| mig),

@@ -111,6 +111,9 @@ pub struct Model {
     pub architecture: Architecture,
     /// PCI device ids, with what pci.ids calls each.
     pub device_ids: Vec<DeviceId>,
+    /// PCI base class, for a product whose class is neither that of display controllers (0x03)
+    /// nor of processing accelerators (0x12); discovery would not look at it otherwise.
+    pub pci_class: Option<u8>,
     /// Board memory in MiB, if known.
     pub memory_mib: Option<u64>,
     /// What it can do; never empty.

@@ -38,7 +38,7 @@ pub async fn reach(
         Some(desired) => desired.discovery.clone(),
         None => return Err(failed(format!("`{host}` has no variables"))),
     };
-    let mut reads = discover::reads(&discovery);
+    let mut reads = discover::reads(&discovery, catalog);
     reads.push(Read::Remembered);
     reads.extend(plan::reads());
     reads.push(apply::standing::open_read());

@@ -65,8 +65,29 @@ fn host_read() -> Read {
     script(include_str!("host.sh"), QUICK)
 }
 
-fn pci_read() -> Read {
-    script(include_str!("pci.sh"), QUICK)
+/// Besides the classes of GPUs it looks at devices that the catalog names together with another
+/// class.
+fn pci_read(catalog: &Catalog) -> Read {
+    let mut command = Command::new("sh")
+        .arg("-c")
+        .arg(compact(include_str!("pci.sh")));
+    let mut others = catalog.models().iter().flat_map(|model| {
+        let class = model.pci_class.into_iter();
+        class.flat_map(|class| {
+            let (vendor, devices) = (vendor_id(model.vendor), &model.device_ids);
+            devices
+                .iter()
+                .map(move |id| format!("{class:#04x}:{vendor:#06x}:{:#06x}", id.device))
+        })
+    });
+    if let Some(first) = others.next() {
+        command = command.arg("pci").arg(first).args(others);
+    }
+    Read::Command {
+        command,
+        timeout: QUICK,
+        limit: LIMIT,
+    }
 }
 
 fn nvidia_read() -> Read {
@@ -103,10 +124,10 @@ fn detection_read(detection: VendorDetection) -> Option<Read> {
 /// All that discovery asks of a host, in one batch. Who holds the cards is asked last, so that
 /// our own tools are not among them.
 #[must_use]
-pub fn reads(discovery: &Discovery) -> Vec<Read> {
+pub fn reads(discovery: &Discovery, catalog: &Catalog) -> Vec<Read> {
     let mut reads = vec![
         host_read(),
-        pci_read(),
+        pci_read(catalog),
         nvidia_read(),
         amd_read(),
         intel_read(),
@@ -137,7 +158,7 @@ pub fn facts(
         Err(why) => Machine::unknown(&why),
     };
     let mut notes = Vec::new();
-    let cards = match answer(&pci_read()).and_then(whole) {
+    let cards = match answer(&pci_read(catalog)).and_then(whole) {
         Ok(text) => pci::parse(&text),
         Err(why) => {
             notes.push(format!("the PCI bus could not be searched: {why}"));
@@ -250,13 +271,17 @@ fn gpus(cards: Option<Vec<PciCard>>, told: &Told<'_>) -> Vec<Gpu> {
     gpus
 }
 
-fn vendor(id: u16) -> Option<Vendor> {
-    match id {
-        0x10de => Some(Vendor::Nvidia),
-        0x1002 => Some(Vendor::Amd),
-        0x8086 => Some(Vendor::Intel),
-        _ => None,
+fn vendor_id(vendor: Vendor) -> u16 {
+    match vendor {
+        Vendor::Nvidia => 0x10de,
+        Vendor::Amd => 0x1002,
+        Vendor::Intel => 0x8086,
     }
+}
+
+fn vendor(id: u16) -> Option<Vendor> {
+    let all = [Vendor::Nvidia, Vendor::Amd, Vendor::Intel];
+    all.into_iter().find(|vendor| vendor_id(*vendor) == id)
 }
 
 fn gpu(card: &PciCard, told: &Told<'_>) -> Option<Gpu> {

@@ -1,8 +1,10 @@
 # Display controllers and processing accelerators on the PCI bus, with the attributes that
 # matter for slicing. One line a fact: `device ADDRESS` begins a card; then `NAME VALUE`.
 # The links come last, as `ls -l` prints them: one program for all of them.
-# $R is the root prefix, empty on a real host.
+# $R is the root prefix, empty on a real host. The arguments are cards of other classes, each
+# as CLASS:VENDOR:DEVICE, such as 0x02:0x8086:0x10c9.
 R=${R:-}
+others=" $* "
 
 bus=$R/sys/bus/pci/devices
 [ -d "$bus" ] || {
@@ -27,7 +29,22 @@ for d in "$bus"/*; do
 	[ -r "$d/class" ] && { read -r class <"$d/class"; } 2>/dev/null
 	case $class in
 	0x03* | 0x12*) ;;
-	*) continue ;;
+	*)
+		case $others in
+		*" ${class%????}:"*) ;;
+		*) continue ;;
+		esac
+		id=${class%????}
+		for a in vendor device; do
+			v=
+			{ read -r v <"$d/$a"; } 2>/dev/null
+			id=$id:$v
+		done
+		case $others in
+		*" $id "*) ;;
+		*) continue ;;
+		esac
+		;;
 	esac
 	printf 'device %s\nclass %s\n' "${d##*/}" "$class"
 	for a in vendor device subsystem_vendor subsystem_device numa_node \
