@@ -453,6 +453,7 @@ fn physical_function(host: &Host, count: u32) {
         )
         .expect("a function");
     }
+    symlink("../../drivers/xe", device.join("driver")).expect("its driver");
     let tee = host.path("bin/tee");
     let text = "#!/bin/sh\n\
         value=$(cat)\n\
@@ -488,6 +489,27 @@ fn virtual_functions_change_in_the_order_that_the_kernel_takes() {
         let said = host.fails("sriov_set 0000:03:00.0 9 -");
         assert!(said.contains("out of range"), "{said}");
         host.ok("sriov_set 0000:03:00.0 2 1 && sriov_is 0000:03:00.0 2 1");
+    });
+}
+
+#[test]
+fn virtual_functions_wait_for_the_driver_that_makes_them() {
+    on_every_shell(|host| {
+        physical_function(host, 0);
+        let driver = host.path("root/sys/bus/pci/devices/0000:03:00.0/driver");
+        fs::remove_file(&driver).expect("there is one");
+        let udevadm = |does: &str| {
+            let path = host.path("bin/udevadm");
+            fs::write(&path, format!("#!/bin/sh\n{does}\n")).expect("a program");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        };
+        udevadm("exit 0");
+        let said = host.fails("sriov_set 0000:03:00.0 2 -");
+        assert!(said.contains("no kernel driver is bound to it"), "{said}");
+        assert_eq!(host.get("writes"), "");
+        // At boot udev has not come to the card yet.
+        udevadm("[ \"$1\" = settle ] && ln -s ../../drivers/xe \"${3#--exit-if-exists=}\"");
+        host.ok("boot_sriov 0000:03:00.0 2 - && sriov_is 0000:03:00.0 2 1");
     });
 }
 

@@ -73,6 +73,12 @@ fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnosti
         return Err(wanted.vf_count.blame(diagnostic));
     }
     check_count(ask, wanted)?;
+    if gpu.driver == Fact::Absent && count != sriov.num_vfs {
+        return refuse(
+            "no kernel driver is bound to it, so it can have no virtual functions",
+            "load its driver, and look into the kernel's log for why it did not bind",
+        );
+    }
     let named = wanted
         .vf_devices
         .iter()

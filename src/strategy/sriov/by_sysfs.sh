@@ -49,11 +49,29 @@ sriov_has() (
     exit 0
 )
 
+# sriov_driver PCI: succeeds once a driver is bound to the card: without one the kernel has
+# nobody to ask for functions. Early in a boot udev is still loading it.
+sriov_driver() (
+    driver="$R/sys/bus/pci/devices/$1/driver"
+    sriov_settled "$driver" && exit 0
+    printf '%s\n' "GPU $1: no kernel driver is bound to it, so it can have no virtual functions" >&2
+    exit 1
+)
+
+# sriov_settled PATH: waits until it is there, or until udev has nothing more to do; succeeds
+# if it is there.
+sriov_settled() {
+    if [ -e "$1" ] || [ -h "$1" ]; then return 0; fi
+    udevadm settle --timeout=90 --exit-if-exists="$1" >/dev/null 2>&1
+    [ -e "$1" ] || [ -h "$1" ]
+}
+
 # sriov_set PCI COUNT PROBE: the kernel takes another number only by way of 0, and looks
 # at sriov_drivers_autoprobe when the functions appear.
 sriov_set() (
     device="$R/sys/bus/pci/devices/$1"
     have=$(cat "$device/sriov_numvfs") || exit 1
+    if [ "$have" != "$2" ]; then sriov_driver "$1" || exit 1; fi
     if [ "$have" != "$2" ] && [ "$have" != 0 ]; then
         sriov_unused "$1" || exit 1
         sysfs_write "$device/sriov_numvfs" 0 || exit 1
