@@ -104,10 +104,27 @@ pub(super) fn choice(kind: Kind, points: &[Point]) -> Choice {
         };
     }
     let all = asked("DEPLOY_CRASH").is_some_and(|text| text == "all");
-    let mut cases = sample(&faults, points, all);
-    if kind == Kind::Process && !all {
-        // The runner is the same one: half of them tell what the other guard makes of it.
-        cases = cases.into_iter().step_by(2).collect();
+    // Without systemd the runner is the same one: a fourth of the cases tells what the other
+    // guard makes of it.
+    let one_of = match kind {
+        Kind::Process if !all => 4,
+        _ => 1,
+    };
+    let mut cases = sample(&faults, points, all, one_of);
+    if !all {
+        let mut losses = vec![Fault::KillRunner, Fault::KillController, Fault::Cut];
+        if kind == Kind::Process {
+            losses.truncate(1);
+        }
+        losses.retain(|fault| faults.contains(fault));
+        for case in of_each_step(&losses, points) {
+            if !cases
+                .iter()
+                .any(|other| other.to_string() == case.to_string())
+            {
+                cases.push(case);
+            }
+        }
     }
     Choice::Listed(cases.into_iter())
 }
@@ -132,12 +149,12 @@ fn faults(kind: Kind) -> Vec<Fault> {
             .is_none_or(|only| only.split(',').any(|name| name == fault.to_string()))
     };
     let mut faults: Vec<Fault> = FAULTS.into_iter().filter(wanted).collect();
-    if kind == Kind::Process && faults.contains(&Fault::Restart) {
+    if kind == Kind::Process && faults.iter().any(|fault| fault.boots()) {
         tell(
-            "crash matrix: no restart without systemd: there the guard is a process, which \
-             does not outlive it, as the plan says",
+            "crash matrix: no restart and no power loss without systemd: there the guard is a \
+             process, which does not outlive them, as the plan says",
         );
-        faults.retain(|fault| *fault != Fault::Restart);
+        faults.retain(|fault| !fault.boots());
     }
     assert!(!faults.is_empty(), "there is nothing to try");
     faults
@@ -166,8 +183,9 @@ fn every(faults: &[Fault], points: &[Point]) -> Vec<Case> {
 }
 
 /// Each fault once in each kind of phase (the steps are of one kind), or in each phase: at
-/// its first call, at its last, or between, in turns.
-fn sample(faults: &[Fault], points: &[Point], all: bool) -> Vec<Case> {
+/// its first call, at its last, or between, in turns. Of these `one_of` so many, such that
+/// no fault and no phase is left out.
+fn sample(faults: &[Fault], points: &[Point], all: bool, one_of: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for fault in faults {
         // The same whichever others are asked for.
@@ -179,6 +197,9 @@ fn sample(faults: &[Fault], points: &[Point], all: bool) -> Vec<Case> {
         }
         for (turn, (_, points)) in phases.into_iter().enumerate() {
             let turn = turn + number;
+            if turn % one_of != 0 {
+                continue;
+            }
             let place = match turn % 3 {
                 0 => 0,
                 1 => points.len() - 1,
@@ -187,6 +208,26 @@ fn sample(faults: &[Fault], points: &[Point], all: bool) -> Vec<Case> {
             cases.push(Case {
                 fault: *fault,
                 moment: MOMENTS[turn / 2 % 3],
+                point: points[place].clone(),
+                place: place + 1,
+            });
+        }
+    }
+    cases
+}
+
+/// Whoever is at work is lost while each step is made: the runner, the controller, or the
+/// line between them.
+fn of_each_step(losses: &[Fault], points: &[Point]) -> Vec<Case> {
+    let mut phases = phases(points);
+    phases.retain(|(phase, _)| kind_of(phase) == "apply");
+    let mut cases = Vec::new();
+    for (step, (_, points)) in phases.iter().enumerate() {
+        for (number, fault) in losses.iter().enumerate() {
+            let place = (step * 5 + number * 3) % points.len();
+            cases.push(Case {
+                fault: *fault,
+                moment: MOMENTS[(step + number) % 3],
                 point: points[place].clone(),
                 place: place + 1,
             });

@@ -35,12 +35,14 @@ pub(super) enum Fault {
     ReadOnlyVar,
     /// The file system of the changed files cannot be written.
     ReadOnlyEtc,
-    /// The host is restarted, in an orderly way; power cuts are tried on real hosts.
+    /// The host is restarted in an orderly way: its units are told to stop.
     Restart,
+    /// The host loses power and boots again: nothing on it is told before.
+    PowerLoss,
 }
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 12] = [
+pub(super) const FAULTS: [Fault; 13] = [
     Fault::Fails,
     Fault::Hangs,
     Fault::KillRunner,
@@ -53,6 +55,7 @@ pub(super) const FAULTS: [Fault; 12] = [
     Fault::ReadOnlyVar,
     Fault::ReadOnlyEtc,
     Fault::Restart,
+    Fault::PowerLoss,
 ];
 
 /// When it happens, seen from the call that it is aimed at.
@@ -84,6 +87,7 @@ impl fmt::Display for Fault {
             Self::ReadOnlyVar => "read-only-var",
             Self::ReadOnlyEtc => "read-only-etc",
             Self::Restart => "restart",
+            Self::PowerLoss => "power-loss",
         })
     }
 }
@@ -113,6 +117,11 @@ impl Fault {
         !matches!(self, Self::Fails | Self::Hangs)
     }
 
+    /// Whether the host boots anew.
+    pub(super) fn boots(self) -> bool {
+        matches!(self, Self::Restart | Self::PowerLoss)
+    }
+
     /// Whether it lasts until it is mended.
     pub(super) fn lasts(self) -> bool {
         matches!(
@@ -140,10 +149,8 @@ impl Fault {
             Self::FullEtc => fill(&slot.root.join("etc")),
             Self::ReadOnlyVar => read_only(&slot.root.join("var/lib/deploy")),
             Self::ReadOnlyEtc => read_only(&slot.root.join("etc")),
-            Self::Restart => {
-                deploy::sim::break_host(&slot.root, &deploy::sim::Fault::Reboot)
-                    .expect("the host boots");
-            }
+            Self::Restart => boot(slot, &deploy::sim::Fault::Reboot),
+            Self::PowerLoss => boot(slot, &deploy::sim::Fault::PowerLoss),
         }
     }
 
@@ -161,6 +168,10 @@ impl Fault {
             _ => {}
         }
     }
+}
+
+fn boot(slot: &Slot, how: &deploy::sim::Fault) {
+    deploy::sim::break_host(&slot.root, how).expect("the host boots");
 }
 
 const FILLER: &str = ".filler";

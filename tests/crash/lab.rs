@@ -553,7 +553,7 @@ fn empty(folder: &Path, kept: &[&str]) {
 
 /// Mounts; a file that is just being written keeps it busy for a moment.
 pub(super) fn mount(options: &[&str], at: &Path) {
-    for _ in 0..50 {
+    for _ in 0..600 {
         let output = Command::new("mount").args(options).arg(at).output();
         if output.is_ok_and(|output| output.status.success()) {
             return;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -64,7 +63,12 @@ pub(super) fn look(root: &Path) -> Look {
         // A guard's unit that was ended from outside is listed until systemd forgets it.
         let guards =
             |line: &&str| !line.contains("deploy-guard-") && !line.contains("units listed");
-        let text: Vec<&str> = text.lines().filter(guards).collect();
+        // A table is as wide as the longest word of all its lines, also of those left out.
+        let text: Vec<String> = text
+            .lines()
+            .filter(guards)
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
         look.insert(format!("$ {}", words.join(" ")), text.join("\n"));
     }
     look
@@ -85,7 +89,7 @@ fn walk(root: &Path, folder: &Path, look: &mut Look) {
         let attributes = format!("{:o} {}:{}", stat.mode(), stat.uid(), stat.gid());
         let text = if stat.is_symlink() {
             let target = fs::read_link(&path).expect("a link");
-            format!("link {:?}", target.as_os_str().as_bytes())
+            format!("link {target:?}")
         } else if stat.is_dir() {
             walk(root, &path, look);
             format!("dir {attributes}")

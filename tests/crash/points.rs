@@ -52,7 +52,7 @@ pub(super) fn programs(slot: &Slot) -> BTreeSet<String> {
 /// machine wrote.
 fn scripts(slot: &Slot) -> Vec<String> {
     let mut texts = vec![deploy::strategy::host_library()];
-    for folder in ["src/apply/host", "src/transport"] {
+    for folder in ["src/apply/host", "src/apply/host/lib", "src/transport"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         for entry in fs::read_dir(folder).expect("our sources").flatten() {
             if entry.path().extension().is_some_and(|end| end == "sh") {
@@ -98,7 +98,9 @@ fn count(slot: &Slot, fails: Option<&str>) -> Vec<String> {
 /// Calls beside the run: of those who wait until its time is over, of its guard, and of
 /// who follows its journal.
 fn only_waits(call: &str) -> bool {
-    call.starts_with("sleep ") || call == "cat " || call.ends_with("/lock true")
+    call.starts_with("sleep ")
+        || ["cat ", "cat status"].contains(&call)
+        || call.ends_with("/lock true")
 }
 
 fn is_upload(call: &str) -> bool {

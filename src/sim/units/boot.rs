@@ -124,9 +124,10 @@ fn marked(host: &Host, marker: &str) -> Option<Process> {
 /// Waits until a boot that was asked for is over.
 ///
 /// # Errors
-/// If it is not over after a minute.
+/// If it is not over after ten minutes: a unit that a boot starts may have much to do, and
+/// so may the machine that plays this one.
 pub(in crate::sim) fn wait(host: &Host) -> io::Result<()> {
-    let deadline = uptime() + 60_000_000;
+    let deadline = uptime() + 600_000_000;
     while phase(host) != Phase::Up {
         if uptime() > deadline {
             return Err(io::Error::other("the simulated host does not boot"));
