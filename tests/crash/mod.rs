@@ -11,8 +11,9 @@
 //!
 //! What is tried is chosen by variables of the environment (`choice`):
 //!
-//! - by default each fault once in each kind of phase, without systemd every other one of
-//!   these, always the same cases;
+//! - by default each fault once in each kind of phase, and in each step the loss of the
+//!   runner, of the controller and of the line between them; without systemd a fourth of
+//!   the former, and the loss of the runner in each step. Always the same cases;
 //! - `DEPLOY_CRASH=all`: each fault in each phase of each step;
 //! - `DEPLOY_CRASH_FOR=30m` (`s`, `m`, `h`; for each of the two guards): random faults at
 //!   random points. The seed is told at the start and with each failure, and
@@ -37,6 +38,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Instant;
 
 use case::Ends;
 use choice::{Choice, kind_of, phases};
@@ -58,9 +60,6 @@ fn asked(name: &str) -> Option<String> {
 #[test]
 fn the_crash_matrix_on_simulated_hosts_without_systemd() {
     let _alone = ALONE.lock();
-    if left_out() {
-        return;
-    }
     if lab::inside("crash::the_crash_matrix_on_simulated_hosts_without_systemd") {
         matrix(Kind::Process);
     }
@@ -69,24 +68,9 @@ fn the_crash_matrix_on_simulated_hosts_without_systemd() {
 #[test]
 fn the_crash_matrix_on_simulated_hosts() {
     let _alone = ALONE.lock();
-    if left_out() {
-        return;
-    }
     if lab::inside("crash::the_crash_matrix_on_simulated_hosts") {
         matrix(Kind::Systemd);
     }
-}
-
-/// Whether nobody asked for the matrix: it takes many minutes, and is said not to have run.
-fn left_out() -> bool {
-    let names = ["", "_CASE", "_FAULT", "_FOR", "_POINTS", "_SEED"];
-    let out = names
-        .iter()
-        .all(|name| asked(&format!("DEPLOY_CRASH{name}")).is_none());
-    if out {
-        tell("DID NOT RUN: the crash matrix on simulated hosts (DEPLOY_CRASH=sample asks for it)");
-    }
-    out
 }
 
 /// One matrix at a time: each has work for all processors.
@@ -132,6 +116,7 @@ fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
     tell(&again);
     let next = Mutex::new(choice);
     let next = || next.lock().expect("nobody panics with it").next();
+    let start = Instant::now();
     let failed = Mutex::new(Vec::new());
     let counts: Mutex<BTreeMap<(Fault, String), usize>> = Mutex::default();
     thread::scope(|scope| {
@@ -140,11 +125,15 @@ fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
                 while let Some(case) = next() {
                     let result = case.run(slot, ends);
                     let group = kind_of(&case.point.phase);
-                    *counts
-                        .lock()
-                        .expect("nobody panics with it")
-                        .entry((case.fault, group.to_owned()))
-                        .or_default() += 1;
+                    let ran = {
+                        let mut counts = counts.lock().expect("nobody panics with it");
+                        *counts.entry((case.fault, group.to_owned())).or_default() += 1;
+                        counts.values().sum::<usize>()
+                    };
+                    if ran.is_multiple_of(50) {
+                        let time = start.elapsed().as_secs();
+                        tell(&format!("crash matrix: {ran} cases after {time} s"));
+                    }
                     if let Err(problem) = result {
                         tell(&format!(
                             "FAILED {case} ({} #{}; {again}): {problem}\n",
@@ -163,8 +152,9 @@ fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
     tell(&table(&counts));
     let failed = failed.into_inner().expect("nobody panicked");
     tell(&format!(
-        "crash matrix: {} cases, {} failed",
+        "crash matrix: {} cases in {} s, {} failed",
         counts.values().sum::<usize>(),
+        start.elapsed().as_secs(),
         failed.len()
     ));
     failed
