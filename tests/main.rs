@@ -25,6 +25,7 @@ mod rooms;
 mod round_trips;
 mod sim;
 mod sim_units;
+mod sim_vgpu;
 mod ssh;
 mod ssh_private;
 mod strategy;

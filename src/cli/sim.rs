@@ -111,6 +111,23 @@ pub enum FaultArgs {
         #[arg(long, default_value_t = 0)]
         gpu: u32,
     },
+    /// `sriov-manage` of NVIDIA's vGPU driver does not get its lock
+    UnbindLockBusy {
+        /// How many calls of it fail
+        #[arg(default_value_t = 2)]
+        calls: u32,
+    },
+    /// A virtual machine runs on a vGPU
+    VgpuInUse {
+        /// Index of the GPU
+        #[arg(long, default_value_t = 0)]
+        gpu: u32,
+        /// Which of its vGPUs, in the order in which they were made
+        #[arg(long, default_value_t = 0)]
+        vgpu: u32,
+    },
+    /// No licence is given to virtual machines with vGPUs
+    LicenseRefused,
     /// Every connection ends after so many bytes from the host
     CutAfter {
         /// Bytes
@@ -161,6 +178,12 @@ impl FaultArgs {
             Self::ResetRefused => Fault::ResetRefused,
             Self::ResetUnsupported => Fault::ResetUnsupported,
             Self::Pending { gpu } => Fault::Pending { gpu: *gpu },
+            Self::UnbindLockBusy { calls } => Fault::UnbindLockBusy(*calls),
+            Self::VgpuInUse { gpu, vgpu } => Fault::VgpuInUse {
+                gpu: *gpu,
+                vgpu: *vgpu,
+            },
+            Self::LicenseRefused => Fault::LicenseRefused,
             Self::CutAfter { bytes } => Fault::CutAfter(*bytes),
             Self::DiskFull { bytes } => Fault::DiskFull(*bytes),
             Self::Slow { ms } => Fault::Slow(Duration::from_millis(*ms)),

@@ -14,6 +14,7 @@ use super::host;
 use super::machine::{Host, Machine, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
 use super::units::{boot, process};
+use super::vgpu;
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,17 @@ pub enum Fault {
         /// Index of the card.
         gpu: u32,
     },
+    /// Somebody else holds the lock that `sriov-manage` needs, for so many of its calls.
+    UnbindLockBusy(u32),
+    /// A virtual machine runs on a vGPU.
+    VgpuInUse {
+        /// Index of the card.
+        gpu: u32,
+        /// Which of its vGPUs, in the order in which they were made.
+        vgpu: u32,
+    },
+    /// No licence is given to virtual machines with vGPUs.
+    LicenseRefused,
     /// The connection ends after so many bytes to the client, counted from its log-in.
     CutAfter(u64),
     /// No file can grow beyond so many bytes: what a full disk comes nearest to
@@ -84,6 +96,10 @@ pub(super) struct Faults {
     pub(super) no_vf_callback: bool,
     /// Most virtual functions that a driver makes.
     pub(super) vfs_at_most: Option<u32>,
+    /// Calls of `sriov-manage` that do not get their lock.
+    pub(super) unbind_lock_busy: u32,
+    /// Whether no licence is given.
+    pub(super) license_refused: bool,
 }
 
 /// The faults of a host; none if there is no file or it cannot be read.
@@ -97,6 +113,34 @@ fn set(host: &Host, change: impl FnOnce(&mut Faults)) -> io::Result<()> {
     let mut faults = faults(host);
     change(&mut faults);
     replace(&host.private("faults.json"), &serde_json::to_vec(&faults)?)
+}
+
+/// Whether this call of `sriov-manage` does not get its lock. The host's lock is held.
+pub(super) fn unbind_lock_is_busy(host: &Host) -> io::Result<bool> {
+    let mut faults = faults(host);
+    if faults.unbind_lock_busy == 0 {
+        return Ok(false);
+    }
+    faults.unbind_lock_busy -= 1;
+    replace(&host.private("faults.json"), &serde_json::to_vec(&faults)?)?;
+    Ok(true)
+}
+
+/// A virtual machine on one of a card's vGPUs.
+fn occupy(host: &Host, gpu: u32, number: u32) -> io::Result<()> {
+    host.update(|machine| {
+        check_card(machine.gpus.len(), gpu)?;
+        let vgpus = &machine.gpus[gpu as usize].vgpus;
+        let Some(vgpu) = vgpus.get(number as usize) else {
+            let text = format!(
+                "the card has {} vGPUs, so there is no {number}",
+                vgpus.len()
+            );
+            return Err(io::Error::other(text));
+        };
+        let node = vgpu::node(host, vgpu);
+        hold(host, machine, gpu, node.as_deref(), "qemu-system-x86", None)
+    })
 }
 
 /// The limit of a full disk.
@@ -192,6 +236,9 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
             card.mig_pending = !card.mig;
             Ok(())
         }),
+        Fault::UnbindLockBusy(calls) => set(&host, |faults| faults.unbind_lock_busy = *calls),
+        Fault::VgpuInUse { gpu, vgpu } => occupy(&host, *gpu, *vgpu),
+        Fault::LicenseRefused => set(&host, |faults| faults.license_refused = true),
         Fault::CutAfter(bytes) => set(&host, |faults| faults.cut_after = Some(*bytes)),
         Fault::DiskFull(bytes) => set(&host, |faults| faults.disk_full = Some(*bytes)),
         Fault::Slow(delay) => {

@@ -11,8 +11,8 @@ use std::path::Path;
 use super::intel;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
-use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS};
-use super::{tools, units};
+use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
+use super::{tools, umockdev, units, vgpu};
 use pci::ordinary_devices;
 pub(super) use pci::{Device, add_device, bind, device_directory};
 
@@ -26,13 +26,13 @@ const SLOT_BUSES: [u8; 8] = [0x17, 0x31, 0x4b, 0x65, 0x98, 0xb1, 0xca, 0xe3];
 pub(super) fn ensure(host: &Host, name: &str, spec: &MachineSpec, binary: &Path) -> io::Result<()> {
     let lock = host.lock()?;
     match host.load() {
-        Ok(machine) if machine.spec == *spec => return link_tools(host, binary),
+        Ok(machine) if machine.spec == *spec => return link_tools(host, spec, binary),
         Ok(_) => wipe(host)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => wipe(host)?,
         Err(error) => return Err(error),
     }
     let machine = make(host, name, spec)?;
-    link_tools(host, binary)?;
+    link_tools(host, spec, binary)?;
     host.save(&machine, &lock)
 }
 
@@ -63,23 +63,37 @@ pub(super) fn wipe(host: &Host) -> io::Result<()> {
     Ok(())
 }
 
-fn link_tools(host: &Host, binary: &Path) -> io::Result<()> {
-    let is_there = |name| {
-        let link = host.path(format!("/usr/bin/{name}"));
+fn link_tools(host: &Host, spec: &MachineSpec, binary: &Path) -> io::Result<()> {
+    let of_all = tools::names().map(|name| format!("/usr/bin/{name}"));
+    let paths: Vec<String> = of_all.chain(own_tools(spec).map(str::to_owned)).collect();
+    let is_there = |path: &String| {
+        let link = host.path(path);
         fs::read_link(link).is_ok_and(|target| target == binary)
     };
-    if tools::names().all(is_there) {
+    if paths.iter().all(is_there) {
         return Ok(());
     }
-    fs::create_dir_all(host.path("/usr/bin"))?;
-    for name in tools::names() {
-        let link = host.path(format!("/usr/bin/{name}"));
+    for path in &paths {
+        let link = host.path(path);
+        if let Some(folder) = link.parent() {
+            fs::create_dir_all(folder)?;
+        }
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => symlink(binary, &link)?,
         }
     }
     Ok(())
+}
+
+/// Programs that come with software which only some machines have, and which the machine
+/// that simulates them has not.
+fn own_tools(spec: &MachineSpec) -> impl Iterator<Item = &'static str> {
+    let vgpu = spec.vgpu.map(|side| match side {
+        VgpuSide::Host => "/usr/lib/nvidia/sriov-manage",
+        VgpuSide::Guest => "/usr/bin/nvidia-gridd",
+    });
+    vgpu.into_iter()
 }
 
 fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
@@ -103,6 +117,8 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         gpus: Vec::new(),
         products: std::collections::BTreeMap::new(),
         functions: std::collections::BTreeMap::new(),
+        drivers: Vec::new(),
+        licensed: false,
         holders: spec.in_use.clone(),
     };
     system_files(host, name, spec)?;
@@ -122,13 +138,22 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         }
     }
     machine.gpus.sort_by(|one, other| one.pci.cmp(&other.pci));
-    ordinary_devices(host)?;
+    match &spec.umockdev {
+        // It has all that its host had.
+        Some(recording) => {
+            let text = fs::read_to_string(&recording.file)?;
+            let devices = umockdev::parse(&text).map_err(io::Error::other)?;
+            machine.drivers = umockdev::replay(host, &devices)?;
+        }
+        None => ordinary_devices(host)?,
+    }
     nvidia_files(host, &machine)?;
     modules(host, &machine)?;
     boot_files(host, &machine)?;
     units(host, &machine)?;
     write_holders(host, &machine)?;
     write_capabilities(host, &machine)?;
+    vgpu::show(host, &machine)?;
     Ok(machine)
 }
 
@@ -242,7 +267,7 @@ fn nvidia_card(
             reset: card.reset != super::spec::Reset::Unsupported,
         },
     )?;
-    if product.total_vfs > 0 {
+    if product.total_vfs > 0 && machine.spec.vgpu != Some(VgpuSide::Guest) {
         add_function(
             host,
             machine,
@@ -273,6 +298,8 @@ fn nvidia_card(
         timeslice: 0,
         reset: card.reset,
         instances: Vec::new(),
+        vgpus: Vec::new(),
+        heterogeneous: false,
     });
     machine
         .products
@@ -399,10 +426,20 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
     let mut loaded = vec!["ast", "nvme", "mlx5_core", "vfio", "vfio_iommu_type1"];
     if machine.spec.driver.is_some() && !machine.gpus.is_empty() {
         loaded.extend(["nvidia", "nvidia_uvm", "nvidia_modeset"]);
+        if machine.spec.vgpu == Some(VgpuSide::Host) {
+            loaded.push("nvidia_vgpu_vfio");
+        }
     }
     for function in machine.functions.values() {
         if function.vendor != 0x10de && !loaded.contains(&function.driver.as_str()) {
             loaded.push(&function.driver);
+        }
+    }
+    // A port's driver is part of the kernel.
+    let recorded = machine.drivers.iter().map(String::as_str);
+    for name in recorded.filter(|name| *name != "pcieport") {
+        if !loaded.contains(&name) {
+            loaded.push(name);
         }
     }
     tools::write_modules(host, &loaded)?;
@@ -453,6 +490,16 @@ fn units(host: &Host, machine: &Machine) -> io::Result<()> {
             "NVIDIA Persistence Daemon",
             "Type=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --verbose",
         )?;
+    }
+    if machine.spec.vgpu == Some(VgpuSide::Guest) {
+        // Came with NVIDIA's installer, not with the distribution. The real one goes to the
+        // background; what it does at its start is all there is here.
+        let unit = "/etc/systemd/system/nvidia-gridd.service";
+        let text = "[Unit]\nDescription=NVIDIA Grid Daemon\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n\
+                    ExecStart=/usr/bin/nvidia-gridd\n\n[Install]\nWantedBy=multi-user.target\n";
+        host.write(unit, text)?;
+        symlink(unit, host.path(format!("{wants}/nvidia-gridd.service")))?;
+        host.write("/etc/nvidia/gridd.conf.template", "FeatureType=0\n")?;
     }
     let mut users: Vec<&str> = Vec::new();
     for holder in &machine.spec.in_use {

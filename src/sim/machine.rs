@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 
 use super::product::Product;
 use super::spec::{HolderSpec, MachineSpec, Reset};
+use super::vgpu;
 
 /// Everything that is not a plain file of the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +33,12 @@ pub(super) struct Machine {
     pub(super) products: BTreeMap<String, Product>,
     /// Physical functions with virtual ones, by PCI address.
     pub(super) functions: BTreeMap<String, Function>,
+    /// Modules of the drivers that a recording shows.
+    #[serde(default)]
+    pub(super) drivers: Vec<String>,
+    /// Whether a virtual machine has its vGPU licence.
+    #[serde(default)]
+    pub(super) licensed: bool,
     /// Who has cards open now.
     pub(super) holders: Vec<HolderSpec>,
 }
@@ -63,6 +70,12 @@ pub(super) struct Gpu {
     pub(super) reset: Reset,
     /// GPU instances by id.
     pub(super) instances: Vec<GpuInstance>,
+    /// vGPUs.
+    #[serde(default)]
+    pub(super) vgpus: Vec<vgpu::Device>,
+    /// Whether vGPUs of different framebuffer may share the card.
+    #[serde(default)]
+    pub(super) heterogeneous: bool,
 }
 
 /// A GPU instance.

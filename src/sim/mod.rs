@@ -4,8 +4,9 @@
 //! `spec` reads the `sim:` variable, `host` makes a machine's folder from it,
 //! `server` speaks SSH, `shell` confines what runs, `tools` are the stand-ins
 //! for `nvidia-smi` and its like (this binary under another name), `intel` what Intel's kernel
-//! drivers show and take, `units` plays
-//! the service manager, `fault` breaks things on purpose. The stand-ins reproduce what real tools were seen
+//! drivers show and take, `vgpu` what NVIDIA's vGPU host driver does, `units` plays the service
+//! manager, `umockdev` replays recorded hosts, `fault` breaks things on purpose. The stand-ins
+//! reproduce what real tools were seen
 //! to print and do; they know nothing of how the rest of `deploy` reads them.
 
 mod confine;
@@ -19,7 +20,9 @@ mod product;
 mod server;
 mod spec;
 pub mod tools;
+mod umockdev;
 mod units;
+mod vgpu;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
 pub use fault::{Fault, break_host, mend, reset};

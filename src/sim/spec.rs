@@ -3,12 +3,16 @@
 //! Everything is checked before a host is made; findings carry the place in the
 //! inventory and the nearest right name.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Diagnostic, Origin, Problems};
 use crate::value::{Loaded, Map, Node, Value, Vars};
 
+use super::machine::uuid;
 use super::product::{self, BARE_CARDS, PRODUCTS};
+use super::umockdev;
 
 /// A machine as the user described it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,31 @@ pub(super) struct MachineSpec {
     pub(super) gpus: Vec<CardSpec>,
     /// Who uses them.
     pub(super) in_use: Vec<HolderSpec>,
+    /// NVIDIA's vGPU software, where it is installed.
+    #[serde(default)]
+    pub(super) vgpu: Option<VgpuSide>,
+    /// A recording whose devices the machine has.
+    #[serde(default)]
+    pub(super) umockdev: Option<Recording>,
+}
+
+/// Which part of NVIDIA's vGPU software a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum VgpuSide {
+    /// The host driver, which makes vGPUs.
+    Host,
+    /// The driver of a virtual machine whose cards are vGPUs.
+    Guest,
+}
+
+/// A file that umockdev wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recording {
+    /// Where it stands.
+    pub(super) file: PathBuf,
+    /// Stands for what is in it, so that another content makes another machine.
+    pub(super) content: String,
 }
 
 /// Cards of one kind.
@@ -159,6 +188,8 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         systemd: true,
         gpus: Vec::new(),
         in_use: Vec::new(),
+        vgpu: None,
+        umockdev: None,
     };
     let mut tool_named = false;
     if let Some(node) = vars.get("sim") {
@@ -199,8 +230,18 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 9] = [
-    "os", "kernel", "cmdline", "driver", "xpu_smi", "processor", "systemd", "gpus", "in_use",
+const MACHINE_KEYS: [&str; 11] = [
+    "os",
+    "kernel",
+    "cmdline",
+    "driver",
+    "xpu_smi",
+    "processor",
+    "systemd",
+    "gpus",
+    "in_use",
+    "vgpu",
+    "umockdev",
 ];
 const CARD_KEYS: [&str; 8] = [
     "product",
@@ -254,6 +295,17 @@ impl Reader<'_> {
                 spec.gpus.push(card);
             }
         }
+        if let Some(node) = get(map, "vgpu") {
+            let words = ["host", "guest"].into_iter();
+            spec.vgpu = match self.one_of(node, "side of vGPU", words).as_deref() {
+                Some("host") => Some(VgpuSide::Host),
+                Some("guest") => Some(VgpuSide::Guest),
+                _ => None,
+            };
+        }
+        if let Some(node) = get(map, "umockdev") {
+            spec.umockdev = self.recording(node);
+        }
         let cards: u32 = spec.gpus.iter().map(|card| card.count).sum();
         for (index, node) in get(map, "in_use")
             .map_or(&[][..], |node| self.list(node))
@@ -262,6 +314,28 @@ impl Reader<'_> {
         {
             if let Some(holder) = self.holder(node, index, cards) {
                 spec.in_use.push(holder);
+            }
+        }
+    }
+
+    /// The file is looked for beside the inventory.
+    fn recording(&mut self, node: &Node) -> Option<Recording> {
+        let name = self.text(node)?;
+        let beside = node.origin.source.path.parent();
+        let file = beside.map_or_else(|| PathBuf::from(&name), |folder| folder.join(&name));
+        let found = std::fs::read_to_string(&file)
+            .map_err(|error| error.to_string())
+            .and_then(|text| umockdev::parse(&text).map(|_| text));
+        match found {
+            Ok(text) => Some(Recording {
+                // The machine is made again from another working folder.
+                file: std::path::absolute(&file).unwrap_or(file),
+                content: uuid(&text),
+            }),
+            Err(why) => {
+                let message = format!("the recording {} cannot be replayed: {why}", file.display());
+                self.error(&message, &node.origin);
+                None
             }
         }
     }

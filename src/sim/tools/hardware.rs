@@ -9,6 +9,7 @@ use std::io;
 use crate::sim::host;
 use crate::sim::intel;
 use crate::sim::machine::{Host, Machine};
+use crate::sim::vgpu;
 
 use super::{Outcome, power, sysfs};
 
@@ -38,8 +39,11 @@ pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> 
         if let Some(function) = machine.functions.get_mut(&address) {
             function.busy = false;
         }
-        // Refused where the driver cannot be told: then there are none either.
+        // Refused where the driver cannot be told; then they go without it.
         let _ = sysfs::set_num_vfs(host, machine, &address, 0);
+        if let Some(function) = machine.functions.get(&address) {
+            sysfs::put_num_vfs(host, function, &address, 0)?;
+        }
         host.write(
             &format!(
                 "{}/sriov_drivers_autoprobe",
@@ -49,6 +53,8 @@ pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> 
         )?;
     }
     intel::boot(host, machine)?;
+    machine.licensed = false;
+    vgpu::show(host, machine)?;
     host::modules(host, machine)?;
     host::write_capabilities(host, machine)
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::machine::Host;
 use super::{confine, units};
 
+mod gridd;
 mod hardware;
 mod journalctl;
 mod lspci;
@@ -19,6 +20,7 @@ mod nvidia;
 mod ownership;
 mod power;
 mod small;
+mod sriov_manage;
 mod stat;
 mod sysfs;
 mod systemctl;
@@ -115,6 +117,12 @@ const TOOLS: &[(&str, Tool)] = &[
     ("sysctl", small::sysctl),
 ];
 
+/// Programs that only some machines have, by name; `host` says which and where.
+const OWN_TOOLS: &[(&str, Tool)] = &[
+    ("sriov-manage", sriov_manage::run),
+    ("nvidia-gridd", gridd::run),
+];
+
 /// The names under which a machine's `usr/bin` links to this binary. All
 /// machines have all of them: one that is not installed says so itself, since
 /// otherwise the control machine's own would be found further down the path.
@@ -139,6 +147,7 @@ pub fn dispatch(argv: &[OsString]) -> Option<i32> {
     let hardware: (&str, Tool) = (hardware::NAME, |call| hardware::run(call.host));
     let tool = TOOLS
         .iter()
+        .chain(OWN_TOOLS)
         .chain([&hardware])
         .find(|tool| tool.0 == called)?;
     let root = PathBuf::from(std::env::var_os(ROOT_VARIABLE)?);

@@ -48,6 +48,8 @@ pub(super) fn unload_driver(machine: &mut Machine) {
         .collect();
     for (gpu, sticky) in machine.gpus.iter_mut().zip(sticky) {
         gpu.instances.clear();
+        gpu.vgpus.clear();
+        gpu.heterogeneous = false;
         if sticky {
             gpu.mig = gpu.mig_pending;
         } else {

@@ -14,6 +14,7 @@ use crate::sim::fault;
 use crate::sim::host::{Device, add_device, bind, device_directory};
 use crate::sim::intel;
 use crate::sim::machine::{Function, Host, Machine};
+use crate::sim::vgpu;
 
 /// Writes `text` to a sysfs attribute of the machine. `path` is where it stands
 /// in the machine's folder, links resolved.
@@ -30,6 +31,9 @@ pub(super) fn write(host: &Host, path: &Path, text: &str) -> io::Result<()> {
         .and_then(Path::file_name)
         .and_then(|name| name.to_str())
         .unwrap_or_default();
+    if let Some(written) = vgpu::write(host, path, text) {
+        return written;
+    }
     match attribute {
         "sriov_numvfs" => {
             let wanted = number(text)?;
@@ -128,22 +132,36 @@ pub(in crate::sim) fn set_num_vfs(
     if (wanted > 0 && now > 0) || broken.numvfs_busy {
         return Err(Errno::BUSY.into());
     }
-    if wanted == 0 {
-        if function.busy {
-            return Err(Errno::PERM.into());
-        }
-        for number in 0..now {
-            remove_vf(host, address, &function, number)?;
-        }
-        intel::disabled(host, address, now)?;
-    } else {
-        // A driver may make fewer than it was asked for, and says so in the kernel's log only.
-        wanted = wanted.min(broken.vfs_at_most.unwrap_or(wanted));
-        let probe = host.read(&format!("{directory}/sriov_drivers_autoprobe")) == "1";
-        for number in 0..wanted {
-            add_vf(host, address, &function, number, probe)?;
-        }
-        intel::enabled(host, address, wanted)?;
+    if wanted == 0 && function.busy {
+        return Err(Errno::PERM.into());
+    }
+    // A driver may make fewer than it was asked for, and says so in the kernel's log only.
+    wanted = wanted.min(broken.vfs_at_most.unwrap_or(wanted));
+    put_num_vfs(host, &function, address, wanted)?;
+    match wanted {
+        0 => intel::disabled(host, address, now),
+        _ => intel::enabled(host, address, wanted),
+    }
+}
+
+/// Makes or unmakes virtual functions; what a driver does once it is told, in whatever way.
+pub(in crate::sim) fn put_num_vfs(
+    host: &Host,
+    function: &Function,
+    address: &str,
+    wanted: u32,
+) -> io::Result<()> {
+    let directory = device_directory(address);
+    let now: u32 = host
+        .read(&format!("{directory}/sriov_numvfs"))
+        .parse()
+        .unwrap_or(0);
+    for number in wanted..now {
+        remove_vf(host, address, function, number)?;
+    }
+    let probe = host.read(&format!("{directory}/sriov_drivers_autoprobe")) == "1";
+    for number in now..wanted {
+        add_vf(host, address, function, number, probe)?;
     }
     host.write(&format!("{directory}/sriov_numvfs"), format!("{wanted}\n"))
 }

@@ -8,6 +8,7 @@ use crate::sim::product::Product;
 use super::list::{Device, cuda, devices, gpu_name};
 use super::mode::COMPUTE_MODES;
 use super::query::{bar1_mib, device_id, free_mib, instance_used, reserved_mib, used_mib};
+use super::vgpu;
 
 const TEXT: &str = include_str!("../../data/q.txt");
 const XML: &str = include_str!("../../data/q.xml");
@@ -141,6 +142,7 @@ fn fill(
         }
         lines
     };
+    let [virtualization, host_vgpu, heterogeneous] = vgpu::modes(machine, gpu);
     let values = [
         ("bus_id", gpu.bus_id()),
         ("name", gpu_name(machine, gpu)),
@@ -188,6 +190,10 @@ fn fill(
         ("remapped_rows", remapped),
         ("power", product.power_w.to_string()),
         ("processes", processes),
+        ("virtualization", virtualization.to_owned()),
+        ("host_vgpu", host_vgpu.to_owned()),
+        ("heterogeneous", heterogeneous.to_owned()),
+        ("license", vgpu::license(machine, gpu)),
     ];
     let mut text = template.to_owned();
     for (name, value) in values {

@@ -34,6 +34,8 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             timeslice: 0,
             reset: Reset::Works,
             instances: Vec::new(),
+            vgpus: Vec::new(),
+            heterogeneous: false,
         })
         .collect();
     Machine {
@@ -48,11 +50,15 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             systemd: true,
             gpus: Vec::new(),
             in_use: Vec::new(),
+            vgpu: None,
+            umockdev: None,
         },
         boots: 1,
         gpus,
         products: [(product.to_owned(), PRODUCTS[product].clone())].into(),
         functions: std::collections::BTreeMap::new(),
+        drivers: Vec::new(),
+        licensed: false,
         holders: Vec::new(),
     }
 }

@@ -18,6 +18,7 @@ mod placement;
 mod query;
 mod rows;
 mod summary;
+mod vgpu;
 
 /// Exit codes of the tool's man page.
 pub(super) mod code {
@@ -75,6 +76,7 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
         let answer = answer(&mut machine, &args);
         call.host.save(&machine, &lock)?;
         crate::sim::host::write_capabilities(call.host, &machine)?;
+        crate::sim::vgpu::show(call.host, &machine)?;
         answer
     } else {
         answer(&mut machine, &args)
@@ -84,7 +86,9 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
 
 /// Whether a call can change the cards.
 fn changes(args: &[&str]) -> bool {
-    const CHANGING: [&str; 14] = [
+    const CHANGING: [&str; 16] = [
+        "-shm",
+        "--set-vgpu-heterogeneous-mode",
         "-mig",
         "--multi-instance-gpu",
         "-pm",
@@ -110,6 +114,7 @@ fn changes(args: &[&str]) -> bool {
 pub(super) fn answer(machine: &mut Machine, args: &[&str]) -> Answer {
     match args.split_first() {
         Some((&"mig", rest)) => mig::run(machine, rest),
+        Some((&"vgpu", rest)) => vgpu::run(machine, rest),
         Some((&"compute-policy", rest)) => mode::compute_policy(machine, rest),
         Some((&"nvlink", rest)) => list::nvlink(machine, rest),
         _ => options(machine, args),

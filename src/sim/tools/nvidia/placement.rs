@@ -165,6 +165,8 @@ mod tests {
             timeslice: 0,
             reset: Reset::Works,
             instances: Vec::new(),
+            vgpus: Vec::new(),
+            heterogeneous: false,
         }
     }
 
