@@ -10,7 +10,6 @@ use std::time::Duration;
 use similar::{Algorithm, ChangeTag, TextDiff};
 
 use crate::catalog::draw;
-use crate::facts::MigMode;
 use crate::plan::{Guard, HostPlan};
 use crate::step::{Change, Class, PathLook, Step, StepId};
 use crate::text::printable_line;
@@ -138,23 +137,13 @@ fn lines(change: &Change, title: &str) -> Vec<Line> {
             before,
             after,
         } => path_lines(path, before, after),
-        Change::MigMode { gpu, before, after } => subject(gpu)
-            .into_iter()
-            .chain([
-                Line::new(
-                    LineKind::Removed,
-                    format!("- MIG mode {}", mode_word(*before)),
-                ),
-                Line::new(LineKind::Added, format!("+ MIG mode {}", mode_word(*after))),
-            ])
-            .collect(),
-        Change::MigLayout {
-            gpu,
+        Change::Layout {
+            subject: of,
             grid,
             before,
             after,
         } => {
-            let mut lines: Vec<Line> = subject(gpu).into_iter().collect();
+            let mut lines: Vec<Line> = subject(of).into_iter().collect();
             lines.extend(drawing(LineKind::Removed, "before", *grid, before));
             lines.extend(drawing(LineKind::Added, "after", *grid, after));
             lines
@@ -188,13 +177,6 @@ fn drawing(kind: LineKind, word: &str, grid: u32, slices: &[crate::step::Slice])
             Line::new(kind, format!("{label:<7}{row}"))
         })
         .collect()
-}
-
-fn mode_word(mode: MigMode) -> &'static str {
-    match mode {
-        MigMode::Enabled => "enabled",
-        MigMode::Disabled => "disabled",
-    }
 }
 
 fn path_lines(path: &str, before: &PathLook, after: &PathLook) -> Vec<Line> {
@@ -421,8 +403,8 @@ mod tests {
             profile: profile.into(),
             compute: vec![profile.into()],
         };
-        let text = shown(Change::MigLayout {
-            gpu: "GPU 0".into(),
+        let text = shown(Change::Layout {
+            subject: "GPU 0".into(),
             grid: 8,
             before: vec![slice(0, 8, "7g.80gb")],
             after: vec![

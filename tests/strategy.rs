@@ -347,7 +347,7 @@ fn an_empty_card_gets_its_mode_and_then_its_layout() {
         ]
     );
     assert_eq!(calls(&steps[1].verify), [format!("mig_is GPU-0 {words}")]);
-    let Change::MigLayout {
+    let Change::Layout {
         grid,
         before,
         after,

@@ -30,6 +30,10 @@ fn exact(facts: &HostFacts) -> (Vec<Json>, Vec<String>) {
     (state(facts), facts.gpus.iter().flat_map(devices).collect())
 }
 
+fn is_mode(change: &Change) -> bool {
+    matches!(change, Change::Setting { name, .. } if name == "MIG mode")
+}
+
 async fn look(machine: &Machine) -> (Box<dyn Session>, HostFacts) {
     machine.look().await
 }
@@ -271,10 +275,7 @@ async fn a_mode_that_only_a_reboot_takes_away_comes_back_with_its_layout() {
     for step in undoable.iter().rev() {
         let output = run(&mut session, &kept(&step.undo)).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let waits = matches!(
-            step.change,
-            Change::MigMode { .. } | Change::MigLayout { .. }
-        );
+        let waits = is_mode(&step.change) || matches!(step.change, Change::Layout { .. });
         assert_eq!(output.success(), !waits, "{}: {said}", step.title);
         if waits {
             assert!(
@@ -283,7 +284,7 @@ async fn a_mode_that_only_a_reboot_takes_away_comes_back_with_its_layout() {
                 step.title
             );
         }
-        if matches!(step.change, Change::MigLayout { .. }) {
+        if matches!(step.change, Change::Layout { .. }) {
             assert!(
                 said.contains("cannot be made again while MIG mode is off: 9:4:4/full"),
                 "{said}"
@@ -329,8 +330,8 @@ fn meddle(step: &Step, facts: &HostFacts) -> (Script, &'static str) {
     let call =
         |words: &[&str]| Script::one(Command::new(words[0]).args(words[1..].iter().copied()));
     match &step.change {
-        Change::MigMode { .. } => (call(&["mig_mode", &uuid(&pci), "1"]), "MIG mode is"),
-        Change::MigLayout { .. } => (
+        change if is_mode(change) => (call(&["mig_mode", &uuid(&pci), "1"]), "MIG mode is"),
+        Change::Layout { .. } => (
             call(&["mig_mode", &uuid(&pci), "1"])
                 .then(Command::new("mig_ensure").args([uuid(&pci).as_str(), "14:4:2/full"])),
             "the MIG layout is",

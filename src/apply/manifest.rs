@@ -213,8 +213,7 @@ impl Manifest {
 fn subject(change: &Change) -> Option<(&str, &str)> {
     match change {
         Change::Path { path, .. } => Some(("path", path)),
-        Change::MigMode { gpu, .. } => Some(("mode", gpu)),
-        Change::MigLayout { gpu, .. } => Some(("layout", gpu)),
+        Change::Layout { subject, .. } => Some((subject, "layout")),
         Change::Setting { subject, name, .. } => Some((subject, name)),
         Change::Action { .. } | Change::Reboot { .. } | Change::Check { .. } => None,
     }

@@ -158,18 +158,13 @@ fn exchanged(change: &Change) -> Option<Change> {
             before: after,
             after: before,
         },
-        Change::MigMode { gpu, before, after } => Change::MigMode {
-            gpu,
-            before: after,
-            after: before,
-        },
-        Change::MigLayout {
-            gpu,
+        Change::Layout {
+            subject,
             grid,
             before,
             after,
-        } => Change::MigLayout {
-            gpu,
+        } => Change::Layout {
+            subject,
             grid,
             before: after,
             after: before,

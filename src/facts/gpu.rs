@@ -219,6 +219,15 @@ pub enum MigMode {
     Disabled,
 }
 
+impl fmt::Display for MigMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        })
+    }
+}
+
 /// A GPU instance profile as the host's driver lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MigProfile {

@@ -182,8 +182,7 @@ fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
 /// what is wanted; those before it may have been on the way there.
 fn subject(change: &Change) -> Option<&str> {
     match change {
-        Change::MigMode { gpu, .. } | Change::MigLayout { gpu, .. } => Some(gpu),
-        Change::Setting { subject, .. } => Some(subject),
+        Change::Layout { subject, .. } | Change::Setting { subject, .. } => Some(subject),
         Change::Path { .. }
         | Change::Action { .. }
         | Change::Reboot { .. }
@@ -228,18 +227,20 @@ fn health(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     if !args.bool("enabled").unwrap_or(wanted) {
         return Ok(done);
     }
-    let managed: Vec<&Gpu> = ctx
-        .facts
+    let managed: Vec<(&Gpu, Command)> = ctx
         .gpus
+        .decisions
         .iter()
-        .filter(|gpu| {
-            ctx.gpus
-                .decisions
-                .iter()
-                .any(|decision| decision.pci == gpu.pci)
+        .filter_map(|decision| {
+            let gpu = ctx.facts.gpus.iter().find(|gpu| gpu.pci == decision.pci)?;
+            Some((gpu, decision.target.answers(gpu)))
         })
         .collect();
-    let calls: Vec<Command> = managed.iter().filter_map(|gpu| answers(gpu)).collect();
+    let calls: Vec<Command> = managed
+        .iter()
+        .filter(|(gpu, _)| gpu.nvidia.unknown().is_none())
+        .map(|(_, call)| call.clone())
+        .collect();
     if !calls.is_empty() {
         done.steps.push(check(
             "gpu:health",
@@ -249,7 +250,7 @@ fn health(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         ));
     }
     let mut seen = Map::new();
-    for gpu in managed {
+    for (gpu, _) in managed {
         let healthy = gpu.nvidia.unknown().is_none();
         seen.insert(gpu.pci.to_string(), json!(healthy));
         if let Some(why) = gpu.nvidia.unknown() {
@@ -259,23 +260,6 @@ fn health(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     }
     done.values.insert("healthy".to_owned(), Json::Object(seen));
     Ok(done)
-}
-
-/// A call that succeeds only if the card tells its own UUID. The tool's exit status
-/// alone says little.
-fn answers(gpu: &Gpu) -> Option<Command> {
-    let nvidia = gpu.nvidia.known()?;
-    Some(
-        Command::new("sh")
-            .args([
-                "-c",
-                "said=$(nvidia-smi -i \"$1\" --query-gpu=uuid --format=csv,noheader 2>&1) && \
-                 [ \"$said\" = \"$2\" ] || { printf 'GPU %s does not answer: %s\\n' \"$1\" \"$said\" >&2; exit 1; }",
-                "sh",
-            ])
-            .arg(gpu.pci.to_string())
-            .arg(&nvidia.uuid.0),
-    )
 }
 
 fn check(id: &str, what: &str, verify: Script, ctx: &mut Context<'_>) -> Step {

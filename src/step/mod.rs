@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{MigMode, Placement};
+use crate::facts::Placement;
 use crate::shell::Script;
 
 /// A stable name such as `mig:0000:17:00.0:layout` or `file:/etc/deploy/mig.conf`:
@@ -192,19 +192,10 @@ pub enum Change {
         /// Afterwards.
         after: PathLook,
     },
-    /// MIG mode of a card.
-    MigMode {
-        /// The card, as `Gpu::label` prints it.
-        gpu: String,
-        /// Now.
-        before: MigMode,
-        /// Afterwards.
-        after: MigMode,
-    },
-    /// MIG instances of a card.
-    MigLayout {
-        /// The card, as `Gpu::label` prints it.
-        gpu: String,
+    /// Slices that have a place each, which are drawn.
+    Layout {
+        /// What is sliced, such as `GPU 0 (…)`.
+        subject: String,
         /// Units of the placement grid.
         grid: u32,
         /// Now.
@@ -212,7 +203,7 @@ pub enum Change {
         /// Afterwards; slices that also stand in `before` are not touched.
         after: Vec<Slice>,
     },
-    /// A setting with a short value: number of virtual functions, time slice, unit state.
+    /// A setting with a short value: a mode, number of virtual functions, unit state.
     Setting {
         /// What it is a setting of, such as `GPU 0 (…)` or `unit deploy-gpu.service`.
         subject: String,

@@ -15,6 +15,9 @@ use super::usage;
 /// Seconds that a change of the mode, with a reset, may take.
 const TIMEOUT_S: u32 = 300;
 
+/// What the mode is called in plans.
+const SETTING: &str = "MIG mode";
+
 /// A card's mode as it is and as it is wanted.
 pub(super) struct Mode<'a> {
     pub(super) gpu: &'a Gpu,
@@ -183,10 +186,11 @@ impl Mode<'_> {
     }
 
     fn bare(&self, id: String, title: String) -> Step {
-        let change = Change::MigMode {
-            gpu: self.gpu.label(),
-            before: self.mig.current,
-            after: self.wanted,
+        let change = Change::Setting {
+            subject: self.gpu.label(),
+            name: SETTING.to_owned(),
+            before: self.mig.current.to_string(),
+            after: self.wanted.to_string(),
         };
         Step {
             class: Class::Disruptive,

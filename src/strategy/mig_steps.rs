@@ -305,8 +305,8 @@ fn layout_step(
         check = check.then(usage::idle_check(gpu));
     }
     let id = StepId(format!("mig:{}:layout", gpu.pci));
-    let change = Change::MigLayout {
-        gpu: label,
+    let change = Change::Layout {
+        subject: label,
         grid,
         before: sorted_slices(existing.iter().map(slice_of)),
         after: sorted_slices(wanted.iter().map(Instance::slice)),

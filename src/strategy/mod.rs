@@ -12,6 +12,7 @@ mod auto;
 mod files;
 mod fit;
 mod geometry;
+mod health;
 mod mig;
 mod mig_mode;
 mod mig_steps;
@@ -33,6 +34,7 @@ use crate::catalog::{Catalog, Model, Technology};
 use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
+use crate::shell::Command;
 use crate::step::{Phase, Step};
 
 pub use files::KeptFile;
@@ -50,8 +52,9 @@ static STRATEGIES: [&dyn Strategy; 4] = [
 ];
 
 /// Shell functions that no single strategy owns.
-const SHARED_LIBRARY: [&str; 3] = [
+const SHARED_LIBRARY: [&str; 4] = [
     include_str!("use.sh"),
+    include_str!("health.sh"),
     include_str!("cdi.sh"),
     include_str!("sysfs.sh"),
 ];
@@ -117,6 +120,11 @@ pub trait Target: Debug + Send + Sync {
     /// As `steps`.
     fn before_boot(&self, _: &Gpu) -> Result<Vec<Step>, Problems> {
         Ok(Vec::new())
+    }
+
+    /// A call that succeeds only if the card answers, sliced like this.
+    fn answers(&self, gpu: &Gpu) -> Command {
+        health::by_driver(gpu)
     }
 
     /// What the templates need to bring it back after a reboot; null if nothing.
