@@ -331,7 +331,6 @@ fn every_capture_has_an_entry() {
 #[test]
 fn every_capture_is_parsed_into_what_it_shows() {
     for (name, is) in CAPTURES {
-        println!("{name}");
         match is {
             Parsed(check) => check(&capture(name)),
             Fault(fault) => assert_eq!(AmdFault::in_text(&capture(name)), Some(*fault)),

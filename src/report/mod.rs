@@ -91,7 +91,7 @@ pub enum Plans {
 /// In which form a run is told.
 #[derive(Debug)]
 enum Form {
-    Human(Human),
+    Human(Box<Human>),
     Json,
 }
 
@@ -113,7 +113,7 @@ impl Reporter {
     #[must_use]
     pub fn human(check: CheckMode, plans: Plans, verbose: bool) -> Self {
         Self::new(
-            Form::Human(Human::new(out_style(), check, plans, verbose)),
+            Form::Human(Box::new(Human::new(out_style(), check, plans, verbose))),
             check,
         )
     }

@@ -54,7 +54,7 @@ pub(super) fn write(host: &Host, path: &str, text: &str) -> io::Result<()> {
     }
     let wanted = unsigned(text)?;
     let slices = number(host, &format!("{folder}/num_cslices"));
-    if wanted == 0 || wanted > slices || slices % wanted != 0 {
+    if wanted == 0 || wanted > slices || !slices.is_multiple_of(wanted) {
         return Err(Errno::INVAL.into());
     }
     if wanted == number(host, path) {

@@ -256,9 +256,15 @@ pub(super) fn write_bulk(host: &Host, address: &str, name: &str, text: &str) -> 
 
 fn set_priorities(host: &Host, address: &str, word: &str) -> io::Result<()> {
     let base = admin(address);
-    host.write(&format!("{base}/pf/profile/sched_priority"), priorities(word))?;
+    host.write(
+        &format!("{base}/pf/profile/sched_priority"),
+        priorities(word),
+    )?;
     for (_, folder) in functions(host, &base) {
-        host.write(&format!("{folder}/profile/sched_priority"), priorities(word))?;
+        host.write(
+            &format!("{folder}/profile/sched_priority"),
+            priorities(word),
+        )?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) fn uuid(device: &Device, version: &str) -> String {
     if is_second(version) {
         format!("00000000-0000-00{bus}-0000-0000{id}")
     } else {
-        format!("00000000-0000-0000-00{bus}-{:0>12}", id)
+        format!("00000000-0000-0000-00{bus}-{id:0>12}")
     }
 }
 

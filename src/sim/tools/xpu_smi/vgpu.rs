@@ -79,7 +79,9 @@ fn create(host: &Host, device: &Device, wanted: u32, memory: Option<u64>) -> io:
             "fail to create VF because it is a dirty PF, please remove all VFs first",
         ));
     }
-    if wanted == 0 || wanted > card.tool_limit || (card.tiles > 1 && wanted > 1 && wanted % 2 != 0)
+    if wanted == 0
+        || wanted > card.tool_limit
+        || (card.tiles > 1 && wanted > 1 && !wanted.is_multiple_of(2))
     {
         return Ok(refuse("invalid number of VFs"));
     }
