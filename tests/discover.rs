@@ -63,8 +63,14 @@ impl Host {
         symlink(target, path).expect("a link");
     }
 
+    /// The same where a link is already.
+    pub(super) fn relink(&self, path: &str, target: &str) {
+        fs::remove_file(self.0.path().join(path)).expect("it was there");
+        self.link(path, target);
+    }
+
     /// A PCI device with the attributes that all have.
-    fn pci(&self, address: &str, vendor: &str, device: &str, class: &str, driver: Option<&str>) {
+    pub(super) fn pci(&self, address: &str, vendor: &str, device: &str, class: &str, driver: Option<&str>) {
         let folder = format!("sys/bus/pci/devices/{address}");
         self.file(&format!("{folder}/vendor"), &format!("{vendor}\n"));
         self.file(&format!("{folder}/device"), &format!("{device}\n"));
@@ -108,7 +114,7 @@ impl Host {
     }
 
     /// The device tree that umockdev recorded, as `/sys` would show it.
-    fn umockdev(&self, record: &str) {
+    pub(super) fn umockdev(&self, record: &str) {
         let mut device = "";
         for line in record.lines() {
             let Some((kind, value)) = line.split_once(": ") else {
@@ -207,7 +213,7 @@ fn shipped() -> Catalog {
     Catalog::load(&Content::shipped()).expect("the shipped files are right")
 }
 
-fn auto() -> Discovery {
+pub(super) fn auto() -> Discovery {
     Discovery::default()
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod captures;
 mod captures_amd;
 mod captures_intel;
+mod captures_pci;
 mod captures_vgpu;
 mod catalog;
 mod cli;

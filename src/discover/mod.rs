@@ -8,6 +8,7 @@ pub mod amd;
 pub mod holders;
 pub mod host;
 pub mod intel;
+pub mod kernel_boot;
 pub mod nvidia;
 pub mod pci;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::desired::{Discovery, VendorDetection};
-use crate::facts::{Fact, Gpu, HostFacts, NvidiaGpu, PciAddress, Vendor};
+use crate::facts::{Fact, Gpu, HostFacts, NvidiaGpu, Passthrough, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::transport::{Output, Read, Reply};
 
@@ -62,7 +63,8 @@ fn compact(script: &str) -> String {
 }
 
 fn host_read() -> Read {
-    script(include_str!("host.sh"), QUICK)
+    let text = concat!(include_str!("kernel_boot.sh"), include_str!("host.sh"));
+    script(text, QUICK)
 }
 
 /// Besides the classes of GPUs it looks at devices that the catalog names together with another
@@ -153,16 +155,16 @@ pub fn facts(
             _ => Err("the host was not asked".to_owned()),
         }
     };
-    let machine = match answer(&host_read()).and_then(whole) {
-        Ok(text) => host::parse(&text),
-        Err(why) => Machine::unknown(&why),
+    let (machine, boot) = match answer(&host_read()).and_then(whole) {
+        Ok(text) => (host::parse(&text), kernel_boot::parse(&text)),
+        Err(why) => (Machine::unknown(&why), kernel_boot::Told::unknown(&why)),
     };
     let mut notes = Vec::new();
-    let cards = match answer(&pci_read(catalog)).and_then(whole) {
-        Ok(text) => pci::parse(&text),
+    let (cards, functions) = match answer(&pci_read(catalog)).and_then(whole) {
+        Ok(text) => (pci::parse(&text), pci::functions(&text)),
         Err(why) => {
             notes.push(format!("the PCI bus could not be searched: {why}"));
-            None
+            (None, Vec::new())
         }
     };
     let answers = match answer(&nvidia_read()) {
@@ -214,6 +216,12 @@ pub fn facts(
         nvidia_driver: driver.map_or(machine.nvidia_driver, Fact::Known),
         modules: machine.modules,
         kept_files: machine.kept_files,
+        passthrough: Passthrough {
+            iommus: boot.iommus,
+            functions,
+            kept: boot.kept,
+        },
+        kernel_boot: boot.boot,
         gpus,
         notes,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::{Fact, PciAddress, Sriov};
+use crate::facts::{Fact, PciAddress, PciFunction, Sriov};
 
 /// A display controller or processing accelerator.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +62,43 @@ pub fn parse(text: &str) -> Option<Vec<PciCard>> {
     let mut cards: Vec<PciCard> = blocks.iter().filter_map(|b| card(b, &links)).collect();
     cards.sort_by_key(|card| card.pci);
     Some(cards)
+}
+
+/// The cards and what shares a slot or an IOMMU group with one of them, by address.
+#[must_use]
+pub fn functions(text: &str) -> Vec<PciFunction> {
+    let links = text
+        .split_once("\nlinks\n")
+        .map_or_else(BTreeMap::new, |(_, links)| link_targets(links));
+    let mut found: Vec<PciFunction> = text
+        .lines()
+        .filter_map(|line| function(line.strip_prefix("near ")?, &links))
+        .collect();
+    found.sort_by_key(|function| function.pci);
+    found
+}
+
+fn function(line: &str, links: &BTreeMap<&str, &str>) -> Option<PciFunction> {
+    let mut words = line.split(' ');
+    let address = words.next()?;
+    let class = words.next().and_then(hex)?;
+    let (vendor, device) = (words.next().and_then(hex16)?, words.next().and_then(hex16)?);
+    let link = |name: &str| links.get(format!("{address}/{name}").as_str()).copied();
+    Some(PciFunction {
+        pci: address.parse().ok()?,
+        class,
+        vendor,
+        device,
+        driver: Fact::from_option(link("driver").map(str::to_owned)),
+        driver_override: match words.next() {
+            None | Some("" | "(null)") => Fact::Absent,
+            Some("?") => Fact::Unknown("driver_override could not be read".to_owned()),
+            Some(name) => Fact::Known(name.to_owned()),
+        },
+        iommu_group: Fact::from_option(link("iommu_group"))
+            .and_then_read("iommu_group", |v| v.parse().ok()),
+        is_virtual: link("physfn").is_some(),
+    })
 }
 
 /// Where each link below `…/devices/` points, by its path from there; only the last name of
@@ -224,6 +261,36 @@ lrwxrwxrwx 1 root root 0 Nov 22 10:00 /sys/bus/pci/devices/0000:08:00.4/physfn -
         assert_eq!(vf.physfn, Some(pf.pci));
         assert_eq!((&vf.sriov, &vf.numa_node), (&Fact::Absent, &Fact::Absent));
         assert_eq!(vf.driver, Fact::Absent);
+    }
+
+    #[test]
+    fn what_is_near_a_card_is_told_with_its_driver_and_group() {
+        let text = format!(
+            "near 0000:08:00.1 0x040300 0x10de 0x22bc (null)\nnear 0000:08:00.0 0x030200 0x10de 0x25b6 vfio-pci\n\
+             near 0000:08:00.9x 0x1 0x2 0x3 ?\n{A2}lrwxrwxrwx 1 root root 0 Nov 22 10:00 /sys/bus/pci/devices/0000:08:00.1/driver -> ../../x/snd_hda_intel\n"
+        );
+        let found = functions(&text);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        let (card, audio) = (&found[0], &found[1]);
+        assert_eq!(card.driver_override, Fact::Known("vfio-pci".to_owned()));
+        assert_eq!(
+            (&card.iommu_group, card.goes_along()),
+            (&Fact::Known(38), false)
+        );
+        assert_eq!(
+            audio.label(),
+            "0000:08:00.1 (audio 10de:22bc, driver snd_hda_intel)"
+        );
+        assert_eq!(
+            (
+                &audio.iommu_group,
+                &audio.driver_override,
+                audio.goes_along()
+            ),
+            (&Fact::Absent, &Fact::Absent, true)
+        );
+        // A card's own lines are read as before.
+        assert_eq!(parse(&text).expect("a bus").len(), 2);
     }
 
     #[test]

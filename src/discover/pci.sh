@@ -24,6 +24,7 @@ attr() {
 }
 
 set --
+near=
 for d in "$bus"/*; do
 	class=
 	[ -r "$d/class" ] && { read -r class <"$d/class"; } 2>/dev/null
@@ -65,9 +66,25 @@ for d in "$bus"/*; do
 			;;
 		esac
 	done
+	# What shares its slot or its IOMMU group may have to go with it.
+	for l in "$d" "${d%.*}".* "$d"/iommu_group/devices/*; do
+		n=${l##*/}
+		l=$bus/$n
+		case " $near " in *" $n "*) continue ;; esac
+		[ -r "$l/class" ] || continue
+		near="$near $n"
+		set -- "$@" "$l/driver" "$l/iommu_group" "$l/physfn"
+		for a in class vendor device driver_override; do
+			v=
+			{ read -r v <"$l/$a"; } 2>/dev/null
+			n="$n ${v:-?}"
+		done
+		printf 'near %s\n' "$n"
+	done
 done
 if [ $# -gt 0 ]; then
 	echo links
-	ls -ld -- "$@"
+	# Not each of them is there.
+	ls -ld -- "$@" 2>/dev/null
 fi
 exit 0

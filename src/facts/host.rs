@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, Gpu};
+use super::{Fact, Gpu, KernelBoot, Passthrough};
 
 /// Everything that one discovery batch told of a host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct HostFacts {
     /// Files below `/etc/deploy/gpu`, where technologies keep what the boot script reads.
     #[serde(default)]
     pub kept_files: Fact<Vec<String>>,
+    /// The IOMMU and what shares slots and groups with the cards.
+    #[serde(default)]
+    pub passthrough: Passthrough,
+    /// How the kernel is booted.
+    #[serde(default)]
+    pub kernel_boot: KernelBoot,
     /// All display controllers and processing accelerators, by PCI address.
     pub gpus: Vec<Gpu>,
     /// What discovery noticed and the user should hear, in sentences.

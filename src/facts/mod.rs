@@ -3,12 +3,14 @@
 //! `Fact` keeps "it is not there" apart from "we could not look": no default
 //! ever hides a failed probe. `host` holds the machine, `gpu` the cards, a file
 //! a vendor what only its cards have, and `vgpu` what NVIDIA's vGPU software shows
-//! of them. This room knows no vendor tool and no wire; `discover` fills it.
+//! of them; `passthrough` holds the IOMMU and its groups, `kernel_boot` the boot loader. This room knows no vendor tool and no wire; `discover` fills it.
 
 pub mod amd;
 pub mod gpu;
 pub mod host;
 pub mod intel;
+pub mod kernel_boot;
+pub mod passthrough;
 pub mod vgpu;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,8 @@ pub use host::{HostFacts, Init, Os};
 pub use intel::{
     IntelDriver, IntelGpu, IntelGt, Provisioning, ProvisioningInterface, VfShare, XpuSmi,
 };
+pub use kernel_boot::{BootLoader, CpuVendor, Initramfs, KernelBoot};
+pub use passthrough::{Passthrough, PciFunction};
 pub use vgpu::{HostModel, License, Vgpu, VgpuGuest, VgpuHost, VgpuInstance, VgpuType};
 
 /// Something that was looked for.
