@@ -41,7 +41,8 @@ if [ -r "$R/proc/modules" ]; then
 fi
 # What technologies keep on the host. A name that we would not give is not ours.
 echo 'kept-files'
-for f in "$R"/etc/deploy/gpu/* "$R"/etc/deploy/gpu/*/*; do
+for f in "$R"/etc/deploy/gpu/* "$R"/etc/deploy/gpu/*/* \
+	"$R"/etc/systemd/system/*.d/50-deploy-*.conf; do
 	[ -f "$f" ] || continue
 	v=${f#"$R"}
 	case $v in

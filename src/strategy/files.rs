@@ -54,7 +54,7 @@ pub(super) fn boot_files() -> Vec<&'static str> {
     files.filter_map(super::Strategy::boot_file).collect()
 }
 
-/// All files that are to be there (`{state: present, dest, template, mode, vars}`) or not to be
+/// All files that are to be there (`{state: present, dest, folder, template, mode, vars}`) or not to be
 /// there any more (`{state: absent, dest}`). `lists` holds the cards of each technology.
 pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
     let mut present: Vec<KeptFile> = Vec::new();
@@ -87,6 +87,7 @@ pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
         json!({
             "state": "present",
             "dest": file.dest,
+            "folder": file.dest.rsplit_once('/').map_or("/", |(folder, _)| folder),
             "template": file.template,
             "mode": file.mode,
             "vars": file.vars,
