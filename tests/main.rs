@@ -33,4 +33,7 @@ mod strategy;
 mod strategy_power;
 mod strategy_shell;
 mod strategy_sim;
+mod technology;
+mod technology_level_zero;
+mod technology_sriov_intel;
 mod yaml;

@@ -257,7 +257,6 @@ fn what_this_version_does_not_carry_out_is_said_offline() {
         "mps",
         "vgpu",
         "partition",
-        "level-zero",
         "rocm",
         "passthrough",
     ] {

@@ -143,6 +143,30 @@ async fn an_undo_after_a_loss_of_power_brings_ampere_turns_and_functions_back() 
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_after_a_loss_of_power_brings_shares_of_functions_back() {
+    let shares = json!({"strategy": "sriov", "sriov": {
+        "vf_count": 2, "vram_quota_mib": 4096, "exec_quantum_ms": 16, "preempt_timeout_us": 32000}});
+    power_fails_after_each_step(
+        json!({"gpus": ["Flex-170"]}),
+        shares.clone(),
+        json!({"strategy": "sriov", "sriov": {"vf_count": 3}}),
+    )
+    .await;
+    power_fails_after_each_step(
+        json!({"gpus": ["Arc-Pro-B60"], "kernel": "7.0.2"}),
+        json!({"strategy": "sriov", "sriov": {"vf_count": 4, "sched_priority": "normal"}}),
+        shares,
+    )
+    .await;
+    power_fails_after_each_step(
+        json!({"gpus": ["Max-1550"]}),
+        json!({"strategy": "level-zero", "level_zero": {"ccs_mode": 4}}),
+        json!({"strategy": "level-zero", "level_zero": {"ccs_mode": 2, "partitions": ["0.1"]}}),
+    )
+    .await;
+}
+
 fn allowed(facts: &HostFacts, machine: &Machine, wanted: &Desired) -> Vec<Step> {
     let decisions = strategy::decide(wanted, facts, &machine.catalog).expect("decided");
     let boot = Boot {

@@ -614,6 +614,128 @@ fn virtual_functions_in_use_stay() {
 }
 
 /// The boot script as a host would have it, its library included.
+/// Files as the out-of-tree i915 shows them of a card with as many units, before any share is
+/// given; they take whatever is written.
+fn shares_of_i915(host: &Host, units: &[&str]) {
+    let iov = host.path("root/sys/bus/pci/devices/0000:03:00.0/drm/card1/iov");
+    let file = |name: String, text: &str| {
+        let path = iov.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    file("pf/auto_provisioning".to_owned(), "1\n");
+    for unit in units {
+        for (name, free) in [
+            ("ggtt", "4026531840\n"),
+            ("doorbells", "240\n"),
+            ("contexts", "64512\n"),
+        ] {
+            file(format!("pf/{unit}/available/{name}_free"), free);
+        }
+        for function in 1..=4 {
+            for name in [
+                "lmem_quota",
+                "ggtt_quota",
+                "contexts_quota",
+                "doorbells_quota",
+                "exec_quantum_ms",
+                "preempt_timeout_us",
+            ] {
+                file(format!("vf{function}/{unit}/{name}"), "0\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn shares_of_functions_are_given_read_back_and_cleared() {
+    on_every_shell(|host| {
+        shares_of_i915(host, &["gt"]);
+        let card = "0000:03:00.0";
+        host.ok(&format!(
+            "intel_give {card} 2 4096 16 - - && intel_given {card} 2 4096 16 - -"
+        ));
+        let told = host.ok(&format!("intel_shares_text {card}"));
+        assert!(
+            told.contains("share vf1/gt/lmem_quota 4294967296\n"),
+            "{told}"
+        );
+        assert!(
+            told.contains("share vf1/gt/contexts_quota 1024\n"),
+            "{told}"
+        );
+        assert!(told.contains("share vf2/gt/exec_quantum_ms 16\n"), "{told}");
+        assert!(!told.contains("vf3"), "{told}");
+        host.ok(&format!(
+            "intel_shares_are {card} 1:4294967296:16:0:- 3:0:0:0:-"
+        ));
+        let said = host.fails(&format!("intel_shares_are {card} 2:1:16:0:-"));
+        assert!(
+            said.contains("virtual function 2 has 4294967296:16:0:-, expected 1:16:0:-"),
+            "{said}"
+        );
+        let said = host.fails(&format!("intel_given {card} 3 4096 - - -"));
+        assert!(
+            said.contains("virtual function 3 has 0 bytes of memory"),
+            "{said}"
+        );
+        let said = host.fails(&format!("intel_given {card} 2 - 20 - -"));
+        assert!(said.contains("has a turn of 16, expected 20"), "{said}");
+        host.ok(&format!("intel_clear {card}"));
+        assert_eq!(
+            host.ok(&format!("intel_shares_text {card}")),
+            "auto 1\npf -\npriority -\n"
+        );
+        let said = host.fails("intel_give 0000:09:00.0 2 4096 - - -");
+        assert!(said.contains("takes no shares"), "{said}");
+    });
+}
+
+#[test]
+fn a_function_lies_on_one_tile_and_a_single_one_on_all() {
+    on_every_shell(|host| {
+        shares_of_i915(host, &["gt0", "gt1"]);
+        let card = "0000:03:00.0";
+        host.ok(&format!("intel_give {card} 4 64 - - -"));
+        let told = host.ok(&format!("intel_shares_text {card} | grep lmem"));
+        assert_eq!(
+            told,
+            "share vf1/gt1/lmem_quota 67108864\nshare vf2/gt0/lmem_quota 67108864\n\
+             share vf3/gt1/lmem_quota 67108864\nshare vf4/gt0/lmem_quota 67108864\n"
+        );
+        host.ok(&format!(
+            "intel_clear {card} && intel_give {card} 1 64 - - -"
+        ));
+        let told = host.ok(&format!("intel_shares_text {card} | grep lmem"));
+        assert_eq!(
+            told,
+            "share vf1/gt0/lmem_quota 33554432\nshare vf1/gt1/lmem_quota 33554432\n"
+        );
+        host.ok(&format!("intel_given {card} 1 64 - - -"));
+    });
+}
+
+#[test]
+fn engines_are_set_on_every_tile_and_none_is_no_success() {
+    on_every_shell(|host| {
+        let card = host.path("root/sys/bus/pci/devices/0000:03:00.0");
+        for tile in ["tile0", "tile1"] {
+            fs::create_dir_all(card.join(tile).join("gt0")).expect("a folder");
+            fs::write(card.join(tile).join("gt0/ccs_mode"), "1\n").expect("a file");
+            fs::write(card.join(tile).join("gt0/num_cslices"), "4\n").expect("a file");
+        }
+        host.ok("ccs_is 0000:03:00.0 1 1 && ccs_set 0000:03:00.0 4 2 && ccs_is 0000:03:00.0 4 2");
+        let said = host.fails("ccs_is 0000:03:00.0 4 4");
+        assert!(
+            said.contains("tile1/gt0 has 2 compute engines, expected 4"),
+            "{said}"
+        );
+        host.ok("ccs_set 0000:03:00.0 1 && ccs_is 0000:03:00.0 1 1");
+        let said = host.fails("ccs_set 0000:09:00.0 4");
+        assert!(said.contains("shows no compute engines"), "{said}");
+    });
+}
+
 fn boot_script(host: &Host) -> Output {
     let template = fs::read_to_string("templates/gpu_slices.sh.j2").expect("the template");
     let (_, text) = template.split_once("-#}\n").expect("a comment at the head");

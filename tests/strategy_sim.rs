@@ -190,6 +190,8 @@ pub(super) fn state(facts: &HostFacts) -> Vec<Json> {
             "mig": mig.map(|mig| mig.current == MigMode::Enabled),
             "places": places,
             "slice": nvidia.and_then(|nvidia| nvidia.timeslice.known()),
+            "shares": gpu.intel.known().and_then(|intel| intel.provisioning.known()),
+            "engines": gpu.intel.known().map(|intel| &intel.gts),
             "vfs": gpu.sriov.known().map(|sriov| (sriov.num_vfs, sriov.drivers_autoprobe.known().copied())),
         })
     };

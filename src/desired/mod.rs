@@ -9,8 +9,10 @@
 
 mod block;
 pub mod discovery;
+mod level_zero;
 mod slicing;
 mod state;
+mod vf_share;
 
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, PciAddress};
@@ -18,14 +20,16 @@ use crate::value::{Loaded, Vars};
 
 pub use block::Located;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
+pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
 pub use slicing::{
-    Choice, GpuEntry, LevelZeroWanted, Match, MigParted, MigWanted, Request, SharePolicy,
-    SliceDuration, Slicing, SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
+    Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
+    SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
 };
 pub use state::{
     ApplyStrategy, ContainerRuntime, DevicePlugin, GpuPolicy, Integration, ResourceLimits,
     StateManagement,
 };
+pub use vf_share::{SchedPriority, VfShareWanted};
 
 /// Everything that is wanted of a host's GPUs.
 #[derive(Debug, Clone, PartialEq)]

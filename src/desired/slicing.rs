@@ -11,6 +11,8 @@ use crate::value::Node;
 
 use super::DeviceRef;
 use super::block::{Block, Located, as_count, wrong_kind};
+use super::level_zero::{self, LevelZeroWanted};
+use super::vf_share::{self, VfShareWanted};
 
 /// `containers_gpu_slicing`.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +168,8 @@ pub struct SriovWanted {
     /// `drivers_autoprobe`: whether the kernel binds drivers to new virtual functions at
     /// once; left alone if not given.
     pub drivers_autoprobe: Option<Located<bool>>,
+    /// What each virtual function gets.
+    pub share: VfShareWanted,
     /// Where the block stands.
     pub origin: Option<Origin>,
 }
@@ -179,15 +183,6 @@ pub struct VgpuWanted {
     pub profile: Located<String>,
     /// `license_server`.
     pub license_server: Located<String>,
-}
-
-/// `level_zero`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LevelZeroWanted {
-    /// `enabled`.
-    pub enabled: Located<bool>,
-    /// `partitions`: affinity masks.
-    pub partitions: Vec<Located<String>>,
 }
 
 /// One line of `request`.
@@ -234,7 +229,7 @@ impl Wanted {
             time_slicing: read_time_slicing(&mut block),
             sriov: read_sriov(&mut block),
             vgpu: read_vgpu(&mut block),
-            level_zero: read_level_zero(&mut block),
+            level_zero: level_zero::read(&mut block),
         }
     }
 }
@@ -266,7 +261,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     let time_slicing = read_time_slicing(block);
     let sriov = read_sriov(block);
     let vgpu = read_vgpu(block);
-    let level_zero = read_level_zero(block);
+    let level_zero = level_zero::read(block);
     if managed {
         let switches = [
             (Technology::Mig, "mig", &mig.enabled),
@@ -303,7 +298,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
         } else {
             above.vgpu.clone()
         },
-        level_zero: if level_zero.enabled.is_written() {
+        level_zero: if level_zero.origin.is_some() {
             level_zero
         } else {
             above.level_zero.clone()
@@ -453,6 +448,7 @@ fn read_sriov(parent: &mut Block<'_, '_>) -> SriovWanted {
         pf_device: block.device("pf_device"),
         vf_devices: block.devices("vf_devices").value,
         drivers_autoprobe: block.flag_if_written("drivers_autoprobe"),
+        share: vf_share::read(&mut block),
         origin,
     };
     for device in &wanted.vf_devices {
@@ -482,16 +478,6 @@ fn read_vgpu(parent: &mut Block<'_, '_>) -> VgpuWanted {
         enabled: block.flag("enabled", false),
         profile: block.text("profile", ""),
         license_server: block.text("license_server", ""),
-    };
-    block.finish();
-    wanted
-}
-
-fn read_level_zero(parent: &mut Block<'_, '_>) -> LevelZeroWanted {
-    let mut block = parent.child("level_zero");
-    let wanted = LevelZeroWanted {
-        enabled: block.flag("enabled", false),
-        partitions: block.texts("partitions").value,
     };
     block.finish();
     wanted

@@ -13,6 +13,7 @@ mod files;
 mod fit;
 mod geometry;
 mod health;
+mod level_zero;
 mod mig;
 mod mig_mode;
 mod mig_steps;
@@ -44,11 +45,12 @@ pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
-static STRATEGIES: [&dyn Strategy; 4] = [
+static STRATEGIES: [&dyn Strategy; 5] = [
     &none::NoSlices,
     &mig::Mig,
     &time_slicing::TimeSlicing,
     &sriov::Sriov,
+    &level_zero::LevelZero,
 ];
 
 /// Shell functions that no single strategy owns.

@@ -9,7 +9,7 @@ use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
 use super::power::When;
-use super::{Ask, Decision, Strategy, Target, mig, sriov, time_slicing};
+use super::{Ask, Decision, Strategy, Target, level_zero, mig, sriov, time_slicing};
 
 pub(super) struct NoSlices;
 
@@ -42,6 +42,7 @@ impl Target for Unsliced {
         let mut steps = mig::removal(gpu, when)?;
         steps.extend(sriov::removal(gpu));
         steps.extend(time_slicing::removal(gpu, when));
+        steps.extend(level_zero::removal(gpu, when));
         Ok(steps)
     }
 

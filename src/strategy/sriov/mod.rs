@@ -6,6 +6,7 @@
 //! here, with what there is instead. What a backend does with a card is its own.
 
 mod by_sysfs;
+mod intel;
 
 use serde_json::Value as Json;
 
@@ -27,6 +28,11 @@ trait Backend: Sync {
     /// Whether the card can have any virtual function now.
     fn can(&self, gpu: &Gpu) -> bool;
 
+    /// Whether it can say what each virtual function gets.
+    fn takes_shares(&self) -> bool {
+        false
+    }
+
     /// What is to become of the card.
     fn decide(&self, ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Decision, Diagnostic>;
 
@@ -36,7 +42,7 @@ trait Backend: Sync {
 
 /// All of them; the first that takes a card has it. A new one is a file and a line here,
 /// and a line for its shell functions in `library` and `steps_library`.
-static BACKENDS: [&dyn Backend; 1] = [&by_sysfs::BySysfs];
+static BACKENDS: [&dyn Backend; 2] = [&intel::Intel, &by_sysfs::BySysfs];
 
 fn backend_of(gpu: &Gpu) -> Option<&'static dyn Backend> {
     BACKENDS.into_iter().find(|backend| backend.takes(gpu))
@@ -63,6 +69,7 @@ impl Strategy for Sriov {
     }
 
     fn check(&self, wanted: &Wanted, _: &Desired, models: &[&Model], problems: &mut Problems) {
+        check_memory(&wanted.sriov, models, problems);
         let count = &wanted.sriov.vf_count;
         let most = |model: &&&Model| model.max_vfs.unwrap_or(u32::MAX);
         let able = models
@@ -102,6 +109,9 @@ impl Strategy for Sriov {
                 continue;
             }
             let decided = match backend_of(ask.gpu) {
+                Some(backend) if !backend.takes_shares() => {
+                    no_shares(ask, wanted).and_then(|()| backend.decide(ask, wanted))
+                }
                 Some(backend) => backend.decide(ask, wanted),
                 None => Err(no_backend(ask)),
             };
@@ -138,11 +148,14 @@ impl Strategy for Sriov {
     }
 
     fn library(&self) -> &'static str {
-        include_str!("by_sysfs.sh")
+        concat!(include_str!("by_sysfs.sh"), include_str!("intel.sh"))
     }
 
     fn steps_library(&self) -> &'static str {
-        include_str!("by_sysfs_undo.sh")
+        concat!(
+            include_str!("by_sysfs_undo.sh"),
+            include_str!("intel_undo.sh")
+        )
     }
 }
 
@@ -167,6 +180,45 @@ fn no_backend(ask: &Ask<'_>) -> Diagnostic {
     ask.wanted.strategy.blame(diagnostic)
 }
 
+/// A finding if a share is asked for where functions cannot be given one.
+fn no_shares(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<(), Diagnostic> {
+    let given = wanted.share.given();
+    let Some((first, at)) = given.first() else {
+        return Ok(());
+    };
+    let message = format!("{}: its driver takes no `{first}`", ask.gpu.label());
+    let diagnostic = Diagnostic::error(message)
+        .hint("only Intel's drivers are told what each virtual function gets; the others divide a card evenly");
+    Err(at.blame(diagnostic))
+}
+
+/// A finding if functions are to have more memory than any of these cards has for them.
+fn check_memory(wanted: &SriovWanted, models: &[&Model], problems: &mut Problems) {
+    let Some(each) = &wanted.share.vram_quota_mib else {
+        return;
+    };
+    let all = u64::from(each.value) * u64::from(wanted.vf_count.value);
+    let able = models
+        .iter()
+        .filter(|model| model.technologies.contains(&Technology::Sriov));
+    // A card of which it is not known may have enough.
+    let most = able.map(|model| (model.vf_memory_mib.unwrap_or(u64::MAX), model));
+    if let Some((most, model)) = most.max_by_key(|(most, _)| *most)
+        && all > most
+    {
+        let message = format!(
+            "{} virtual functions of {} MiB need {all} MiB, more than any of these cards has",
+            wanted.vf_count.value, each.value
+        );
+        let hint = format!(
+            "{} has {most} MiB for them, {} MiB each",
+            model.key,
+            most / u64::from(wanted.vf_count.value.max(1))
+        );
+        problems.push(each.blame(Diagnostic::error(message).hint(hint)));
+    }
+}
+
 /// A finding if the card's model does not offer this number of virtual functions.
 fn check_count(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<(), Diagnostic> {
     let count = wanted.vf_count.value;
@@ -176,8 +228,18 @@ fn check_count(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<(), Diagnostic> {
     if model.vf_counts.is_empty() || model.vf_counts.contains(&count) {
         return Ok(());
     }
-    let counts: Vec<String> = model.vf_counts.iter().map(u32::to_string).collect();
     let diagnostic = Diagnostic::error(format!("{} has no {count} virtual functions", model.key));
-    let hint = format!("it has {}", counts.join(" or "));
+    let hint = format!("it has {}", counts(&model.vf_counts));
     Err(wanted.vf_count.blame(diagnostic.hint(hint)))
+}
+
+/// `1, 2 or 8`; of a long list only the ends.
+fn counts(all: &[u32]) -> String {
+    let words: Vec<String> = all.iter().map(u32::to_string).collect();
+    match &words[..] {
+        [first, second, third, fourth, _, _, .., last] => {
+            format!("{first}, {second}, {third}, {fourth}, … or {last}")
+        }
+        _ => words.join(" or "),
+    }
 }

@@ -1,0 +1,138 @@
+//! What the tests of technologies share: one simulated host, the whole command, plain ssh to
+//! look at what it did, and reboots.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use crate::harness::{Ended, Scratch, ended};
+
+/// A simulated host with an inventory of its own.
+pub(crate) struct Bench {
+    scratch: Scratch,
+    sim: String,
+}
+
+const HOST: &str = "node1";
+
+impl Bench {
+    /// A host that plays `sim`, in YAML on one line; `None` where this machine has no ssh, which
+    /// is said.
+    pub(crate) fn new(sim: &str) -> Option<Self> {
+        crate::ssh::have("ssh").then(|| Self {
+            scratch: Scratch::new(),
+            sim: sim.to_owned(),
+        })
+    }
+
+    fn inventory(&self) -> String {
+        let path = self.scratch.path().join("inv/hosts.yml");
+        path.display().to_string()
+    }
+
+    /// Runs `deploy` with the inventory.
+    pub(crate) fn deploy(&self, args: &[&str]) -> Ended {
+        let inventory = self.inventory();
+        let mut words = args.to_vec();
+        words.extend(["-i", inventory.as_str()]);
+        self.scratch.deploy(&words)
+    }
+
+    /// Makes this the wanted state; YAML on one line, without `enabled`.
+    pub(crate) fn want(&self, slicing: &str) {
+        let text = format!(
+            "all:\n  hosts:\n    {HOST}:\n  vars:\n    ansible_connection: sim\n    sim: {}\n    \
+             containers_gpu_slicing: {{enabled: true, {slicing}}}\n",
+            self.sim
+        );
+        self.scratch.write("inv/hosts.yml", &text);
+    }
+
+    /// Applies a wanted state.
+    #[track_caller]
+    pub(crate) fn apply(&self, slicing: &str) -> Ended {
+        self.want(slicing);
+        self.deploy(&["gpu", "--yes"]).expect(0)
+    }
+
+    /// Applies what is wanted already, and finds nothing to do.
+    #[track_caller]
+    pub(crate) fn settled(&self) {
+        let again = self.deploy(&["gpu", "--yes"]).expect(0);
+        again.says("changed=0 failed=0");
+    }
+
+    /// Tries a wanted state that must be refused by the host, and nothing be changed.
+    #[track_caller]
+    pub(crate) fn refused(&self, slicing: &str) -> Ended {
+        self.want(slicing);
+        self.deploy(&["gpu", "--yes"]).expect(3)
+    }
+
+    /// Breaks the host: the words of `deploy sim break`.
+    #[track_caller]
+    pub(crate) fn broken(&self, fault: &[&str]) {
+        let inventory = self.inventory();
+        let words = [&["sim", "break", "-i", &inventory, HOST], fault].concat();
+        self.scratch.deploy(&words).expect(0);
+    }
+
+    /// Boots the host again in an orderly way.
+    #[track_caller]
+    pub(crate) fn reboot(&self) {
+        self.broken(&["reboot"]);
+    }
+
+    /// Standard output of a command over plain ssh, which must go well.
+    #[track_caller]
+    pub(crate) fn ssh(&self, command: &str) -> String {
+        let mut served = (self.scratch.command(env!("CARGO_BIN_EXE_deploy")))
+            .args(["sim", "serve", "--port", "0", "-i"])
+            .arg(self.scratch.path().join("inv/hosts.yml"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("deploy starts");
+        let said = BufReader::new(served.stdout.take().expect("a pipe"));
+        let line = said
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.trim_start().starts_with("ssh -F"))
+            .expect("it says how to reach the host");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut ssh = self.scratch.command(words[0]);
+        ssh.args(&words[1..]).arg(command);
+        let shown = ended(ssh.output().expect("ssh starts"));
+        let _ = served.kill();
+        let _ = served.wait();
+        shown.expect(0).out
+    }
+
+    /// A file of the host; empty if it is not there.
+    pub(crate) fn file(&self, path: &str) -> String {
+        let path = self.root().join(path.trim_start_matches('/'));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Whether something stands at a path of the host.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.root().join(path.trim_start_matches('/')).exists()
+    }
+
+    /// The host's folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        let mut folders = vec![self.scratch.path().join("state/deploy/sim")];
+        while let Some(folder) = folders.pop() {
+            if folder.join(".sim/state.json").exists() {
+                return folder;
+            }
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            folders.extend(
+                entries
+                    .map(|entry| entry.path())
+                    .filter(|path| path.is_dir()),
+            );
+        }
+        panic!("the host was not made yet");
+    }
+}
