@@ -56,7 +56,7 @@ pub(super) fn receive() -> String {
 
 /// Starts the runner of a run directory and follows it.
 pub(super) fn follow() -> String {
-    joined(&[STATUS, FOLLOW])
+    joined(&[PROCESS, STATUS, FOLLOW])
 }
 
 /// Follows a run that somebody else started.

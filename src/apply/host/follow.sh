@@ -4,7 +4,8 @@
 # runner said. The runner is no child of the login that this script belongs to:
 # where systemd runs it is a unit of its own, elsewhere it has a session of its own.
 # It does not notice when this script, or the connection, goes away. `received` says
-# that from now on the host acts by itself. Before it stands lib/status.sh.
+# that from now on the host acts by itself. Before it stand lib/process.sh and
+# lib/status.sh.
 
 RUN=$1
 shift
@@ -46,7 +47,8 @@ while read -r word code <&4; do
     # Whoever was to tell the end may have been killed: then the status says it.
     if [ -z "$asked" ] && ! is_moving "$(status_of "$RUN")"; then
         asked=1
-        { sleep 10; echo "end 0" >&4; } </dev/null >/dev/null 2>&1 3<&- &
+        # A slow host takes its time from the first word to the status that moves.
+        { while sleep 10 && at_work runner.pid runner.sh; do :; done; echo "end 0" >&4; } </dev/null >/dev/null 2>&1 3<&- &
     fi
 done
 status=unknown
