@@ -21,6 +21,7 @@ mod plan_checks;
 mod real_crash;
 mod real_guard;
 mod real_hosts;
+mod real_machine;
 mod real_reboot;
 mod rooms;
 mod round_trips;

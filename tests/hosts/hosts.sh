@@ -61,14 +61,6 @@ host_names() { (cd "$set_folder" && printf '%s\n' h*/ | sed 's|/$||' | sort -V);
 
 address_of() { echo "10.77.$((${1#h} / 250)).$((${1#h} % 250))"; }
 
-# Identity of a process: its number and when it started, since numbers come again.
-process_mark() {
-    local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # Behind the last parenthesis, so that a name with blanks does no harm.
-    echo "$1 $(echo "${stat##*) }" | cut -d ' ' -f 20)"
-}
-
 # The host's process 1, as this machine numbers it.
 first_process() {
     local pid
@@ -196,14 +188,6 @@ launch() { # HOST
 control_groups() {
     awk '$3 == "cgroup2" { print $2; found = 1; exit } END { exit !found }' /proc/mounts ||
         die "this machine has no control groups of version 2, which systemd needs"
-}
-
-end_marked() { # FILE: ends the process whose mark stands there, if it still is that one
-    local mark
-    [ -f "$1" ] || return 0
-    mark=$(cat "$1")
-    if [ "$(process_mark "${mark% *}")" = "$mark" ]; then kill -KILL "${mark% *}" 2>/dev/null || :; fi
-    rm -f "$1"
 }
 
 # Process 1 first: with it the kernel ends all others of the host at once. Its launcher

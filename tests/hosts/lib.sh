@@ -26,3 +26,19 @@ usage() {
     sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p}}' "$1" >&2
     exit 64
 }
+
+# Identity of a process: its number and when it started, since numbers come again.
+process_mark() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # Behind the last parenthesis, so that a name with blanks does no harm.
+    echo "$1 $(echo "${stat##*) }" | cut -d ' ' -f 20)"
+}
+
+end_marked() { # FILE: ends the process whose mark stands there, if it still is that one
+    local mark
+    [ -f "$1" ] || return 0
+    mark=$(cat "$1")
+    if [ "$(process_mark "${mark% *}")" = "$mark" ]; then kill -KILL "${mark% *}" 2>/dev/null || :; fi
+    rm -f "$1"
+}

@@ -6,6 +6,8 @@
 //! `tests/fixtures/crash`. A set is taken down when it is dropped, and by the next test
 //! process if this one was killed.
 
+pub(crate) mod machine;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
