@@ -26,6 +26,15 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// The bytes of a file's payload, which goes to the host in the run directory and is shown
+    /// nowhere.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        self.reveal().as_bytes().to_vec()
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -37,4 +37,5 @@ mod strategy_sim;
 mod technology;
 mod technology_level_zero;
 mod technology_sriov_intel;
+mod technology_vgpu;
 mod yaml;

@@ -255,7 +255,6 @@ fn a_match_narrows_what_is_checked_offline() {
 fn what_this_version_does_not_carry_out_is_said_offline() {
     for strategy in [
         "mps",
-        "vgpu",
         "partition",
         "rocm",
         "passthrough",

@@ -105,6 +105,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
     let vf_memory_mib = fields.optional_number("vf_memory_mib", 1..=1 << 30);
     let vf_device_ids = fields.optional_list("vf_device_ids");
     let partitions = fields.optional_node("partitions");
+    let vgpu_types = fields.texts("vgpu_types");
     let notes = fields.texts("notes");
     fields.finish(&[
         "name",
@@ -120,6 +121,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         "vf_memory_mib",
         "vf_device_ids",
         "partitions",
+        "vgpu_types",
         "notes",
     ]);
 
@@ -159,6 +161,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         partitions.as_ref().map(|p| p.0),
     );
     belongs(Technology::Sriov, "max_vfs", field(node, "max_vfs"));
+    belongs(Technology::Vgpu, "vgpu_types", field(node, "vgpu_types"));
     belongs(Technology::Sriov, "vf_counts", field(node, "vf_counts"));
     belongs(
         Technology::Sriov,
@@ -217,6 +220,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         vf_counts,
         vf_memory_mib,
         vf_device_ids,
+        vgpu_types,
         partitions: partitions.map(|(_, partitions)| partitions),
         notes,
     };

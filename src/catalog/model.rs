@@ -130,6 +130,8 @@ pub struct Model {
     pub vf_memory_mib: Option<u64>,
     /// PCI device ids of the virtual functions, where they differ from the card's own.
     pub vf_device_ids: Vec<u16>,
+    /// Names of its vGPU types; empty where not all are known. The host's own list wins.
+    pub vgpu_types: Vec<String>,
     /// AMD compute and memory partitions, if it has them.
     pub partitions: Option<PartitionModel>,
     /// Sentences that a user should know.

@@ -6,6 +6,7 @@
 
 use crate::error::{Diagnostic, Origin, Problems};
 use crate::facts::PciAddress;
+use crate::secret::Secret;
 use crate::value::{Map, Node, Value};
 
 use super::DeviceRef;
@@ -130,6 +131,34 @@ impl<'v, 'p> Block<'v, 'p> {
     pub(super) fn flag_if_written(&mut self, key: &'static str) -> Option<Located<bool>> {
         self.node(key)?;
         Some(self.flag(key, false))
+    }
+
+    /// A whole number that has no default.
+    pub(super) fn count_if_written(
+        &mut self,
+        key: &'static str,
+        least: u32,
+        most: u32,
+    ) -> Option<Located<u32>> {
+        self.node(key)?;
+        Some(self.count(key, least, least, most))
+    }
+
+    /// A text that must not be seen; an empty one is none.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Located<Secret>> {
+        let node = self.node(key)?;
+        match node.as_str() {
+            Some("") => None,
+            Some(text) => Some(Located::written(Secret::new(text), node)),
+            None => {
+                // The value itself must not stand in a message.
+                let path = self.path_of(key);
+                let wrong = format!("`{path}` must be a string, not {}", node.kind());
+                self.problems
+                    .push(Diagnostic::error(wrong).at(&node.origin));
+                None
+            }
+        }
     }
 
     /// A whole number within `least..=most`.

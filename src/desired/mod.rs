@@ -13,6 +13,7 @@ mod level_zero;
 mod slicing;
 mod state;
 mod vf_share;
+mod vgpu;
 
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, PciAddress};
@@ -23,13 +24,14 @@ pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
 pub use slicing::{
     Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
-    SriovWanted, TimeSlicingWanted, VgpuWanted, Wanted,
+    SriovWanted, TimeSlicingWanted, Wanted,
 };
 pub use state::{
     ApplyStrategy, ContainerRuntime, DevicePlugin, GpuPolicy, Integration, ResourceLimits,
     StateManagement,
 };
 pub use vf_share::{SchedPriority, VfShareWanted};
+pub use vgpu::VgpuWanted;
 
 /// Everything that is wanted of a host's GPUs.
 #[derive(Debug, Clone, PartialEq)]

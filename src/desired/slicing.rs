@@ -13,6 +13,7 @@ use super::DeviceRef;
 use super::block::{Block, Located, as_count, wrong_kind};
 use super::level_zero::{self, LevelZeroWanted};
 use super::vf_share::{self, VfShareWanted};
+use super::vgpu::{self, VgpuWanted};
 
 /// `containers_gpu_slicing`.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,17 +175,6 @@ pub struct SriovWanted {
     pub origin: Option<Origin>,
 }
 
-/// `vgpu`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VgpuWanted {
-    /// `enabled`.
-    pub enabled: Located<bool>,
-    /// `profile`.
-    pub profile: Located<String>,
-    /// `license_server`.
-    pub license_server: Located<String>,
-}
-
 /// One line of `request`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
@@ -228,7 +218,7 @@ impl Wanted {
             mig: read_mig(&mut block),
             time_slicing: read_time_slicing(&mut block),
             sriov: read_sriov(&mut block),
-            vgpu: read_vgpu(&mut block),
+            vgpu: vgpu::read(&mut block),
             level_zero: level_zero::read(&mut block),
         }
     }
@@ -260,7 +250,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     let mig = read_mig(block);
     let time_slicing = read_time_slicing(block);
     let sriov = read_sriov(block);
-    let vgpu = read_vgpu(block);
+    let vgpu = vgpu::read(block);
     let level_zero = level_zero::read(block);
     if managed {
         let switches = [
@@ -293,7 +283,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
         } else {
             above.sriov.clone()
         },
-        vgpu: if vgpu.enabled.is_written() {
+        vgpu: if vgpu.origin.is_some() {
             vgpu
         } else {
             above.vgpu.clone()
@@ -468,17 +458,6 @@ fn read_sriov(parent: &mut Block<'_, '_>) -> SriovWanted {
         ));
         block.problems.push(wanted.vf_devices[0].blame(diagnostic));
     }
-    block.finish();
-    wanted
-}
-
-fn read_vgpu(parent: &mut Block<'_, '_>) -> VgpuWanted {
-    let mut block = parent.child("vgpu");
-    let wanted = VgpuWanted {
-        enabled: block.flag("enabled", false),
-        profile: block.text("profile", ""),
-        license_server: block.text("license_server", ""),
-    };
     block.finish();
     wanted
 }

@@ -110,6 +110,12 @@ pub struct VgpuGuest {
     pub product: Fact<String>,
     /// The licence.
     pub license: Fact<License>,
+    /// `FeatureType` of the licence daemon's settings; absent if they have none.
+    pub feature_type: Fact<u32>,
+    /// `ServerAddress` of these settings.
+    pub license_server: Fact<String>,
+    /// SHA-256 of each client configuration token that is there.
+    pub tokens: Fact<Vec<String>>,
 }
 
 /// `License Status` of `nvidia-smi -q`.

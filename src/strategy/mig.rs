@@ -105,6 +105,30 @@ impl Strategy for Mig {
     }
 }
 
+/// GPU instances of these profiles, one for each id, as another technology needs them.
+pub(super) fn layout_of(ask: &Ask<'_>, profiles: &[u32]) -> Result<Sliced, Problems> {
+    let card = Card::read(ask)?;
+    let label = ask.gpu.label();
+    let mut indexes = Vec::new();
+    for id in profiles {
+        let Some(index) = card.geometry.find_id(*id) else {
+            let message = format!("{label} has no GPU instance profile {id}");
+            return Err(Diagnostic::error(message).into());
+        };
+        indexes.push(index);
+    }
+    match place(&card.geometry, &indexes, &card.existing) {
+        Some(solution) => Ok(card.sliced(&solution, 1)),
+        None => {
+            let message = format!(
+                "{} do not fit on {label}",
+                advice::spell(&card.geometry, &indexes)
+            );
+            Err(Diagnostic::error(message).into())
+        }
+    }
+}
+
 /// The finding for a card that no NVIDIA driver answers for.
 pub(super) fn unseen(gpu: &Gpu) -> Diagnostic {
     let label = gpu.label();
@@ -234,6 +258,33 @@ impl<'a> Card<'a> {
         }
     }
 
+    fn sliced(&self, solution: &Solution, parts: u32) -> Sliced {
+        let instances = solution.placed.iter().map(|placed| {
+            let profile = &self.geometry.profiles[placed.profile];
+            Instance {
+                id: profile.id,
+                name: profile.name.clone(),
+                placement: placed.placement(&self.geometry),
+                parts,
+            }
+        });
+        let architecture = self.ask.model.map(|model| model.architecture);
+        let capability = self
+            .ask
+            .gpu
+            .nvidia
+            .known()
+            .and_then(|nvidia| nvidia.compute_capability.known());
+        Sliced {
+            grid: self.geometry.grid,
+            instances: instances.collect(),
+            waits_for_reset: match architecture {
+                Some(architecture) => architecture == Architecture::Ampere,
+                None => capability.is_some_and(|capability| *capability < 90),
+            },
+        }
+    }
+
     fn decision(
         &self,
         solution: &Solution,
@@ -253,30 +304,7 @@ impl<'a> Card<'a> {
                 .push("it gets nothing of the request and stays whole".to_owned());
             return Some(decision);
         }
-        let instances = solution.placed.iter().map(|placed| {
-            let profile = &self.geometry.profiles[placed.profile];
-            Instance {
-                id: profile.id,
-                name: profile.name.clone(),
-                placement: placed.placement(&self.geometry),
-                parts: parts.value,
-            }
-        });
-        let architecture = self.ask.model.map(|model| model.architecture);
-        let capability = self
-            .ask
-            .gpu
-            .nvidia
-            .known()
-            .and_then(|nvidia| nvidia.compute_capability.known());
-        let target = Sliced {
-            grid: self.geometry.grid,
-            instances: instances.collect(),
-            waits_for_reset: match architecture {
-                Some(architecture) => architecture == Architecture::Ampere,
-                None => capability.is_some_and(|capability| *capability < 90),
-            },
-        };
+        let target = self.sliced(solution, parts.value);
         let mut decision = self.ask.decision(Technology::Mig, target);
         decision.notes.extend(notes);
         if solution.kept > 0 && (solution.kept as usize) < solution.placed.len() {

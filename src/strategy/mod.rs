@@ -25,6 +25,7 @@ mod spread;
 mod sriov;
 mod time_slicing;
 mod usage;
+mod vgpu;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -45,12 +46,13 @@ pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
-static STRATEGIES: [&dyn Strategy; 5] = [
+static STRATEGIES: [&dyn Strategy; 6] = [
     &none::NoSlices,
     &mig::Mig,
     &time_slicing::TimeSlicing,
     &sriov::Sriov,
     &level_zero::LevelZero,
+    &vgpu::VgpuDevices,
 ];
 
 /// Shell functions that no single strategy owns.

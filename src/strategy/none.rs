@@ -9,7 +9,7 @@ use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
 use super::power::When;
-use super::{Ask, Decision, Strategy, Target, level_zero, mig, sriov, time_slicing};
+use super::{Ask, Decision, Strategy, Target, level_zero, mig, sriov, time_slicing, vgpu};
 
 pub(super) struct NoSlices;
 
@@ -39,7 +39,9 @@ struct Unsliced;
 
 impl Target for Unsliced {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-        let mut steps = mig::removal(gpu, when)?;
+        // vGPUs may live in GPU instances, so they go first.
+        let mut steps: Vec<Step> = vgpu::removal(gpu)?.into_iter().collect();
+        steps.extend(mig::removal(gpu, when)?);
         steps.extend(sriov::removal(gpu));
         steps.extend(time_slicing::removal(gpu, when));
         steps.extend(level_zero::removal(gpu, when));

@@ -16,15 +16,20 @@ pub(super) fn idle_check(gpu: &Gpu) -> Command {
     Command::new("gpu_idle").arg(gpu.pci.to_string())
 }
 
-/// Whether a call is one of `idle_check`.
+/// Whether a call succeeds only while nobody uses something: a card, or one of its vGPUs.
 pub(super) fn is_idle_check(command: &Command) -> bool {
-    let program = crate::shell::Word::Text("gpu_idle".to_owned());
-    command.words.first() == Some(&program)
+    calls(command, "gpu_idle") || calls(command, "vgpu_free")
 }
 
-/// Whether a step must not be made while the card is in use.
+/// Whether a step must not be made while anybody uses the card.
 pub(super) fn needs_idle(step: &Step) -> bool {
-    step.check.0.iter().any(is_idle_check)
+    let mut calls_of = step.check.0.iter();
+    calls_of.any(|command| calls(command, "gpu_idle"))
+}
+
+fn calls(command: &Command, function: &str) -> bool {
+    let program = crate::shell::Word::Text(function.to_owned());
+    command.words.first() == Some(&program)
 }
 
 /// Adds a finding if somebody uses the card, or if that could not be found out.

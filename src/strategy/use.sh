@@ -21,11 +21,11 @@ gpu_nodes() (
     exit 0
 )
 
-# gpu_holders PCI: the processes that have one of its nodes open, one pid a line.
+# gpu_holders PCI [NODES]: the processes that have one of its nodes open, one pid a line.
 # nvidia-persistenced holds every card and is no user of it. Fails where that cannot be
 # told: nobody is only said where everybody was looked at.
 gpu_holders() (
-    nodes=$(gpu_nodes "$1")
+    nodes=${2:-$(gpu_nodes "$1")}
     if [ -z "$nodes" ]; then
         driver=$(readlink "$R/sys/bus/pci/devices/$1/driver" 2>/dev/null) || driver=
         [ "${driver##*/}" = nvidia ] || exit 0
@@ -67,11 +67,11 @@ gpu_holders() (
     exit 0
 )
 
-# gpu_idle PCI: succeeds if nobody uses the card; names who does otherwise. After an undo
+# gpu_idle PCI [NODES]: succeeds if nobody uses the card; names who does otherwise. After an undo
 # the question is only whether all is as before, and who began to use it is no matter.
 gpu_idle() (
     [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
-    pids=$(gpu_holders "$1") || exit 1
+    pids=$(gpu_holders "$1" "${2-}") || exit 1
     [ -n "$pids" ] || exit 0
     for pid in $pids; do
         name=$(cat "$R/proc/$pid/comm" 2>/dev/null)

@@ -14,6 +14,12 @@ pub struct Tree {
     pub parents: Vec<Parent>,
     /// Mediated devices.
     pub mdevs: Vec<Mdev>,
+    /// `FeatureType` of the licence daemon's settings.
+    pub feature_type: Fact<u32>,
+    /// `ServerAddress` of these settings.
+    pub license_server: Fact<String>,
+    /// SHA-256 of each client configuration token.
+    pub tokens: Vec<String>,
 }
 
 /// A function that can carry a vGPU.
@@ -63,6 +69,20 @@ pub fn tree(text: &str) -> Tree {
             tree.parents.extend(parent(rest, &types));
         } else if let Some((uuid, vm)) = line.strip_prefix("vm ").and_then(|l| l.split_once(' ')) {
             vms.insert(uuid, vm);
+        } else if let Some((name, value)) = line
+            .strip_prefix("setting ")
+            .and_then(|l| l.split_once(' '))
+        {
+            let value = value.trim();
+            match name {
+                "FeatureType" => tree.feature_type = cell(value, value),
+                "ServerAddress" if !value.is_empty() => {
+                    tree.license_server = Fact::Known(value.to_owned());
+                }
+                _ => {}
+            }
+        } else if let Some(hash) = token_hash(line) {
+            tree.tokens.push(hash.to_owned());
         } else if !line.contains(" -> ") {
             list.push(line);
         }
@@ -72,6 +92,12 @@ pub fn tree(text: &str) -> Tree {
         mdev.vm = vms.get(mdev.uuid.as_str()).map(|vm| (*vm).to_owned());
     }
     tree
+}
+
+/// A line of `sha256sum`.
+fn token_hash(line: &str) -> Option<&str> {
+    let (hash, _) = line.split_once("  ")?;
+    (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hash)
 }
 
 fn parent(text: &str, types: &[VgpuType]) -> Option<Parent> {
@@ -404,6 +430,9 @@ pub fn card(
         return Fact::Known(Vgpu::Guest(VgpuGuest {
             product: said.product.clone(),
             license: said.license.clone(),
+            feature_type: tree.feature_type.clone(),
+            license_server: tree.license_server.clone(),
+            tokens: Fact::Known(tree.tokens.clone()),
         }));
     }
     let is_ours = |other: &PciAddress| *other == pci || functions.contains(other);

@@ -48,3 +48,14 @@ done
 if [ $# -gt 0 ]; then
 	ls -ld -- "$@"
 fi
+if [ -f "$R/etc/nvidia/gridd.conf" ]; then
+	while IFS='=' read -r k v; do
+		case $k in
+		FeatureType | ServerAddress) printf 'setting %s %s\n' "$k" "$v" ;;
+		esac
+	done <"$R/etc/nvidia/gridd.conf"
+fi
+set -- "$R"/etc/nvidia/ClientConfigToken/client_configuration_token_*.tok
+if [ -f "$1" ]; then
+	sha256sum -- "$@"
+fi

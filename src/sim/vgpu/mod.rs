@@ -151,6 +151,35 @@ pub(super) fn has_room(machine: &Machine, gpu: &Gpu, kind: &Kind) -> bool {
     (alike || gpu.heterogeneous) && used + kind.framebuffer_mib <= whole.unwrap_or(0)
 }
 
+/// Whether a GPU instance cannot go because vGPUs live in all of its profile.
+pub(super) fn fill(gpu: &Gpu, instance: u32) -> bool {
+    let profile = |id: u32| {
+        gpu.instances
+            .iter()
+            .find(|gi| gi.id == id)
+            .map(|gi| gi.profile)
+    };
+    let Some(profile) = profile(instance) else {
+        return false;
+    };
+    let inhabitants = gpu.vgpus.iter().filter_map(|vgpu| kind(gpu, vgpu.kind));
+    let inhabitants: Vec<&Kind> = inhabitants
+        .filter(|kind| kind.gi_profile == Some(profile))
+        .collect();
+    let room = inhabitants
+        .iter()
+        .filter_map(|kind| kind.max_per_gi)
+        .min()
+        .unwrap_or(1);
+    let others = gpu
+        .instances
+        .iter()
+        .filter(|gi| gi.profile == profile)
+        .count()
+        - 1;
+    inhabitants.len() > others * room as usize
+}
+
 /// Whether a type can be made on this function now.
 fn can_carry(machine: &Machine, gpu: &Gpu, parent: &str, kind: &Kind) -> bool {
     let taken = gpu.vgpus.iter().any(|vgpu| vgpu.parent == parent);

@@ -164,7 +164,7 @@ fn no_backend(ask: &Ask<'_>) -> Diagnostic {
     let (why, hint) = match ask.gpu.vendor {
         Vendor::Nvidia => (
             "NVIDIA's driver refuses `sriov_numvfs`; its virtual functions belong to vGPU",
-            "use `mig` or `time-slicing`; `vgpu` is not available in this version",
+            "use `strategy: vgpu`, or `mig` and `time-slicing` for containers",
         ),
         Vendor::Amd => (
             "AMD's drivers do not answer `sriov_numvfs`; the host driver `gim` makes the functions when it is loaded",

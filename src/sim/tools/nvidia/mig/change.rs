@@ -3,6 +3,7 @@
 
 use crate::sim::machine::{ComputeInstance, Gpu, GpuInstance, Machine};
 use crate::sim::product::{Product, Profile};
+use crate::sim::vgpu;
 
 use super::super::{Answer, code, placement};
 use super::{Request, compute_profiles, compute_start, no_computes, no_instances, offered};
@@ -242,7 +243,7 @@ pub(super) fn destroy_instances(
                 .instances
                 .iter()
                 .any(|instance| instance.id == id && !instance.compute.is_empty());
-            if in_use || blocked {
+            if in_use || blocked || vgpu::fill(gpu, id) {
                 answer.line(format!("Unable to destroy GPU instance ID {id:>2} from GPU {index:>2}: In use by another client"));
                 answer.line("Failed to destroy GPU instances: In use by another client");
                 answer.fail(code::OTHER);
