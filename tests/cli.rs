@@ -270,6 +270,69 @@ fn a_gpu_in_use_is_not_touched_and_its_holder_is_named() {
 }
 
 #[test]
+fn force_stops_a_service_that_holds_the_card_and_starts_it_again() {
+    let scratch = Scratch::new();
+    let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));
+    let text = fs::read_to_string(&inventory).expect("an inventory");
+    let held = "in_use: [{gpu: 0, command: nv-hostengine, unit: nvidia-dcgm.service}]";
+    let text = text.replace("      gpus: [{", &format!("      {held}\n      gpus: [{{"));
+    assert!(text.contains(held), "{text}");
+    fs::write(&inventory, text).expect("an inventory");
+    let held = |scratch: &Scratch| {
+        let proc = find(&fleet(scratch), "proc").expect("the host has processes");
+        let names = fs::read_dir(proc).expect("a folder").filter_map(|entry| {
+            fs::read_to_string(entry.expect("an entry").path().join("comm")).ok()
+        });
+        names.filter(|name| name == "nv-hostengine\n").count()
+    };
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "--yes"])
+        .expect(3)
+        .says("unit nvidia-dcgm.service")
+        .says("`apply_strategy: force`");
+    let force = r#"{"containers_gpu_state_management": {"apply_strategy": "force"}}"#;
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "-e", force, "--check"])
+        .expect(2)
+        .says("stop nvidia-dcgm.service, which uses GPU 0")
+        .says("start nvidia-dcgm.service again");
+    assert_eq!(held(&scratch), 1);
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "-e", force, "--yes"])
+        .expect(0);
+    assert_eq!(held(&scratch), 1, "the service was started again");
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "-e", force, "--yes"])
+        .expect(0)
+        .says("changed=0");
+    scratch
+        .deploy(&["rollback", "-i", &inventory, "--yes"])
+        .expect(0);
+    assert_eq!(held(&scratch), 1);
+    // Somebody whom nobody would start again is left alone.
+    scratch
+        .deploy(&[
+            "sim",
+            "break",
+            "-i",
+            &inventory,
+            "node1",
+            "in-use",
+            "--gpu",
+            "0",
+            "--command",
+            "train.py",
+        ])
+        .expect(0);
+    scratch
+        .deploy(&["gpu", "-i", &inventory, "-e", force, "--yes"])
+        .expect(3)
+        .says("train.py")
+        .says("stops services alone");
+    assert_eq!(held(&scratch), 1);
+}
+
+#[test]
 fn skip_only_reports_and_installs_nothing_that_the_next_boot_would_run() {
     let scratch = Scratch::new();
     let inventory = one_h100(&scratch, &mig("3g.40gb, 3g.40gb"));

@@ -70,7 +70,14 @@ impl Host {
     }
 
     /// A PCI device with the attributes that all have.
-    pub(super) fn pci(&self, address: &str, vendor: &str, device: &str, class: &str, driver: Option<&str>) {
+    pub(super) fn pci(
+        &self,
+        address: &str,
+        vendor: &str,
+        device: &str,
+        class: &str,
+        driver: Option<&str>,
+    ) {
         let folder = format!("sys/bus/pci/devices/{address}");
         self.file(&format!("{folder}/vendor"), &format!("{vendor}\n"));
         self.file(&format!("{folder}/device"), &format!("{device}\n"));

@@ -284,18 +284,3 @@ pub(super) fn whoami() -> Read {
         limit: 1024,
     }
 }
-
-/// A step's id as the name of its snapshot: safe for a file name, and unlike any other.
-pub(crate) fn key(id: &StepId) -> String {
-    use sha2::{Digest, Sha256};
-    let safe = |c: char| {
-        if c.is_ascii_alphanumeric() || "._-".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    let name: String = id.0.chars().take(60).map(safe).collect();
-    let hash = Sha256::digest(id.0.as_bytes());
-    format!("{name}-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2])
-}

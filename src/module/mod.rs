@@ -34,7 +34,6 @@ use crate::render::{Binding, Rendered};
 use crate::step::Step;
 
 pub use args::{Args, OMIT};
-pub(crate) use context::key;
 pub use context::{Context, Gpus, Landing, World};
 #[cfg(test)]
 pub(crate) use path::sha256;

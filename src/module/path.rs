@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::args::Args;
-use super::context::{Context, Landing, Seen, key, whoami};
+use super::context::{Context, Landing, Seen, whoami};
 use crate::error::Diagnostic;
 use crate::facts::Init;
 use crate::render::Rendered;
@@ -74,7 +74,7 @@ pub(super) fn file(
         return Ok(None);
     }
     let id = ctx.id(format!("file:{}", wanted.path));
-    let payload = key(&id);
+    let payload = id.key();
     let octal = format!("{mode:04o}");
     let put = Command::new("put_file")
         .run_path(format!("payload/{payload}"))
@@ -224,7 +224,7 @@ pub(super) fn absent(path: &str, ctx: &mut Context<'_>) -> Rendered<Option<Step>
     let title = format!("remove {path}");
     let mut step = step(&id, path, title, &seen, PathState::Absent, false, ctx);
     if remove == "remove_tree" {
-        step.snapshot = Script::one(Command::new("tree_snapshot").arg(key(&id)).path(path));
+        step.snapshot = Script::one(Command::new("tree_snapshot").arg(id.key()).path(path));
         step.class = Class::Disruptive;
     }
     step.apply = Script::one(Command::new(remove).path(path));
@@ -267,7 +267,7 @@ fn step(
     ctx: &mut Context<'_>,
 ) -> Step {
     let secret = secret || ctx.task.no_log;
-    let mut undo = Script::one(Command::new("path_restore").arg(key(id)).path(path));
+    let mut undo = Script::one(Command::new("path_restore").arg(id.key()).path(path));
     if is_unit_file(path) && ctx.facts.init == Init::Systemd {
         // Else systemd would go on with the file that is no longer there.
         undo = undo.then(Command::new("unit_reload"));
@@ -288,7 +288,7 @@ fn step(
         } else {
             check(path, &seen.state)
         },
-        snapshot: Script::one(Command::new("path_snapshot").arg(key(id)).path(path)),
+        snapshot: Script::one(Command::new("path_snapshot").arg(id.key()).path(path)),
         undo,
         timeout_s: TIMEOUT_S,
         ..Step::new(id.clone(), &ctx.task.name, title, change)

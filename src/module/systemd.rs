@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::context::{Context, key};
+use super::context::Context;
 use super::path::is_unit_file;
 use super::{Args, Done, Kind, Module, Param};
 use crate::error::Diagnostic;
@@ -266,10 +266,10 @@ fn switch(name: &str, wanted: bool, unit: &Unit, ctx: &mut Context<'_>) -> Step 
                 .arg(word(unit.enabled)),
         );
     }
-    step.snapshot = Script::one(Command::new("unit_snapshot").arg(key(&step.id)).arg(name));
+    step.snapshot = Script::one(Command::new("unit_snapshot").arg(step.id.key()).arg(name));
     step.apply = Script::one(Command::new("systemctl").args([verb, "--", name]));
     step.verify = Script::one(Command::new("unit_enabled_is").arg(name).arg(word(wanted)));
-    step.undo = Script::one(Command::new("unit_restore").arg(key(&step.id)).arg(name));
+    step.undo = Script::one(Command::new("unit_restore").arg(step.id.key()).arg(name));
     step
 }
 
@@ -297,10 +297,10 @@ fn run(name: &str, wanted: bool, unit: &Unit, ctx: &mut Context<'_>) -> Step {
     if !known {
         step.check = Script::one(Command::new("unit_is").arg(name).arg(word(unit.active)));
     }
-    step.snapshot = Script::one(Command::new("unit_snapshot").arg(key(&step.id)).arg(name));
+    step.snapshot = Script::one(Command::new("unit_snapshot").arg(step.id.key()).arg(name));
     step.apply = Script::one(Command::new("systemctl").args([verb, "--", name]));
     step.verify = Script::one(Command::new("unit_is").arg(name).arg(word(wanted)));
-    step.undo = Script::one(Command::new("unit_restore").arg(key(&step.id)).arg(name));
+    step.undo = Script::one(Command::new("unit_restore").arg(step.id.key()).arg(name));
     step
 }
 
@@ -325,10 +325,10 @@ fn again(name: &str, verb: &str, unit: &Unit, ctx: &mut Context<'_>) -> Step {
     } else {
         verb
     };
-    step.snapshot = Script::one(Command::new("unit_snapshot").arg(key(&step.id)).arg(name));
+    step.snapshot = Script::one(Command::new("unit_snapshot").arg(step.id.key()).arg(name));
     step.apply = Script::one(Command::new("systemctl").args([call, "--", name]));
     step.again = step.apply.clone();
     step.verify = Script::one(Command::new("unit_is").arg(name).arg("active"));
-    step.undo = Script::one(Command::new("unit_restore").arg(key(&step.id)).arg(name));
+    step.undo = Script::one(Command::new("unit_restore").arg(step.id.key()).arg(name));
     step
 }

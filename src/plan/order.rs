@@ -124,7 +124,7 @@ pub(super) fn undo_again(steps: &mut [Step], from: usize, notified_by: &[StepId]
         if step.again.is_empty() {
             continue;
         }
-        let mark = format!("snapshot/done-{}", crate::module::key(&step.id));
+        let mark = format!("snapshot/done-{}", step.id.key());
         again.extend(step.again.0.iter().map(|repeated| {
             let mut call = Command::new("if_marked").run_path(&mark);
             call.words.extend(repeated.words.iter().cloned());

@@ -18,6 +18,24 @@ use crate::shell::Script;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StepId(pub String);
 
+impl StepId {
+    /// The id as the name of the step's snapshot: safe for a file name, and unlike any other.
+    #[must_use]
+    pub fn key(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
+        let name: String = self.0.chars().take(60).map(safe).collect();
+        let hash = Sha256::digest(self.0.as_bytes());
+        format!("{name}-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2])
+    }
+}
+
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

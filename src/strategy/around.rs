@@ -55,18 +55,7 @@ pub(super) fn drain(steps: &mut Vec<Step>, state: &StateManagement) {
     if steps.iter().all(|step| step.class == Class::Safe) {
         return;
     }
-    // A reboot has no script of its own; what it ends must be gone once all is drained.
-    let mut before_reboot = Vec::new();
-    for step in &mut *steps {
-        let (idle, check): (Vec<_>, Vec<_>) =
-            step.check.0.drain(..).partition(usage::is_idle_check);
-        step.check.0 = check;
-        if step.is_reboot() {
-            before_reboot.extend(idle);
-        } else {
-            step.apply.0.splice(0..0, idle);
-        }
-    }
+    let before_reboot = look_again_when_drained(steps);
     let drain = command(&state.drain_command.value);
     let undrain = command(&state.undrain_command.value);
     let mut off = users_step("gpu:drain", "drain the host", Phase::Drain);
@@ -81,6 +70,24 @@ pub(super) fn drain(steps: &mut Vec<Step>, state: &StateManagement) {
         steps.push(back);
     }
     steps.sort_by_key(|step| step.phase);
+}
+
+/// Moves the question whether a card is idle from before the first change to right before the
+/// step's own. Gives back what a reboot asks, which has no script of its own: what it ends must
+/// be gone once all is drained.
+pub(super) fn look_again_when_drained(steps: &mut [Step]) -> Vec<Command> {
+    let mut before_reboot = Vec::new();
+    for step in steps {
+        let (idle, check): (Vec<_>, Vec<_>) =
+            step.check.0.drain(..).partition(usage::is_idle_check);
+        step.check.0 = check;
+        if step.is_reboot() {
+            before_reboot.extend(idle);
+        } else {
+            step.apply.0.splice(0..0, idle);
+        }
+    }
+    before_reboot
 }
 
 fn command(words: &[String]) -> Script {

@@ -11,6 +11,7 @@ mod around;
 mod auto;
 mod files;
 mod fit;
+mod force;
 mod geometry;
 mod health;
 mod level_zero;
@@ -299,6 +300,13 @@ pub fn steps(
         .filter_map(|(decision, gpu)| decision.target.needs_boot(gpu))
         .collect();
     let drained = !desired.state.drain_command.value.is_empty();
+    let forced = !drained && desired.state.apply_strategy.value == ApplyStrategy::Force;
+    let mut held = force::Held::default();
+    let mut ask = |gpu: &Gpu, problems: &mut Problems| match (drained, forced) {
+        (true, _) => {}
+        (false, true) => held.add(gpu, problems),
+        (false, false) => usage::refuse_if_used(gpu, problems),
+    };
     let mut problems = Problems::default();
     let mut steps = Vec::new();
     let mut when = match boot.before {
@@ -318,10 +326,8 @@ pub fn steps(
                 Err(found) => problems.extend(found),
             }
         }
-        if !drained {
-            for gpu in &facts.gpus {
-                usage::refuse_if_used(gpu, &mut problems);
-            }
+        for gpu in &facts.gpus {
+            ask(gpu, &mut problems);
         }
         steps.push(power::reboot_for(waiting, facts));
     }
@@ -333,8 +339,8 @@ pub fn steps(
                 continue;
             }
         };
-        if !drained && when == When::Now && found.iter().any(usage::needs_idle) {
-            usage::refuse_if_used(gpu, &mut problems);
+        if when == When::Now && found.iter().any(usage::needs_idle) {
+            ask(gpu, &mut problems);
         }
         steps.extend(found);
     }
@@ -342,6 +348,7 @@ pub fn steps(
     if drained {
         around::drain(&mut steps, &desired.state);
     }
+    held.put_around(&mut steps);
     Ok(steps)
 }
 

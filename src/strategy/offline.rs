@@ -5,7 +5,7 @@
 //! the host tells.
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::desired::{ApplyStrategy, Choice, Desired, Located, Match, Wanted};
+use crate::desired::{Choice, Desired, Located, Match, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 
 use super::geometry::{Geometry, bare};
@@ -19,14 +19,6 @@ pub fn check(desired: &Desired, catalog: &Catalog) -> Problems {
     let slicing = &desired.slicing;
     if !slicing.enabled.value {
         return problems;
-    }
-    let apply = &desired.state.apply_strategy;
-    if apply.value == ApplyStrategy::Force {
-        problems.push(apply.blame(
-            Diagnostic::error("`apply_strategy: force` is not available in this version").hint(
-                "use `auto`, which stops where a GPU is in use, and `drain_command` to free it",
-            ),
-        ));
     }
     let all: Vec<&Model> = catalog.models().iter().collect();
     check_wanted(&slicing.default, desired, &all, &mut problems);

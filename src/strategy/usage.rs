@@ -47,7 +47,7 @@ pub(super) fn refuse_if_used(gpu: &Gpu, problems: &mut Problems) {
     };
     let named: Vec<String> = holders
         .iter()
-        .filter(|holder| !holder.command.starts_with(NO_USER))
+        .filter(|holder| is_user(holder))
         .map(describe)
         .collect();
     if named.is_empty() {
@@ -59,11 +59,16 @@ pub(super) fn refuse_if_used(gpu: &Gpu, problems: &mut Problems) {
             gpu.label(),
             named.join(", ")
         ))
-        .hint("stop what uses it, or give `containers_gpu_state_management.drain_command`"),
+        .hint("stop what uses it, or give `drain_command` or, for services, `apply_strategy: force` in `containers_gpu_state_management`"),
     );
 }
 
-fn describe(holder: &Holder) -> String {
+/// Whether a process that holds a card is a user of it.
+pub(super) fn is_user(holder: &Holder) -> bool {
+    !holder.command.starts_with(NO_USER)
+}
+
+pub(super) fn describe(holder: &Holder) -> String {
     let mut text = format!("pid {} ({}", holder.pid, holder.command);
     if let Some(unit) = holder.unit.known() {
         text.push_str(", unit ");

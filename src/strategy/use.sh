@@ -67,18 +67,34 @@ gpu_holders() (
     exit 0
 )
 
-# gpu_idle PCI [NODES]: succeeds if nobody uses the card; names who does otherwise. After an undo
+# gpu_idle PCI [NODES] [UNIT...]: succeeds if nobody uses the card, or these services alone; names
+# who does otherwise. NODES are further device nodes that belong to it, one a line. After an undo
 # the question is only whether all is as before, and who began to use it is no matter.
 gpu_idle() (
     [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
-    pids=$(gpu_holders "$1" "${2-}") || exit 1
-    [ -n "$pids" ] || exit 0
+    pci=$1
+    shift
+    nodes=
+    case ${1-} in
+    /*)
+        nodes=$1
+        shift
+        ;;
+    esac
+    pids=$(gpu_holders "$pci" "$nodes") || exit 1
+    status=0
     for pid in $pids; do
         name=$(cat "$R/proc/$pid/comm" 2>/dev/null)
         group=$(cat "$R/proc/$pid/cgroup" 2>/dev/null)
         unit=$(printf '%s\n' "$group" | sed -n 's|.*/\([^/]*\.service\).*|\1|p' | tail -n 1)
         container=$(printf '%s\n' "$group" | sed -n 's|.*[/-]\([0-9a-f]\{64\}\).*|\1|p' | tail -n 1)
-        printf '%s\n' "GPU $1 is in use by pid $pid (${name:-unknown}${unit:+, unit $unit}${container:+, container $container})" >&2
+        known=
+        for allowed in "$@"; do
+            if [ "$unit" = "$allowed" ]; then known=1; fi
+        done
+        [ -z "$known" ] || continue
+        status=1
+        printf '%s\n' "GPU $pci is in use by pid $pid (${name:-unknown}${unit:+, unit $unit}${container:+, container $container})" >&2
     done
-    exit 1
+    exit "$status"
 )
