@@ -60,20 +60,15 @@ impl Held {
         let but: Vec<String> = self.0.keys().cloned().collect();
         let mut others: Vec<Command> = Vec::new();
         for call in steps.iter().flat_map(|step| &step.check.0) {
-            let call = call.clone().args(but.iter().map(String::as_str));
+            let call = usage::but_for(call, &but);
             if usage::is_idle_check(&call) && !others.contains(&call) {
                 others.push(call);
             }
         }
         let before_reboot = around::look_again_when_drained(steps);
         for step in &mut *steps {
-            if let Some(call) = step
-                .idle
-                .0
-                .iter_mut()
-                .find(|call| usage::is_idle_check(call))
-            {
-                *call = call.clone().args(but.iter().map(String::as_str));
+            for call in &mut step.idle.0 {
+                *call = usage::but_for(call, &but);
             }
         }
         let last = self.0.len().saturating_sub(1);

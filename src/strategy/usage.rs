@@ -21,6 +21,15 @@ pub(super) fn is_idle_check(command: &Command) -> bool {
     calls(command, "gpu_idle") || calls(command, "vgpu_free")
 }
 
+/// The same call, to which these services do not count as users.
+pub(super) fn but_for(call: &Command, services: &[String]) -> Command {
+    match calls(call, "gpu_idle") {
+        true => call.clone().args(services.iter().map(String::as_str)),
+        // A vGPU is held by virtual machines, which no service here starts again.
+        false => call.clone(),
+    }
+}
+
 /// Whether a step must not be made while anybody uses the card.
 pub(super) fn needs_idle(step: &Step) -> bool {
     let mut calls_of = step.check.0.iter();

@@ -68,7 +68,7 @@ gpu_holders() (
 )
 
 # gpu_idle PCI [NODES] [UNIT...]: succeeds if nobody uses the card, or these services alone; names
-# who does otherwise. NODES are further device nodes that belong to it, one a line. After an undo
+# who does otherwise. NODES are device nodes to look at instead of its own, one a line. After an undo
 # the question is only whether all is as before, and who began to use it is no matter.
 gpu_idle() (
     [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
