@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "content",
         ],
     ),
-    ("diff", &["plan", "step", "catalog", "facts"]),
+    ("diff", &["plan", "step", "catalog"]),
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["facts", "plan", "step", "transport"]),
     ("fleet", &[]),
