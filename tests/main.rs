@@ -16,6 +16,7 @@ mod handlers_owed;
 mod harness;
 mod hosts;
 mod inventory;
+mod metrics;
 mod openssh;
 mod plan_checks;
 mod real_crash;

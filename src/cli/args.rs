@@ -252,6 +252,10 @@ pub struct DiscoverArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Print slices wanted, found, free and in use as Prometheus text instead; with =FILE
+    /// write it there in one go, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub metrics: Option<Option<PathBuf>>,
 }
 
 /// `deploy rollback`.

@@ -9,13 +9,14 @@ use crate::cli::args::{ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArg
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings};
-use crate::cli::{Failure, discover, runs};
-use crate::error::Diagnostic;
+use crate::cli::{Failure, discover, metrics, runs};
+use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{self, Plans, Reporter};
+use crate::strategy;
 use crate::value::HostName;
 
 /// A reporter of the form that the flags ask for.
@@ -48,7 +49,17 @@ pub async fn ready(
 /// # Errors
 /// Findings in the files and variables.
 pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
+    if args.metrics.is_some() && args.output.output == Format::Json {
+        return Err(
+            Diagnostic::error("`--metrics` and `--output json` are two forms of output")
+                .hint("give one of them")
+                .into(),
+        );
+    }
     let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
+    if args.metrics.is_some() {
+        check_wanted(&settings, &hosts)?;
+    }
     let mut reporter = reporter(&args.output, CheckMode::Off, Plans::Together);
     let mut seen: Vec<(HostName, Arc<HostFacts>)> = Vec::new();
     let order = settings.hosts.clone();
@@ -73,6 +84,10 @@ pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
     )
     .await;
     seen.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
+    if let Some(file) = &args.metrics {
+        ends.extend(tell_metrics(&settings, &hosts, &seen, file.as_deref())?);
+        return Ok(tell_ends(reporter.beside_data(), ends, Format::Human));
+    }
     if args.output.output == Format::Human {
         let rows: Vec<(&str, &HostFacts)> = seen
             .iter()
@@ -88,6 +103,57 @@ pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
         ends.push((host, Outcome::Ok, None));
     }
     Ok(tell_ends(reporter, ends, args.output.output))
+}
+
+/// What can be seen to be wrong with what is wanted before the first connection, as before
+/// a plan.
+fn check_wanted(settings: &Settings, hosts: &Hosts) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    for host in &settings.hosts {
+        if let Some(desired) = hosts.desired.get(host) {
+            problems.extend(strategy::check_offline(desired, &settings.catalog));
+        }
+    }
+    let warnings = settings::tell_warnings(settings::once(problems))?;
+    report::problems(&warnings);
+    Ok(())
+}
+
+/// Prints the metrics, or writes them to a file, and gives how the hosts ended that were
+/// reached.
+fn tell_metrics(
+    settings: &Settings,
+    hosts: &Hosts,
+    seen: &[(HostName, Arc<HostFacts>)],
+    file: Option<&std::path::Path>,
+) -> Result<Vec<(HostName, Outcome, Option<HostProblem>)>, Failure> {
+    let mut ends = Vec::new();
+    let mut rows = Vec::new();
+    for host in &settings.hosts {
+        let facts = seen.iter().find(|(name, _)| name == host);
+        let (Some((_, facts)), Some(desired)) = (facts, hosts.desired.get(host)) else {
+            rows.push((host.as_str(), metrics::Host::Down));
+            continue;
+        };
+        let counted = strategy::decide(desired, facts, &settings.catalog)
+            .map(|decisions| strategy::census(&decisions, facts));
+        let (counts, problem) = match counted {
+            Ok(counts) => (Some(counts), None),
+            Err(found) => (None, Some(HostProblem::Refused(found))),
+        };
+        let outcome = match problem {
+            None => Outcome::Ok,
+            Some(_) => Outcome::Failed,
+        };
+        ends.push((host.clone(), outcome, problem));
+        rows.push((host.as_str(), metrics::Host::Up(facts, counts)));
+    }
+    let text = metrics::text(&rows);
+    match file {
+        Some(file) => metrics::write(file, &text)?,
+        None => report::data(&text),
+    }
+    Ok(ends)
 }
 
 /// Runs `deploy runs` and `deploy runs show`.

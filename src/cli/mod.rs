@@ -20,6 +20,7 @@ pub mod hosts;
 pub mod interrupt;
 pub mod inventory;
 pub mod job;
+mod metrics;
 pub mod play;
 pub mod prompt;
 pub mod reach;

@@ -106,6 +106,17 @@ pub struct Reporter {
     check: CheckMode,
     interrupted: bool,
     progress: Progress,
+    /// Where what people are told goes.
+    stream: Stream,
+}
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// Standard output, but for what is talk.
+    Data,
+    /// Standard error, all of it.
+    Talk,
 }
 
 impl Reporter {
@@ -132,7 +143,16 @@ impl Reporter {
             check,
             interrupted: false,
             progress: Progress::none(),
+            stream: Stream::Data,
         }
+    }
+
+    /// The same reporter for a verb that prints something else to standard output, which
+    /// must stay free of what people are told.
+    #[must_use]
+    pub fn beside_data(mut self) -> Self {
+        self.stream = Stream::Talk;
+        self
     }
 
     /// The same reporter, with another word for what was done to a host.
@@ -180,7 +200,7 @@ impl Reporter {
         self.progress.hear(event);
         match &mut self.form {
             Form::Human(human) => {
-                let said = human.event(event);
+                let said = human.event(event).on(self.stream);
                 self.progress.beside(|| said.print());
             }
             Form::Json => json_lines(&json::objects(event)),
@@ -235,7 +255,10 @@ impl Reporter {
             tally.count(*outcome);
         }
         match &self.form {
-            Form::Human(human) => human.summary(&tally, &self.not_begun, exit).print(),
+            Form::Human(human) => {
+                let said = human.summary(&tally, &self.not_begun, exit);
+                said.on(self.stream).print();
+            }
             Form::Json => json_lines(&[json::summary(&tally, &self.not_begun, exit)]),
         }
         exit
@@ -261,6 +284,16 @@ pub struct Said {
 }
 
 impl Said {
+    fn on(self, stream: Stream) -> Self {
+        match stream {
+            Stream::Data => self,
+            Stream::Talk => Self {
+                data: String::new(),
+                talk: self.data + &self.talk,
+            },
+        }
+    }
+
     fn print(&self) {
         data(&self.data);
         talk(&self.talk);

@@ -17,7 +17,7 @@ use super::mig_steps::{Instance, Sliced};
 use super::power::When;
 use super::solver::{Placed, Solution, place};
 use super::spread;
-use super::{Ask, Decision, KeptFile, Strategy};
+use super::{Ask, Decision, KeptFile, Slices, Strategy};
 
 pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
 
@@ -98,6 +98,10 @@ impl Strategy for Mig {
 
     fn library(&self) -> &'static str {
         include_str!("mig.sh")
+    }
+
+    fn found(&self, gpu: &Gpu) -> Vec<Slices> {
+        super::mig_steps::found(gpu)
     }
 
     fn steps_library(&self) -> &'static str {
@@ -334,6 +338,10 @@ impl super::Target for Unused {
 
     fn before_boot(&self, gpu: &Gpu) -> Result<Vec<crate::step::Step>, Problems> {
         removal_before_boot(gpu)
+    }
+
+    fn slices(&self) -> Option<Vec<Slices>> {
+        Some(Vec::new())
     }
 
     fn vars(&self, _: &Gpu) -> serde_json::Value {

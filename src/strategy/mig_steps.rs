@@ -14,7 +14,7 @@ use super::around;
 use super::geometry::compute_of;
 use super::mig_mode::Mode;
 use super::power::{When, keeps_mode};
-use super::{Target, usage};
+use super::{Slices, Target, usage};
 
 /// One wanted GPU instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +146,11 @@ impl Target for Sliced {
         Ok(self.mode(gpu)?.before_boot().into_iter().collect())
     }
 
+    fn slices(&self) -> Option<Vec<Slices>> {
+        let each = self.instances.iter();
+        Some(each.map(|instance| one(&instance.name, None)).collect())
+    }
+
     fn vars(&self, gpu: &Gpu) -> Json {
         let Some(nvidia) = gpu.nvidia.known() else {
             return Json::Null;
@@ -158,6 +163,28 @@ impl Target for Sliced {
             "words": self.instances.iter().map(Instance::word).collect::<Vec<_>>(),
         })
     }
+}
+
+fn one(profile: &str, in_use: Option<u32>) -> Slices {
+    Slices {
+        profile: profile.to_owned(),
+        count: 1,
+        in_use,
+    }
+}
+
+/// The GPU instances that a card has.
+pub(super) fn found(gpu: &Gpu) -> Vec<Slices> {
+    let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
+    let instances = mig.and_then(|mig| mig.instances.known());
+    // Of a card that nobody uses nobody uses an instance.
+    let in_use = match usage::in_use(gpu) {
+        Some(false) => Some(0),
+        Some(true) | None => None,
+    };
+    let each = instances.map_or(&[][..], Vec::as_slice).iter();
+    each.map(|instance| one(&instance.profile, in_use))
+        .collect()
 }
 
 /// The steps that take a card's instances and its MIG mode away; none where there is no MIG.

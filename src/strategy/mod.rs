@@ -9,6 +9,7 @@
 mod advice;
 mod around;
 mod auto;
+mod census;
 mod files;
 mod fit;
 mod force;
@@ -40,10 +41,12 @@ use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::step::{Phase, Step};
 
+pub use census::{Card as CardCensus, Row as CensusRow, Slices, census};
 pub use files::KeptFile;
 pub use fit::{Fit, FitInstance, Need, fit};
 pub use offline::check as check_offline;
 pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
+pub use usage::in_use;
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
@@ -100,6 +103,11 @@ trait Strategy: Sync {
         &[]
     }
 
+    /// Its slices that a card has now, where there are any that can be counted.
+    fn found(&self, _: &Gpu) -> Vec<Slices> {
+        Vec::new()
+    }
+
     /// Shell functions that only its steps call.
     fn steps_library(&self) -> &'static str {
         ""
@@ -125,6 +133,12 @@ pub trait Target: Debug + Send + Sync {
     /// As `steps`.
     fn before_boot(&self, _: &Gpu) -> Result<Vec<Step>, Problems> {
         Ok(Vec::new())
+    }
+
+    /// The slices that the card is to have, as `Strategy::found` counts them; none where
+    /// nothing on the host could be counted.
+    fn slices(&self) -> Option<Vec<Slices>> {
+        None
     }
 
     /// A call that succeeds only if the card answers, sliced like this.

@@ -9,7 +9,7 @@ use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
 use super::power::When;
-use super::{Ask, Decision, Strategy, Target, level_zero, mig, sriov, time_slicing, vgpu};
+use super::{Ask, Decision, Slices, Strategy, Target, level_zero, mig, sriov, time_slicing, vgpu};
 
 pub(super) struct NoSlices;
 
@@ -54,6 +54,10 @@ impl Target for Unsliced {
 
     fn before_boot(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
         mig::removal_before_boot(gpu)
+    }
+
+    fn slices(&self) -> Option<Vec<Slices>> {
+        Some(Vec::new())
     }
 
     fn vars(&self, _: &Gpu) -> Json {

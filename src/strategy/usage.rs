@@ -77,6 +77,13 @@ pub(super) fn is_user(holder: &Holder) -> bool {
     !holder.command.starts_with(NO_USER)
 }
 
+/// Whether somebody uses the card; none where that cannot be told.
+#[must_use]
+pub fn in_use(gpu: &Gpu) -> Option<bool> {
+    let holders = gpu.holders.known()?;
+    Some(holders.iter().any(is_user))
+}
+
 pub(super) fn describe(holder: &Holder) -> String {
     let mut text = format!("pid {} ({}", holder.pid, holder.command);
     if let Some(unit) = holder.unit.known() {

@@ -12,7 +12,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::super::power::When;
-use super::super::{Ask, Decision, Target, usage};
+use super::super::{Ask, Decision, Slices, Target, usage};
 use super::{Backend, check_count};
 
 pub(super) struct BySysfs;
@@ -103,6 +103,10 @@ impl Target for Functions {
             return Ok(Vec::new());
         };
         Ok(set(gpu, sriov, self, when).into_iter().collect())
+    }
+
+    fn slices(&self) -> Option<Vec<Slices>> {
+        Some(super::counted(self.count, None))
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {

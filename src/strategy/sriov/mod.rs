@@ -16,7 +16,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
-use super::{Ask, Decision, KeptFile, Strategy};
+use super::{Ask, Decision, KeptFile, Slices, Strategy, usage};
 
 pub(super) struct Sriov;
 
@@ -46,6 +46,16 @@ static BACKENDS: [&dyn Backend; 2] = [&intel::Intel, &by_sysfs::BySysfs];
 
 fn backend_of(gpu: &Gpu) -> Option<&'static dyn Backend> {
     BACKENDS.into_iter().find(|backend| backend.takes(gpu))
+}
+
+/// So many virtual functions, as they are counted.
+fn counted(count: u32, in_use: Option<u32>) -> Vec<Slices> {
+    let some = (count > 0).then(|| Slices {
+        profile: "vf".to_owned(),
+        count,
+        in_use,
+    });
+    some.into_iter().collect()
 }
 
 /// Whether the card can have virtual functions as it is.
@@ -137,6 +147,15 @@ impl Strategy for Sriov {
             problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
         }
         problems.or(decisions)
+    }
+
+    fn found(&self, gpu: &Gpu) -> Vec<Slices> {
+        let count = gpu.sriov.known().map_or(0, |sriov| sriov.num_vfs);
+        let in_use = match usage::in_use(gpu) {
+            Some(false) => Some(0),
+            Some(true) | None => None,
+        };
+        counted(count, in_use)
     }
 
     fn boot_file(&self) -> Option<&'static str> {

@@ -1,0 +1,285 @@
+//! `deploy discover --metrics`: slices as Prometheus reads them, in its text format.
+//!
+//! What is not known has no sample: a zero always means that somebody looked and found
+//! nothing. A host that was not reached has `deploy_host_up` alone.
+
+use std::fmt::Write as _;
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::error::Diagnostic;
+use crate::facts::{Gpu, HostFacts};
+use crate::strategy::{self, CardCensus, CensusRow};
+
+/// What is known of one host.
+pub(super) enum Host<'a> {
+    /// It was not reached.
+    Down,
+    /// It was; the counts are missing where what is wanted of it could not be worked out.
+    Up(&'a HostFacts, Option<Vec<CardCensus>>),
+}
+
+/// A metric with its samples.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    samples: Vec<(String, u32)>,
+}
+
+impl Metric {
+    fn new(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            samples: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, labels: &Labels, value: u32) {
+        self.samples.push((labels.0.clone(), value));
+    }
+
+    fn add_known(&mut self, labels: &Labels, value: Option<u32>) {
+        if let Some(value) = value {
+            self.add(labels, value);
+        }
+    }
+}
+
+/// `name="value"` pairs, joined by commas.
+#[derive(Clone)]
+struct Labels(String);
+
+impl Labels {
+    fn of_host(host: &str) -> Self {
+        Self(String::new()).with("host", host)
+    }
+
+    /// An empty value is the same as no label, and is left out.
+    fn with(&self, name: &str, value: &str) -> Self {
+        let mut text = self.0.clone();
+        if !value.is_empty() {
+            let comma = if text.is_empty() { "" } else { "," };
+            let _ = write!(text, "{comma}{name}=\"{}\"", escaped(value));
+        }
+        Self(text)
+    }
+}
+
+/// A label's value: backslash, quote and line feed are escaped, as the exposition format
+/// asks; other control characters, which it would let stand, are no part of any name and go.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            c if c.is_control() => text.push('?'),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// All hosts in the order given.
+pub(super) fn text(hosts: &[(&str, Host<'_>)]) -> String {
+    let mut up = Metric::new(
+        "deploy_host_up",
+        "Whether the host was reached and looked at.",
+    );
+    let mut planned = Metric::new(
+        "deploy_host_wanted_known",
+        "Whether what the variables want of the host's GPUs could be worked out.",
+    );
+    let mut info = Metric::new("deploy_gpu_info", "A GPU of a host; always 1.");
+    let mut used = Metric::new(
+        "deploy_gpu_in_use",
+        "Whether a process has a device node of the GPU open.",
+    );
+    let mut drifted = Metric::new(
+        "deploy_gpu_drifted",
+        "Whether the GPU differs from what is wanted of it.",
+    );
+    let mut slices = Slices::new();
+    for (name, host) in hosts {
+        let labels = Labels::of_host(name);
+        let Host::Up(facts, census) = host else {
+            up.add(&labels, 0);
+            continue;
+        };
+        up.add(&labels, 1);
+        planned.add(&labels, census.is_some().into());
+        for gpu in &facts.gpus {
+            let labels = of_gpu(&labels, gpu);
+            info.add(&labels, 1);
+            used.add_known(&labels, strategy::in_use(gpu).map(u32::from));
+            let card = census.iter().flatten().find(|card| card.pci == gpu.pci);
+            let Some(card) = card else { continue };
+            if let (Some(technology), Some(differs)) = (card.technology, card.drifted) {
+                let labels = labels.with("technology", technology.name());
+                drifted.add(&labels, differs.into());
+            }
+            for row in &card.rows {
+                slices.add(&labels, row);
+            }
+        }
+    }
+    let mut out = String::new();
+    for metric in [up, planned, info, used, drifted]
+        .iter()
+        .chain(&slices.all())
+    {
+        if metric.samples.is_empty() {
+            continue;
+        }
+        let _ = writeln!(out, "# HELP {} {}", metric.name, metric.help);
+        let _ = writeln!(out, "# TYPE {} gauge", metric.name);
+        for (labels, value) in &metric.samples {
+            let _ = writeln!(out, "{}{{{labels}}} {value}", metric.name);
+        }
+    }
+    out
+}
+
+fn of_gpu(host: &Labels, gpu: &Gpu) -> Labels {
+    let tool = gpu.intel.known().and_then(|intel| intel.tool.known());
+    let uuid = match gpu.nvidia.known() {
+        Some(nvidia) => Some(&nvidia.uuid.0),
+        None => tool.and_then(|tool| tool.uuid.known()),
+    };
+    let model = match (gpu.model.known(), gpu.nvidia.known()) {
+        (Some(key), _) => key.as_str(),
+        (None, Some(nvidia)) => nvidia.name.as_str(),
+        (None, None) => "",
+    };
+    host.with("pci", &gpu.pci.to_string())
+        .with("uuid", uuid.map_or("", String::as_str))
+        .with("vendor", &gpu.vendor.to_string())
+        .with("model", model)
+}
+
+/// The metrics that count slices.
+struct Slices {
+    wanted: Metric,
+    found: Metric,
+    free: Metric,
+    in_use: Metric,
+    drifted: Metric,
+}
+
+impl Slices {
+    fn new() -> Self {
+        Self {
+            wanted: Metric::new(
+                "deploy_gpu_slices_wanted",
+                "Slices that the variables want.",
+            ),
+            found: Metric::new("deploy_gpu_slices_found", "Slices that exist."),
+            free: Metric::new(
+                "deploy_gpu_slices_free",
+                "Slices that exist and nobody uses; no sample where that cannot be told.",
+            ),
+            in_use: Metric::new(
+                "deploy_gpu_slices_in_use",
+                "Slices that somebody uses; no sample where that cannot be told.",
+            ),
+            drifted: Metric::new(
+                "deploy_gpu_slices_drifted",
+                "Slices that are missing or too many.",
+            ),
+        }
+    }
+
+    fn add(&mut self, gpu: &Labels, row: &CensusRow) {
+        let labels = gpu
+            .with("technology", row.technology.name())
+            .with("profile", &row.profile);
+        let free = row.in_use.map(|used| row.found.saturating_sub(used));
+        let drifted = row.wanted.map(|wanted| wanted.abs_diff(row.found));
+        self.wanted.add_known(&labels, row.wanted);
+        self.found.add(&labels, row.found);
+        self.free.add_known(&labels, free);
+        self.in_use.add_known(&labels, row.in_use);
+        self.drifted.add_known(&labels, drifted);
+    }
+
+    fn all(self) -> [Metric; 5] {
+        [
+            self.wanted,
+            self.found,
+            self.free,
+            self.in_use,
+            self.drifted,
+        ]
+    }
+}
+
+/// Writes a file for node_exporter's textfile collector: whole or not at all, and readable
+/// by it.
+///
+/// # Errors
+/// Says why it cannot be written.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
+    // Not `.prom`: the collector must not take it for a file of its own.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".tmp{}", std::process::id()));
+    let beside = Path::new(&beside);
+    let put = || -> std::io::Result<()> {
+        let mut file = File::create_new(beside)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        std::fs::rename(beside, path)
+    };
+    put().map_err(|error| {
+        if error.kind() != ErrorKind::AlreadyExists {
+            let _ = std::fs::remove_file(beside);
+        }
+        Diagnostic::error(format!("{} cannot be written: {error}", path.display()))
+            .hint("the folder must be there and writable; the file in it is replaced as a whole")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_escaped_as_the_format_asks() {
+        let labels = Labels::of_host("a\\b\"c\nd\u{1b}e").with("uuid", "");
+        assert_eq!(labels.0, r#"host="a\\b\"c\nd?e""#);
+    }
+
+    #[test]
+    fn a_host_that_was_not_reached_has_one_sample_and_no_other_metric_is_named() {
+        assert_eq!(
+            text(&[("dead", Host::Down)]),
+            "# HELP deploy_host_up Whether the host was reached and looked at.\n\
+             # TYPE deploy_host_up gauge\n\
+             deploy_host_up{host=\"dead\"} 0\n"
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_others_may_read_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deploy.prom");
+        for said in ["one\n", "two\n"] {
+            write(&path, said).expect("it is written");
+            assert_eq!(std::fs::read_to_string(&path).expect("it is there"), said);
+        }
+        let mode = std::fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o644);
+        assert_eq!(
+            std::fs::read_dir(folder.path()).expect("a folder").count(),
+            1
+        );
+        assert!(write(&folder.path().join("no/x.prom"), "").is_err());
+    }
+}
