@@ -39,7 +39,7 @@ fn vendor_vfio_types_are_made_kept_over_a_boot_changed_and_brought_back() {
     );
     assert_eq!(bench.ssh(TYPES), "1152 1153 1155 ");
     bench.settled();
-    bench.reboot();
+    bench.broken(&["power"]);
     assert_eq!(bench.ssh(TYPES), "1152 1153 1155 ");
     assert_eq!(
         bench.ssh("nvidia-smi -q | grep -c 'Heterogeneous Mode .*: Enabled'"),
@@ -282,4 +282,83 @@ fn a_virtual_machine_gets_its_licence_and_nobody_sees_the_token() {
     bench
         .refused("strategy: vgpu, vgpu: {profile: L40S-8Q}")
         .says("is itself a vGPU");
+}
+
+/// Functions that take whatever is written, so that the shell's part is alone.
+fn plain_functions(root: &std::path::Path) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    let devices = "sys/bus/pci/devices";
+    write(&format!("{devices}/0000:26:00.0/sriov_numvfs"), "3\n");
+    for number in 0..3 {
+        let function = format!("0000:26:00.{}", number + 4);
+        write(
+            &format!("{devices}/{function}/nvidia/current_vgpu_type"),
+            "0\n",
+        );
+        write(
+            &format!("{devices}/{function}/nvidia/creatable_vgpu_types"),
+            "7 : A B-1Q\n",
+        );
+        let link = root.join(format!("{devices}/0000:26:00.0/virtfn{number}"));
+        symlink(format!("../{function}"), link).expect("a link");
+    }
+    write("proc/version", "");
+    let tool = "#!/bin/sh\necho '        vGPU Heterogeneous Mode    : Disabled'\n";
+    write("bin/nvidia-smi", tool);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(root.join("bin/nvidia-smi"), mode).expect("a mode");
+}
+
+#[test]
+fn vgpus_are_set_saved_and_restored_by_every_shell() {
+    const SCRIPT: &str = r#"
+set -eu
+pf=0000:26:00.0
+fails() {
+    if "$@" 2>"$R/said"; then
+        echo "went well: $*"
+        exit 1
+    fi
+}
+vgpu_is $pf on 0
+vgpu_set $pf 0 0=7:u 2=7:v
+vgpu_is $pf on 0 2=7:x 0=7:y
+fails vgpu_is $pf on 0 0=7:u
+fails vgpu_is $pf off - 0=7:u 2=7:v
+fails vgpu_is $pf - 1 0=7:u 2=7:v
+vgpu_free $pf 0=7:u
+vgpu_save $pf "$R/saved"
+vgpu_set $pf - 1=7:w
+vgpu_lacks $pf 0=7:u 2=7:v
+fails vgpu_lacks $pf 1=7:w
+vgpu_restore $pf "$R/saved"
+vgpu_restore $pf "$R/saved"
+vgpu_is $pf on 0 0=7:u 2=7:v
+fails vgpu_set $pf 0 9=7:u
+grep -q 'there is no virtual function 9' "$R/said"
+echo well
+"#;
+    for shell in [&["sh"][..], &["dash"], &["bash"], &["busybox", "sh"]] {
+        let folder = tempfile::tempdir().expect("a folder");
+        plain_functions(folder.path());
+        let path = std::env::var("PATH").expect("a path");
+        let output = std::process::Command::new(shell[0])
+            .args(&shell[1..])
+            .arg("-c")
+            .arg(format!("{}{SCRIPT}", deploy::strategy::host_library()))
+            .env("R", folder.path())
+            .env(
+                "PATH",
+                format!("{}:{path}", folder.path().join("bin").display()),
+            )
+            .output()
+            .expect("the shell starts; tests/run installs it");
+        let ended = crate::harness::ended(output);
+        assert_eq!(ended.out, "well\n", "{shell:?}: {}", ended.all());
+    }
 }

@@ -118,7 +118,7 @@ impl Target for Licence {
         let mut apply = settings("vgpu_licence_set");
         let mut payload = Vec::new();
         if let Some(token) = &self.token {
-            apply = apply.run_path(&format!("payload/{TOKEN}"));
+            apply = apply.run_path(format!("payload/{TOKEN}"));
             payload.push(Payload {
                 name: TOKEN.to_owned(),
                 content: token.payload(),

@@ -38,11 +38,9 @@ impl Strategy for VgpuDevices {
             match Name::read(&name.value) {
                 Some(read) => sizes.push((name, read)),
                 None => {
-                    problems.push(name.blame(
-                        Diagnostic::error(format!("`{}` is no type of vGPU", name.value)).hint(
-                            "a type is called such as `L40S-8Q`, or `DC-1-24Q` on GPU instances",
-                        ),
-                    ))
+                    let hint = "a type is called such as `L40S-8Q`, or `DC-1-24Q` on GPU instances";
+                    let wrong = format!("`{}` is no type of vGPU", name.value);
+                    problems.push(name.blame(Diagnostic::error(wrong).hint(hint)));
                 }
             }
         }

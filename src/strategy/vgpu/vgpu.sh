@@ -22,7 +22,7 @@ vgpu_list() (
         device="$R/sys/bus/pci/devices/$function"
         if [ -e "$device/nvidia/current_vgpu_type" ]; then
             type=
-            read -r type <"$device/nvidia/current_vgpu_type"
+            read -r type <"$device/nvidia/current_vgpu_type" || :
             [ "${type:-0}" = 0 ] || printf '%s=%s:-\n' "$number" "$type"
         fi
         for link in "$device"/*/mdev_type; do
