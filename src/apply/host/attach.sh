@@ -44,11 +44,15 @@ while :; do
     cat <&3
     echo
     code=0
-    is_moving "$status" || break
-    # A runner may be between two of them.
-    if somebody_is_at_it "$1" "$2"; then alone=0; else alone=$((alone + 1)); fi
-    code=3
-    if [ "$alone" -ge 3 ] || [ "$waited" -ge "$3" ]; then break; fi
+    if is_moving "$status"; then
+        # A runner may be between two of them.
+        if somebody_is_at_it "$1" "$2"; then alone=0; else alone=$((alone + 1)); fi
+        code=3
+        if [ "$alone" -ge 3 ] || [ "$waited" -ge "$3" ]; then break; fi
+    elif ! is_over "$status" || ! at_work runner.pid || [ "$waited" -ge "$3" ]; then
+        # Of one that is over the guard goes after that, and then the lock.
+        break
+    fi
     sleep 1
     waited=$((waited + 1))
 done

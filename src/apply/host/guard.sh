@@ -98,12 +98,15 @@ arm_process() {
     echo "$!" >"$RUN/guard.pid"
     tries=0
     until at_work guard.pid guard.sh; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 100 ]; then
+        # Thirty seconds: a host may have much to do.
+        if [ "$tries" -ge 600 ]; then
             say "the guard's process did not start"
             return 1
         fi
-        sleep 0.05 2>/dev/null || sleep 1
+        if sleep 0.05 2>/dev/null; then tries=$((tries + 1)); else
+            sleep 1
+            tries=$((tries + 20))
+        fi
     done
     echo process >"$RUN/armed"
 }
