@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::error::Diagnostic;
 use crate::inventory;
-use crate::sim::{self, Confinement, Fault, Fleet, Options};
+use crate::sim::{self, AmdFault, Confinement, Fault, Fleet, Options};
 use crate::value::{HostName, Vars};
 
 use super::Failure;
@@ -128,6 +128,11 @@ pub enum FaultArgs {
     },
     /// No licence is given to virtual machines with vGPUs
     LicenseRefused,
+    /// AMD's driver or firmware refuses something
+    Amd {
+        /// What
+        what: AmdWord,
+    },
     /// Every connection ends after so many bytes from the host
     CutAfter {
         /// Bytes
@@ -150,6 +155,36 @@ pub enum FaultArgs {
     Reboot,
     /// The host loses power and boots again
     Power,
+}
+
+/// What AMD's driver or firmware refuses.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AmdWord {
+    /// Changes, as busy; whoever uses the card is not to be seen
+    Busy,
+    /// To remove the kernel module
+    ReloadBlocked,
+    /// To change the memory mode at the next load of the driver
+    MemoryRefused,
+    /// A compute mode, which it takes without effect
+    ComputeIgnored,
+    /// More than one virtual function
+    OneFunction,
+    /// Everything that needs root
+    NotRoot,
+}
+
+impl AmdWord {
+    fn fault(self) -> AmdFault {
+        match self {
+            Self::Busy => AmdFault::Busy,
+            Self::ReloadBlocked => AmdFault::ReloadBlocked,
+            Self::MemoryRefused => AmdFault::MemoryRefused,
+            Self::ComputeIgnored => AmdFault::ComputeIgnored,
+            Self::OneFunction => AmdFault::OneFunction,
+            Self::NotRoot => AmdFault::NotRoot,
+        }
+    }
 }
 
 impl FaultArgs {
@@ -184,6 +219,7 @@ impl FaultArgs {
                 vgpu: *vgpu,
             },
             Self::LicenseRefused => Fault::LicenseRefused,
+            Self::Amd { what } => Fault::Amd(what.fault()),
             Self::CutAfter { bytes } => Fault::CutAfter(*bytes),
             Self::DiskFull { bytes } => Fault::DiskFull(*bytes),
             Self::Slow { ms } => Fault::Slow(Duration::from_millis(*ms)),

@@ -3,6 +3,7 @@
 //! Faults stand in a file of the host, so that a running server sees what
 //! another process breaks.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -63,6 +64,8 @@ pub enum Fault {
     },
     /// No licence is given to virtual machines with vGPUs.
     LicenseRefused,
+    /// AMD's driver or firmware refuses something.
+    Amd(AmdFault),
     /// The connection ends after so many bytes to the client, counted from its log-in.
     CutAfter(u64),
     /// No file can grow beyond so many bytes: what a full disk comes nearest to
@@ -76,6 +79,24 @@ pub enum Fault {
     Reboot,
     /// The host loses power and boots again: nothing on it is told before.
     PowerLoss,
+}
+
+/// What AMD's driver or firmware refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AmdFault {
+    /// Changes are refused as busy, whoever uses the card is not to be seen.
+    Busy,
+    /// The module cannot be removed, and nobody who uses it is to be seen.
+    ReloadBlocked,
+    /// The firmware keeps the memory mode at the next load of the driver.
+    MemoryRefused,
+    /// A compute mode is taken without effect.
+    ComputeIgnored,
+    /// The firmware allows one virtual function only.
+    OneFunction,
+    /// Root's rights are missing.
+    NotRoot,
 }
 
 /// Faults that the server and the shell look up.
@@ -100,6 +121,8 @@ pub(super) struct Faults {
     pub(super) unbind_lock_busy: u32,
     /// Whether no licence is given.
     pub(super) license_refused: bool,
+    /// What AMD's driver or firmware refuses.
+    pub(super) amd: BTreeSet<AmdFault>,
 }
 
 /// The faults of a host; none if there is no file or it cannot be read.
@@ -187,7 +210,7 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
     let host = Host::new(root);
     match fault {
         Fault::InUse { gpu, command, unit } => host.update(|machine| {
-            check_card(machine.gpus.len(), *gpu)?;
+            check_card(machine.gpus.len() + machine.amd.cards.len(), *gpu)?;
             hold(&host, machine, *gpu, None, command, unit.as_deref())
         }),
         Fault::NodeInUse {
@@ -239,6 +262,9 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
         Fault::UnbindLockBusy(calls) => set(&host, |faults| faults.unbind_lock_busy = *calls),
         Fault::VgpuInUse { gpu, vgpu } => occupy(&host, *gpu, *vgpu),
         Fault::LicenseRefused => set(&host, |faults| faults.license_refused = true),
+        Fault::Amd(fault) => set(&host, |faults| {
+            faults.amd.insert(*fault);
+        }),
         Fault::CutAfter(bytes) => set(&host, |faults| faults.cut_after = Some(*bytes)),
         Fault::DiskFull(bytes) => set(&host, |faults| faults.disk_full = Some(*bytes)),
         Fault::Slow(delay) => {

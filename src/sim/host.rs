@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use super::amd;
 use super::intel;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
@@ -18,6 +19,8 @@ pub(super) use pci::{Device, add_device, bind, device_directory};
 
 /// Buses of the eight sockets of an HGX board, as such servers have them.
 const HGX_BUSES: [u8; 8] = [0x1b, 0x43, 0x52, 0x61, 0x9d, 0xc3, 0xd1, 0xdf];
+/// AMD's PCI vendor id.
+const AMD: u16 = 0x1002;
 /// Buses of slots in other servers.
 const SLOT_BUSES: [u8; 8] = [0x17, 0x31, 0x4b, 0x65, 0x98, 0xb1, 0xca, 0xe3];
 
@@ -119,6 +122,7 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         functions: std::collections::BTreeMap::new(),
         drivers: Vec::new(),
         licensed: false,
+        amd: amd::AmdState::default(),
         holders: spec.in_use.clone(),
     };
     system_files(host, name, spec)?;
@@ -138,6 +142,10 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         }
     }
     machine.gpus.sort_by(|one, other| one.pci.cmp(&other.pci));
+    machine
+        .amd
+        .cards
+        .sort_by(|one, other| one.pci.cmp(&other.pci));
     match &spec.umockdev {
         // It has all that its host had.
         Some(recording) => {
@@ -149,6 +157,7 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
     }
     nvidia_files(host, &machine)?;
     modules(host, &machine)?;
+    amd_driver(host, &mut machine)?;
     boot_files(host, &machine)?;
     units(host, &machine)?;
     write_holders(host, &machine)?;
@@ -330,7 +339,8 @@ fn bare_card(
             ids: (kind.vendor, kind.device),
             subsystem: (kind.vendor, 0x4905),
             class: kind.class,
-            driver: Some(kind.driver),
+            // AMD's come with the module, which may be one of two.
+            driver: (kind.vendor != AMD).then_some(kind.driver),
             numa_node: numa_node(address),
             iommu_group: 40 + u32::try_from(index).unwrap_or(0),
             reset: true,
@@ -339,16 +349,23 @@ fn bare_card(
     // Without its firmware's scheduler the driver is no physical function.
     let functions = if card.guc { kind.total_vfs } else { 0 };
     intel::make(host, machine, address, functions)?;
+    if kind.vendor == AMD {
+        machine.amd.cards.push(amd::Card::new(kind.key, address));
+    }
     if kind.total_vfs == 0 {
         return Ok(());
     }
     let function = Function {
         total_vfs: functions,
-        offset: 1,
+        // GIM's are on another slot: 85:02.0 beside 85:00.0.
+        offset: if kind.vendor == AMD { 0x10 } else { 1 },
         vendor: kind.vendor,
         vf_device: kind.vf_device,
         class: kind.class,
-        driver: kind.driver.to_owned(),
+        driver: match kind.vendor {
+            AMD => String::new(),
+            _ => kind.driver.to_owned(),
+        },
         configurable: kind.configurable,
         busy: false,
     };
@@ -431,7 +448,10 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
         }
     }
     for function in machine.functions.values() {
-        if function.vendor != 0x10de && !loaded.contains(&function.driver.as_str()) {
+        if function.vendor != 0x10de
+            && function.vendor != AMD
+            && !loaded.contains(&function.driver.as_str())
+        {
             loaded.push(&function.driver);
         }
     }
@@ -441,6 +461,9 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
         if !loaded.contains(&name) {
             loaded.push(name);
         }
+    }
+    if !machine.amd.cards.is_empty() {
+        loaded.push(&machine.spec.amd.driver);
     }
     tools::write_modules(host, &loaded)?;
     if let Some(driver) = machine
@@ -452,6 +475,19 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
         host.write("/sys/module/nvidia/version", format!("{driver}\n"))?;
     }
     Ok(())
+}
+
+/// AMD's driver takes its cards, with the options that stand in `/etc/modprobe.d`.
+pub(super) fn amd_driver(host: &Host, machine: &mut Machine) -> io::Result<()> {
+    if machine.amd.cards.is_empty() {
+        return Ok(());
+    }
+    let driver = machine.spec.amd.driver.clone();
+    amd::load(host, machine, &driver)?;
+    match driver.as_str() {
+        "gim" => amd::set_functions(host, machine, &amd::options(host, "gim", &[])),
+        _ => Ok(()),
+    }
 }
 
 fn units(host: &Host, machine: &Machine) -> io::Result<()> {
@@ -544,13 +580,17 @@ pub(super) fn write_holders(host: &Host, machine: &Machine) -> io::Result<()> {
         )?;
         fs::create_dir_all(host.path(format!("{directory}/fd")))?;
         symlink("/dev/null", host.path(format!("{directory}/fd/0")))?;
-        if holder.node.is_none() {
-            symlink("/dev/nvidiactl", host.path(format!("{directory}/fd/3")))?;
-        }
-        let node = match &holder.node {
-            Some(node) => node.clone(),
-            None => format!("/dev/nvidia{}", holder.gpu),
+        let of_amd = (holder.gpu as usize).checked_sub(machine.gpus.len());
+        let (control, node) = match (&holder.node, of_amd) {
+            (Some(node), _) => (None, node.clone()),
+            (None, Some(index)) if index < machine.amd.cards.len() => {
+                (Some("/dev/kfd"), amd::node_of(host, machine, index))
+            }
+            (None, _) => (Some("/dev/nvidiactl"), format!("/dev/nvidia{}", holder.gpu)),
         };
+        if let Some(control) = control {
+            symlink(control, host.path(format!("{directory}/fd/3")))?;
+        }
         symlink(node, host.path(format!("{directory}/fd/4")))?;
     }
     Ok(())

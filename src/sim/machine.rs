@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use super::amd::AmdState;
 use super::product::Product;
 use super::spec::{HolderSpec, MachineSpec, Reset};
 use super::vgpu;
@@ -39,6 +40,9 @@ pub(super) struct Machine {
     /// Whether a virtual machine has its vGPU licence.
     #[serde(default)]
     pub(super) licensed: bool,
+    /// AMD's cards.
+    #[serde(default)]
+    pub(super) amd: AmdState,
     /// Who has cards open now.
     pub(super) holders: Vec<HolderSpec>,
 }

@@ -9,6 +9,7 @@
 //! reproduce what real tools were seen
 //! to print and do; they know nothing of how the rest of `deploy` reads them.
 
+mod amd;
 mod confine;
 mod cut;
 mod fault;
@@ -25,6 +26,6 @@ mod units;
 mod vgpu;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
-pub use fault::{Fault, break_host, mend, reset};
+pub use fault::{AmdFault, Fault, break_host, mend, reset};
 pub use fleet::{Endpoint, Fleet, Options, default_state_dir, make, root_of};
 pub use spec::is_simulated;

@@ -244,6 +244,17 @@ pub(super) const BARE_CARDS: &[BareCard] = &[
         configurable: true,
     },
     BareCard {
+        key: "MI100",
+        name: "Arcturus GL-XL [Instinct MI100]",
+        vendor: 0x1002,
+        device: 0x738c,
+        class: 0x12_00_00,
+        driver: "amdgpu",
+        total_vfs: 0,
+        vf_device: 0,
+        configurable: false,
+    },
+    BareCard {
         key: "MI210",
         name: "Aldebaran/MI200 [Instinct MI210]",
         vendor: 0x1002,
@@ -252,6 +263,28 @@ pub(super) const BARE_CARDS: &[BareCard] = &[
         driver: "amdgpu",
         total_vfs: 1,
         vf_device: 0x7410,
+        configurable: false,
+    },
+    BareCard {
+        key: "MI250",
+        name: "Aldebaran/MI200 [Instinct MI250X/MI250]",
+        vendor: 0x1002,
+        device: 0x740c,
+        class: 0x03_80_00,
+        driver: "amdgpu",
+        total_vfs: 0,
+        vf_device: 0,
+        configurable: false,
+    },
+    BareCard {
+        key: "MI300A",
+        name: "Aqua Vanjaram [Instinct MI300A]",
+        vendor: 0x1002,
+        device: 0x74a0,
+        class: 0x12_00_00,
+        driver: "amdgpu",
+        total_vfs: 0,
+        vf_device: 0,
         configurable: false,
     },
     BareCard {
@@ -265,7 +298,34 @@ pub(super) const BARE_CARDS: &[BareCard] = &[
         vf_device: 0x74b5,
         configurable: false,
     },
+    BareCard {
+        key: "MI355X",
+        name: "[Instinct MI355X]",
+        vendor: 0x1002,
+        device: 0x75a3,
+        class: 0x12_00_00,
+        driver: "amdgpu",
+        total_vfs: 8,
+        vf_device: 0x75b3,
+        configurable: false,
+    },
+    BareCard {
+        key: "V710",
+        name: "Navi 32 [Radeon PRO V710]",
+        vendor: 0x1002,
+        device: 0x7460,
+        class: 0x03_80_00,
+        driver: "amdgpu",
+        total_vfs: 12,
+        vf_device: 0x7461,
+        configurable: false,
+    },
 ];
+
+/// The bare card with a key.
+pub(super) fn bare_card(key: &str) -> Option<&'static BareCard> {
+    BARE_CARDS.iter().find(|card| card.key == key)
+}
 
 /// All keys, NVIDIA's first.
 pub(super) fn keys() -> Vec<&'static str> {

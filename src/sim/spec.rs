@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Diagnostic, Origin, Problems};
 use crate::value::{Loaded, Map, Node, Value, Vars};
 
+use super::amd::AmdSpec;
 use super::machine::uuid;
 use super::product::{self, BARE_CARDS, PRODUCTS};
 use super::umockdev;
@@ -29,6 +30,9 @@ pub(super) struct MachineSpec {
     pub(super) xpu_smi: Option<String>,
     /// Whose processors the machine has.
     pub(super) cpu: Cpu,
+    /// AMD's driver and tools.
+    #[serde(default)]
+    pub(super) amd: AmdSpec,
     /// Whether systemd runs the machine.
     pub(super) systemd: bool,
     /// Cards, in the order of their PCI addresses.
@@ -185,6 +189,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         driver: None,
         xpu_smi: None,
         cpu: Cpu::Intel,
+        amd: AmdSpec::default(),
         systemd: true,
         gpus: Vec::new(),
         in_use: Vec::new(),
@@ -230,12 +235,13 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 11] = [
+const MACHINE_KEYS: [&str; 12] = [
     "os",
     "kernel",
     "cmdline",
     "driver",
     "xpu_smi",
+    "amd",
     "processor",
     "systemd",
     "gpus",
@@ -243,6 +249,7 @@ const MACHINE_KEYS: [&str; 11] = [
     "vgpu",
     "umockdev",
 ];
+const AMD_KEYS: [&str; 2] = ["driver", "rocm"];
 const CARD_KEYS: [&str; 8] = [
     "product",
     "count",
@@ -286,6 +293,9 @@ impl Reader<'_> {
             if cpu.as_deref() == Some("amd") {
                 spec.cpu = Cpu::Amd;
             }
+        }
+        if let Some(node) = get(map, "amd") {
+            self.amd(node, &mut spec.amd);
         }
         if let Some(on) = get(map, "systemd").and_then(|node| self.flag(node)) {
             spec.systemd = on;
@@ -337,6 +347,21 @@ impl Reader<'_> {
                 self.error(&message, &node.origin);
                 None
             }
+        }
+    }
+
+    fn amd(&mut self, node: &Node, spec: &mut AmdSpec) {
+        let Some(map) = self.map(node, "amd", &AMD_KEYS) else {
+            return;
+        };
+        if let Some(node) = get(map, "driver")
+            && let Some(driver) =
+                self.one_of(node, "driver of AMD's", ["amdgpu", "gim"].into_iter())
+        {
+            spec.driver = driver;
+        }
+        if let Some(text) = get(map, "rocm").and_then(|node| self.text(node)) {
+            spec.rocm = text;
         }
     }
 

@@ -6,10 +6,9 @@
 
 use std::io;
 
-use crate::sim::host;
-use crate::sim::intel;
 use crate::sim::machine::{Host, Machine};
 use crate::sim::vgpu;
+use crate::sim::{amd, host, intel};
 
 use super::{Outcome, power, sysfs};
 
@@ -26,6 +25,7 @@ pub(super) fn run(host: &Host) -> io::Result<Outcome> {
 /// Takes away what does not outlive a boot and loads the driver.
 pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> {
     power::unload_driver(machine);
+    amd::power_cycle(host, machine)?;
     for gpu in &mut machine.gpus {
         let card = machine
             .spec
@@ -56,5 +56,6 @@ pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> 
     machine.licensed = false;
     vgpu::show(host, machine)?;
     host::modules(host, machine)?;
+    host::amd_driver(host, machine)?;
     host::write_capabilities(host, machine)
 }

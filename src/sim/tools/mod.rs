@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::machine::Host;
 use super::{confine, units};
 
+mod amd;
 mod gridd;
 mod hardware;
 mod journalctl;
@@ -30,6 +31,7 @@ mod xpu_smi;
 
 pub(super) use modules::write_modules;
 pub(super) use power::boot_hardware;
+pub(super) use sysfs::put_num_vfs;
 
 /// Environment variable that holds the folder of the machine a tool runs on.
 pub(super) const ROOT_VARIABLE: &str = "DEPLOY_SIM_ROOT";
@@ -91,6 +93,8 @@ type Tool = fn(&Call<'_>) -> io::Result<Outcome>;
 const TOOLS: &[(&str, Tool)] = &[
     ("nvidia-smi", nvidia::run),
     ("xpu-smi", xpu_smi::run),
+    ("amd-smi", amd::amd_smi),
+    ("rocm-smi", amd::rocm_smi),
     ("lspci", lspci::run),
     ("systemctl", systemctl::run),
     ("systemd-run", systemd_run::run),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use crate::sim::amd;
+use crate::sim::fault::{AmdFault, faults};
 use crate::sim::machine::Host;
 
 use super::{Call, Outcome};
@@ -20,6 +22,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("i915", &[]),
     ("xe", &[]),
     ("amdgpu", &[]),
+    ("gim", &[]),
     ("ast", &[]),
     ("nvme", &[]),
     ("mlx5_core", &[]),
@@ -115,7 +118,18 @@ pub(super) fn modprobe(call: &Call<'_>) -> io::Result<Outcome> {
             names.push(module);
         }
     }
+    let fresh = !loaded(call.host).contains(&name);
     store(call.host, &names)?;
+    if fresh && (name == "amdgpu" || name == "gim") {
+        let mut machine = call.host.load()?;
+        amd::load(call.host, &mut machine, &name)?;
+        if name == "gim" {
+            let given: Vec<String> = words[1..].iter().map(|word| (*word).clone()).collect();
+            let options = amd::options(call.host, "gim", &given);
+            amd::set_functions(call.host, &mut machine, &options)?;
+        }
+        call.host.save(&machine, &lock)?;
+    }
     if name == "vfio_pci" {
         for file in ["bind", "unbind", "new_id"] {
             call.host
@@ -149,7 +163,11 @@ fn remove(call: &Call<'_>, name: &str, complaint: &str) -> io::Result<Outcome> {
         .cloned()
         .collect::<Vec<_>>();
     let mut machine = call.host.load()?;
-    let held = name.starts_with("nvidia") && !machine.holders.is_empty();
+    let of_amd = name == "amdgpu" || name == "gim";
+    let blocked = of_amd && faults(call.host).amd.contains(&AmdFault::ReloadBlocked);
+    let held = blocked
+        || (name.starts_with("nvidia") && !machine.holders.is_empty() && !machine.gpus.is_empty())
+        || (of_amd && machine.amd_in_use());
     if held || !users.is_empty() {
         let by = if users.is_empty() {
             String::new()
@@ -164,6 +182,15 @@ fn remove(call: &Call<'_>, name: &str, complaint: &str) -> io::Result<Outcome> {
     names.retain(|module| module != name);
     store(call.host, &names)?;
     fs::remove_dir_all(call.host.path(format!("/sys/module/{name}")))?;
+    if of_amd {
+        for pci in machine.functions.keys().cloned().collect::<Vec<_>>() {
+            if name == "gim" && machine.amd_card(&pci).is_some() {
+                amd::put(call.host, &machine, &pci, 0)?;
+            }
+        }
+        amd::unload(call.host, &mut machine, name)?;
+        call.host.save(&machine, &lock)?;
+    }
     if name == "nvidia" {
         super::power::unload_driver(&mut machine);
         call.host.save(&machine, &lock)?;

@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::facts::PciAddress;
+use crate::sim::amd;
 use crate::sim::fault;
 use crate::sim::host::{Device, add_device, bind, device_directory};
 use crate::sim::intel;
@@ -38,6 +39,12 @@ pub(super) fn write(host: &Host, path: &Path, text: &str) -> io::Result<()> {
         "sriov_numvfs" => {
             let wanted = number(text)?;
             host.update(|machine| set_num_vfs(host, machine, parent, wanted))
+        }
+        "current_compute_partition" => {
+            host.update(|machine| amd::set_compute(host, machine, parent, text))
+        }
+        "current_memory_partition" => {
+            host.update(|machine| amd::set_memory(host, machine, parent, text))
         }
         "sriov_drivers_autoprobe" => {
             let on = flag(text)?;
@@ -203,7 +210,8 @@ fn add_vf(
             ids: (function.vendor, function.vf_device),
             subsystem: (function.vendor, function.vf_device),
             class: function.class,
-            driver: probe.then_some(function.driver.as_str()),
+            // Nobody takes those of a driver that leaves them to virtual machines.
+            driver: (probe && !function.driver.is_empty()).then_some(function.driver.as_str()),
             numa_node: host
                 .read(&format!("{}/numa_node", device_directory(address)))
                 .parse()

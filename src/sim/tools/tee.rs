@@ -72,7 +72,12 @@ fn complain(outcome: &mut Outcome, path: &Path, error: &io::Error) {
 /// The attribute that a path below the machine's `/sys` means, links resolved.
 fn attribute(call: &Call<'_>, path: &Path) -> Option<PathBuf> {
     let sys = fs::canonicalize(call.host.path("/sys")).ok()?;
-    let parent = fs::canonicalize(path.parent()?).ok()?;
+    // A bare name stands in the folder where the tool was called.
+    let parent = match path.parent()? {
+        empty if empty.as_os_str().is_empty() => Path::new("."),
+        parent => parent,
+    };
+    let parent = fs::canonicalize(parent).ok()?;
     parent
         .starts_with(sys)
         .then(|| parent.join(path.file_name().unwrap_or_default()))

@@ -39,11 +39,13 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
         })
         .collect();
     Machine {
+        amd: crate::sim::amd::AmdState::default(),
         name: "golden".to_owned(),
         spec: MachineSpec {
             os: String::new(),
             kernel: String::new(),
             cmdline: String::new(),
+            amd: crate::sim::amd::AmdSpec::default(),
             driver: Some(driver.to_owned()),
             xpu_smi: None,
             cpu: crate::sim::spec::Cpu::Intel,
