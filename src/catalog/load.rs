@@ -5,7 +5,7 @@
 //! What follows may then rely on it: placements lie inside the grid, and as many instances of a
 //! profile fit as it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Diagnostic, Origin, Problems};
 use crate::facts::{Placement, Vendor};
@@ -102,6 +102,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
     let mig = fields.optional_node("mig");
     let max_vfs = fields.optional_number("max_vfs", 1..=1024);
     let vf_counts = fields.numbers("vf_counts", 1..=1024);
+    let vf_modes = fields.optional_node("vf_modes");
     let vf_memory_mib = fields.optional_number("vf_memory_mib", 1..=1 << 30);
     let vf_device_ids = fields.optional_list("vf_device_ids");
     let partitions = fields.optional_node("partitions");
@@ -118,6 +119,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         "mig",
         "max_vfs",
         "vf_counts",
+        "vf_modes",
         "vf_memory_mib",
         "vf_device_ids",
         "partitions",
@@ -163,6 +165,7 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
     belongs(Technology::Sriov, "max_vfs", field(node, "max_vfs"));
     belongs(Technology::Vgpu, "vgpu_types", field(node, "vgpu_types"));
     belongs(Technology::Sriov, "vf_counts", field(node, "vf_counts"));
+    belongs(Technology::Sriov, "vf_modes", vf_modes);
     belongs(
         Technology::Sriov,
         "vf_memory_mib",
@@ -218,6 +221,9 @@ fn model(key: &str, node: &Node, vendor: Vendor, problems: &mut Problems) -> Opt
         mig: mig.map(|(_, mig)| mig),
         max_vfs: max_vfs.and_then(|most| u32::try_from(most).ok()),
         vf_counts,
+        vf_modes: vf_modes
+            .map(|node| mode_of_counts(node, problems))
+            .unwrap_or_default(),
         vf_memory_mib,
         vf_device_ids,
         vgpu_types,
@@ -291,6 +297,32 @@ fn technology_list(nodes: &[Node], problems: &mut Problems) -> Vec<Technology> {
                 Diagnostic::error(format!("unknown technology `{word}`"))
                     .at(&node.origin)
                     .did_you_mean(word, known),
+            ),
+        }
+    }
+    found
+}
+
+/// `{8: CPX/NPS4}`
+fn mode_of_counts(node: &Node, problems: &mut Problems) -> BTreeMap<u32, String> {
+    let mut found = BTreeMap::new();
+    let Some(map) = node.as_map() else {
+        let message = "`vf_modes` is a mapping of numbers to modes such as `{8: CPX/NPS4}`";
+        problems.push(Diagnostic::error(message).at(&node.origin));
+        return found;
+    };
+    for (key, entry) in map {
+        let mode = entry.node.as_str().filter(|mode| mode.contains('/'));
+        match (key.parse(), mode) {
+            (Ok(count), Some(mode)) => {
+                found.insert(count, mode.to_owned());
+            }
+            _ => problems.push(
+                Diagnostic::error(format!(
+                    "`{key}` is no number of virtual functions with a mode"
+                ))
+                .at(&entry.key)
+                .hint("such as `8: CPX/NPS4`"),
             ),
         }
     }

@@ -3,6 +3,7 @@
 //! Plain data. `load` checks it, `mod` finds a model by PCI id or name. What a
 //! host's own driver reports wins over it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,8 @@ pub struct Model {
     pub vf_counts: Vec<u32>,
     /// Most device memory of all virtual functions together, in MiB, if known.
     pub vf_memory_mib: Option<u64>,
+    /// Compute and memory mode that a number of virtual functions needs, such as 8: `CPX/NPS4`.
+    pub vf_modes: BTreeMap<u32, String>,
     /// PCI device ids of the virtual functions, where they differ from the card's own.
     pub vf_device_ids: Vec<u16>,
     /// Names of its vGPU types; empty where not all are known. The host's own list wins.

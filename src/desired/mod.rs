@@ -10,6 +10,8 @@
 mod block;
 pub mod discovery;
 mod level_zero;
+mod partition;
+mod rocm;
 mod slicing;
 mod state;
 mod vf_share;
@@ -22,6 +24,8 @@ use crate::value::{Loaded, Vars};
 pub use block::Located;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
+pub use partition::PartitionWanted;
+pub use rocm::{RocmMask, RocmWanted};
 pub use slicing::{
     Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
     SriovWanted, TimeSlicingWanted, Wanted,

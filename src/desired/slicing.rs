@@ -10,6 +10,8 @@ use crate::facts::Vendor;
 use crate::value::Node;
 
 use super::DeviceRef;
+use super::partition::{self, PartitionWanted};
+use super::rocm::{self, RocmWanted};
 use super::block::{Block, Located, as_count, wrong_kind};
 use super::level_zero::{self, LevelZeroWanted};
 use super::vf_share::{self, VfShareWanted};
@@ -85,6 +87,10 @@ pub struct Wanted {
     pub vgpu: VgpuWanted,
     /// `level_zero`.
     pub level_zero: LevelZeroWanted,
+    /// `partition`.
+    pub partition: PartitionWanted,
+    /// `rocm`.
+    pub rocm: RocmWanted,
 }
 
 /// `mig`.
@@ -220,6 +226,8 @@ impl Wanted {
             sriov: read_sriov(&mut block),
             vgpu: vgpu::read(&mut block),
             level_zero: level_zero::read(&mut block),
+            partition: partition::read(&mut block),
+            rocm: rocm::read(&mut block),
         }
     }
 }
@@ -252,6 +260,8 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     let sriov = read_sriov(block);
     let vgpu = vgpu::read(block);
     let level_zero = level_zero::read(block);
+    let partition = partition::read(block);
+    let rocm = rocm::read(block);
     if managed {
         let switches = [
             (Technology::Mig, "mig", &mig.enabled),
@@ -263,6 +273,8 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
             (Technology::Sriov, "sriov", &sriov.enabled),
             (Technology::Vgpu, "vgpu", &vgpu.enabled),
             (Technology::LevelZero, "level_zero", &level_zero.enabled),
+            (Technology::Partition, "partition", &partition.enabled),
+            (Technology::Rocm, "rocm", &rocm.enabled),
         ];
         check_switches(block, &strategy, &switches);
     }
@@ -292,6 +304,16 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
             level_zero
         } else {
             above.level_zero.clone()
+        },
+        partition: if partition.origin.is_some() {
+            partition
+        } else {
+            above.partition.clone()
+        },
+        rocm: if rocm.origin.is_some() {
+            rocm
+        } else {
+            above.rocm.clone()
         },
     }
 }

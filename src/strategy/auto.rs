@@ -73,6 +73,11 @@ pub(super) fn pick(
         };
         return Pick::new(Technology::TimeSlicing, reason);
     }
+    let partitions = gpu.amd.known().and_then(|amd| amd.compute.known());
+    if wanted.partition.enabled.value && partitions.is_some() {
+        let reason = "the variables ask for partitions and the card has them";
+        return Pick::new(Technology::Partition, reason);
+    }
     by_model(gpu, mig, has_functions)
 }
 

@@ -11,5 +11,10 @@ cdi_refresh() {
         systemctl restart "$@" nvidia-cdi-refresh.service </dev/null ||
             printf '%s\n' 'nvidia-cdi-refresh.service could not be restarted; the CDI specification is stale' >&2
     fi
+    # AMD's toolkit has no unit for it.
+    if [ -e "$R/etc/cdi/amd.json" ] && command -v amd-ctk >/dev/null 2>&1; then
+        amd-ctk cdi generate --output="$R/etc/cdi/amd.json" </dev/null >/dev/null ||
+            printf '%s\n' 'amd-ctk could not write /etc/cdi/amd.json; the CDI specification is stale' >&2
+    fi
     return 0
 }

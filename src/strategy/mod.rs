@@ -21,7 +21,9 @@ mod mig_mode;
 mod mig_steps;
 mod none;
 mod offline;
+mod partition;
 mod power;
+mod rocm;
 mod solver;
 mod spread;
 mod sriov;
@@ -50,13 +52,15 @@ pub use usage::in_use;
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
-static STRATEGIES: [&dyn Strategy; 6] = [
+static STRATEGIES: [&dyn Strategy; 8] = [
     &none::NoSlices,
     &mig::Mig,
     &time_slicing::TimeSlicing,
     &sriov::Sriov,
     &level_zero::LevelZero,
     &vgpu::VgpuDevices,
+    &partition::Partition,
+    &rocm::Rocm,
 ];
 
 /// Shell functions that no single strategy owns.

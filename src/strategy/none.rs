@@ -9,7 +9,9 @@ use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
 use super::power::When;
-use super::{Ask, Decision, Slices, Strategy, Target, level_zero, mig, sriov, time_slicing, vgpu};
+use super::{
+    Ask, Decision, Slices, Strategy, Target, level_zero, mig, partition, sriov, time_slicing, vgpu,
+};
 
 pub(super) struct NoSlices;
 
@@ -25,8 +27,11 @@ impl Strategy for NoSlices {
     fn check(&self, _: &Wanted, _: &Desired, _: &[&Model], _: &mut Problems) {}
 
     fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
-        let decide = |ask: &Ask<'_>| ask.decision(Technology::None, Unsliced);
-        Ok(asks.iter().map(decide).collect())
+        let partitions = partition::unsliced(asks);
+        let decide = |(ask, partition): (&Ask<'_>, _)| {
+            ask.decision(Technology::None, Unsliced { partition })
+        };
+        Ok(asks.iter().zip(partitions).map(decide).collect())
     }
 
     fn library(&self) -> &'static str {
@@ -35,7 +40,10 @@ impl Strategy for NoSlices {
 }
 
 #[derive(Debug)]
-struct Unsliced;
+struct Unsliced {
+    /// Without partitions, of a card that can have some.
+    partition: Option<partition::Parted>,
+}
 
 impl Target for Unsliced {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
@@ -45,6 +53,9 @@ impl Target for Unsliced {
         steps.extend(sriov::removal(gpu));
         steps.extend(time_slicing::removal(gpu, when));
         steps.extend(level_zero::removal(gpu, when));
+        if let Some(whole) = &self.partition {
+            steps.extend(whole.steps(gpu, when)?);
+        }
         Ok(steps)
     }
 

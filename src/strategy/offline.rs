@@ -107,7 +107,9 @@ pub(super) fn not_available(technology: Technology, at: &Located<Choice>) -> Dia
         Diagnostic::error(format!(
             "`strategy: {technology}` is not available in this version"
         ))
-        .hint("there are mig, time-slicing, sriov, vgpu, level-zero, none and auto"),
+        .hint(
+            "there are mig, time-slicing, sriov, vgpu, partition, level-zero, rocm, none and auto",
+        ),
     )
 }
 

@@ -1,5 +1,32 @@
 # Who uses a card. Needs $R, the host's root prefix. Sourced; POSIX sh.
 
+# amd_place PCI: domain and `location_id` of the card, as the compute driver counts.
+amd_place() (
+    rest=${1#*:}
+    slot=${rest#*:}
+    bus=0x${rest%%:*}
+    domain=0x${1%%:*}
+    slot=0x${slot%%.*}
+    echo "$((domain)) $(((bus << 8) | (slot << 3)))"
+)
+
+# amd_nodes PCI: the render nodes of a card under amdgpu by number, one a line: one of each partition.
+# Those of partitions stand at no PCI function.
+amd_nodes() (
+    place=$(amd_place "$1") || exit 1
+    for file in "$R"/sys/class/kfd/kfd/topology/nodes/*/properties; do
+        [ -r "$file" ] && cat "$file" && echo end
+    done | awk -v domain="${place% *}" -v first="${place#* }" '
+        $1 == "location_id" { location = $2 }
+        $1 == "domain" { at = $2 }
+        $1 == "drm_render_minor" { minor = $2 }
+        $1 == "simd_count" { units = $2 }
+        $1 == "end" {
+            if (units > 0 && at == domain && location >= first && location < first + 8) print minor
+            units = 0
+        }'
+)
+
 # gpu_nodes PCI: the device nodes of a card or virtual function, one a line.
 gpu_nodes() (
     device="$R/sys/bus/pci/devices/$1"
@@ -15,6 +42,11 @@ gpu_nodes() (
     done
     group=$(readlink "$device/iommu_group" 2>/dev/null) || group=
     driver=$(readlink "$device/driver" 2>/dev/null) || driver=
+    if [ "${driver##*/}" = amdgpu ]; then
+        # The compute driver changes nothing while any process has it open, whatever card it uses.
+        echo /dev/kfd
+        amd_nodes "$1" | sed 's|^|/dev/dri/renderD|'
+    fi
     if [ -n "$group" ] && [ "${driver##*/}" = vfio-pci ]; then
         echo "/dev/vfio/${group##*/}"
     fi

@@ -6,6 +6,7 @@
 //! here, with what there is instead. What a backend does with a card is its own.
 
 mod by_sysfs;
+mod gim;
 mod intel;
 
 use serde_json::Value as Json;
@@ -42,7 +43,7 @@ trait Backend: Sync {
 
 /// All of them; the first that takes a card has it. A new one is a file and a line here,
 /// and a line for its shell functions in `library` and `steps_library`.
-static BACKENDS: [&dyn Backend; 2] = [&intel::Intel, &by_sysfs::BySysfs];
+static BACKENDS: [&dyn Backend; 3] = [&intel::Intel, &by_sysfs::BySysfs, &gim::Gim];
 
 fn backend_of(gpu: &Gpu) -> Option<&'static dyn Backend> {
     BACKENDS.into_iter().find(|backend| backend.takes(gpu))
@@ -162,18 +163,28 @@ impl Strategy for Sriov {
         Some("sriov.conf")
     }
 
-    fn files(&self, _: &[Json]) -> Vec<KeptFile> {
-        vec![KeptFile::beside_the_script("sriov.conf", "sriov_config.j2")]
+    fn files(&self, cards: &[Json]) -> Vec<KeptFile> {
+        let list = KeptFile::beside_the_script("sriov.conf", "sriov_config.j2");
+        std::iter::once(list).chain(gim::options(cards)).collect()
+    }
+
+    fn own_paths(&self) -> &'static [&'static str] {
+        &[gim::OPTIONS]
     }
 
     fn library(&self) -> &'static str {
-        concat!(include_str!("by_sysfs.sh"), include_str!("intel.sh"))
+        concat!(
+            include_str!("by_sysfs.sh"),
+            include_str!("intel.sh"),
+            include_str!("gim.sh")
+        )
     }
 
     fn steps_library(&self) -> &'static str {
         concat!(
             include_str!("by_sysfs_undo.sh"),
-            include_str!("intel_undo.sh")
+            include_str!("intel_undo.sh"),
+            include_str!("gim_undo.sh")
         )
     }
 }
@@ -186,8 +197,8 @@ fn no_backend(ask: &Ask<'_>) -> Diagnostic {
             "use `strategy: vgpu`, or `mig` and `time-slicing` for containers",
         ),
         Vendor::Amd => (
-            "AMD's drivers do not answer `sriov_numvfs`; the host driver `gim` makes the functions when it is loaded",
-            "set the module option `vf_num` of `gim`",
+            "AMD's virtual functions are made by the host driver `gim`, which the card is not bound to",
+            "install `gim` (gim-dkms) and keep amdgpu from the card (modprobe.blacklist=amdgpu); under amdgpu, `strategy: partition` cuts cards up that have compute partitions",
         ),
         Vendor::Intel => (
             "no driver is bound that makes virtual functions",
