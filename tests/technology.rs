@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use serde_json::Value as Json;
+
 use crate::harness::{Ended, Scratch, ended};
 
 /// A simulated host with an inventory of its own.
@@ -78,6 +80,20 @@ impl Bench {
         self.scratch.deploy(&words).expect(0);
     }
 
+    /// Takes back what was broken.
+    #[track_caller]
+    pub(crate) fn mended(&self) {
+        let inventory = self.inventory();
+        let words = ["sim", "mend", "-i", &inventory];
+        self.scratch.deploy(&words).expect(0);
+    }
+
+    /// Takes the last run back.
+    #[track_caller]
+    pub(crate) fn rolled_back(&self) {
+        self.deploy(&["rollback", "--yes"]).expect(0);
+    }
+
     /// Boots the host again in an orderly way.
     #[track_caller]
     pub(crate) fn reboot(&self) {
@@ -87,6 +103,12 @@ impl Bench {
     /// Standard output of a command over plain ssh, which must go well.
     #[track_caller]
     pub(crate) fn ssh(&self, command: &str) -> String {
+        self.over_ssh(command).expect(0).out
+    }
+
+    /// What a command over plain ssh printed and how it ended.
+    #[track_caller]
+    pub(crate) fn over_ssh(&self, command: &str) -> Ended {
         let mut served = (self.scratch.command(env!("CARGO_BIN_EXE_deploy")))
             .args(["sim", "serve", "--port", "0", "-i"])
             .arg(self.scratch.path().join("inv/hosts.yml"))
@@ -105,7 +127,7 @@ impl Bench {
         let shown = ended(ssh.output().expect("ssh starts"));
         let _ = served.kill();
         let _ = served.wait();
-        shown.expect(0).out
+        shown
     }
 
     /// A file of the host; empty if it is not there.
@@ -135,4 +157,26 @@ impl Bench {
         }
         panic!("the host was not made yet");
     }
+}
+
+/// A host that plays `sim`. What needs ssh fails loudly where there is none: `tests/run`
+/// installs it.
+pub(crate) fn bench(sim: &Json) -> Bench {
+    Bench::new(&sim.to_string()).expect("ssh is installed")
+}
+
+/// Makes this the wanted state: what stands below `containers_gpu_slicing`, without `enabled`.
+pub(crate) fn want(bench: &Bench, slicing: Json) {
+    let text = slicing.to_string();
+    bench.want(
+        text.trim_start_matches('{')
+            .strip_suffix('}')
+            .unwrap_or(&text),
+    );
+}
+
+/// Applies what is wanted; the run must end well and change the host.
+#[track_caller]
+pub(crate) fn apply(bench: &Bench) -> Ended {
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1")
 }
