@@ -10,10 +10,10 @@ use crate::facts::Vendor;
 use crate::value::Node;
 
 use super::DeviceRef;
-use super::partition::{self, PartitionWanted};
-use super::rocm::{self, RocmWanted};
 use super::block::{Block, Located, as_count, wrong_kind};
 use super::level_zero::{self, LevelZeroWanted};
+use super::partition::{self, PartitionWanted};
+use super::rocm::{self, RocmWanted};
 use super::vf_share::{self, VfShareWanted};
 use super::vgpu::{self, VgpuWanted};
 

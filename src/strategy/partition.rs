@@ -58,12 +58,16 @@ impl Strategy for Partition {
             .iter()
             .filter_map(|model| Some((*model, model.partitions.as_ref()?)))
             .collect();
-        let kinds: [(&str, Option<&_>, fn(&PartitionModel) -> &[String]); 2] = [
-            ("compute", partition.compute.as_ref(), |p| &p.compute),
-            ("memory", partition.memory.as_ref(), |p| &p.memory),
+        let kinds = [
+            ("compute", partition.compute.as_ref()),
+            ("memory", partition.memory.as_ref()),
         ];
-        for (kind, value, modes) in kinds {
+        for (kind, value) in kinds {
             let Some(value) = value else { continue };
+            let modes = |p: &PartitionModel| match kind {
+                "compute" => p.compute.clone(),
+                _ => p.memory.clone(),
+            };
             // Of a model whose modes nobody published, only the host can tell.
             let able = |(_, p): &(&Model, &PartitionModel)| {
                 modes(p).is_empty() || modes(p).iter().any(|mode| mode == value.value)

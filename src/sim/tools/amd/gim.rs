@@ -17,13 +17,13 @@ use crate::sim::tools::{Call, Outcome};
 pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
     if faults(call.host).amd.contains(&AmdFault::NotRoot) {
         let text = "Permission denied. This action requires elevated privileges.\n";
-        return Ok(Outcome::out(text, -11 & 0xff));
+        return Ok(Outcome::out(text, status(-11)));
     }
     let machine = call.host.load()?;
     let word = call.args.first().map_or("", String::as_str);
     if word != "version" && loaded(call.host) != Loaded::Gim {
         let text = "SMI-LIB has returned error -1010 - AMDSMI_STATUS_DRIVER_NOT_LOADED\n";
-        return Ok(Outcome::out(text, -1010 & 0xff));
+        return Ok(Outcome::out(text, status(-1010)));
     }
     let cards: Vec<(usize, &Card)> = match only(call) {
         None => machine.amd.cards.iter().enumerate().collect(),
@@ -38,7 +38,7 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
                 let text = format!(
                     "Device {name} cannot be found on the system. Run 'help' for more info.\n"
                 );
-                return Ok(Outcome::out(text, -3 & 0xff));
+                return Ok(Outcome::out(text, status(-3)));
             };
             vec![found]
         }
@@ -54,9 +54,14 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
         "set" => set(call, &cards),
         other => Ok(Outcome::out(
             format!("Command {other} is invalid. Run 'help' for more info.\n"),
-            -1 & 0xff,
+            status(-1),
         )),
     }
+}
+
+/// What a shell sees of the tool's negative status.
+fn status(code: i32) -> i32 {
+    code & 0xff
 }
 
 /// The value of `--NAME=VALUE` or `--NAME VALUE`.
@@ -171,7 +176,7 @@ fn fixed(call: &Call<'_>, machine: &Machine, cards: &[(usize, &Card)]) -> Outcom
 fn partition(call: &Call<'_>, cards: &[(usize, &Card)]) -> Outcome {
     if call.has("--json") || call.has("--csv") {
         let text = "Parameter --json is not supported on the system. Run 'help' for more info.\n";
-        return Outcome::out(text, -8 & 0xff);
+        return Outcome::out(text, status(-8));
     }
     let mut text = String::new();
     if call.has("--global") {
@@ -223,12 +228,12 @@ fn set(call: &Call<'_>, cards: &[(usize, &Card)]) -> io::Result<Outcome> {
         (_, _, Some(mode)) => Some(Change::Memory(mode)),
         _ => {
             let text = "Command set requires a target argument. Run 'help' for more info.\n";
-            return Ok(Outcome::out(text, -9 & 0xff));
+            return Ok(Outcome::out(text, status(-9)));
         }
     };
     let Some(change) = change else {
         let text = "Value is not of valid type or format. Run 'help' for more info.\n";
-        return Ok(Outcome::out(text, -5 & 0xff));
+        return Ok(Outcome::out(text, status(-5)));
     };
     let mut text = String::new();
     for (gpu, card) in cards {
@@ -237,7 +242,7 @@ fn set(call: &Call<'_>, cards: &[(usize, &Card)]) -> io::Result<Outcome> {
             .update(|machine| Ok(set_modes(call.host, machine, &card.pci, change)))?;
         if let Err(word) = done {
             let _ = writeln!(text, "SMI-LIB has returned error -1002 - {word}");
-            return Ok(Outcome::out(text, -1002 & 0xff));
+            return Ok(Outcome::out(text, status(-1002)));
         }
         let _ = match change {
             Change::Functions(count) => write!(
