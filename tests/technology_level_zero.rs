@@ -204,4 +204,12 @@ fn virtual_functions_go_before_a_card_is_masked() {
     bench.deploy(&["rollback", "--yes"]).expect(0);
     assert_eq!(engines(&bench), "1");
     assert_eq!(bench.ssh(&format!("cat {PF}/sriov_numvfs")), "2\n");
+
+    // And the engines go before there are functions again.
+    bench.apply(&level_zero("ccs_mode: 4"));
+    bench.apply("strategy: sriov, sriov: {vf_count: 3}");
+    assert_eq!(engines(&bench), "1");
+    assert_eq!(bench.ssh(&format!("cat {PF}/sriov_numvfs")), "3\n");
+    bench.deploy(&["rollback", "--yes"]).expect(0);
+    assert_eq!(engines(&bench), "4");
 }

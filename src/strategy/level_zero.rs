@@ -8,7 +8,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, Hierarchy, LevelZeroWanted, Wanted};
+use crate::desired::{Desired, DiscoveryMethod, Hierarchy, LevelZeroWanted, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, IntelDriver, IntelGpu, IntelGt, Vendor};
 use crate::shell::{Command, Script};
@@ -31,11 +31,16 @@ impl Strategy for LevelZero {
     // Whatever can be wrong with masks was found when they were read.
     fn check(&self, _: &Wanted, _: &Desired, _: &[&Model], _: &mut Problems) {}
 
-    fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
+    fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems> {
         let mut problems = Problems::default();
         if let Some((first, rest)) = asks.split_first() {
             check_same(first, rest, &mut problems);
-            check_masks(asks, &first.wanted.level_zero, &mut problems);
+            // Masks count all of Intel's cards; here are only those that are masked.
+            let all = desired.slicing.gpus.is_empty()
+                && desired.discovery.method == DiscoveryMethod::Auto;
+            if all {
+                check_masks(asks, &first.wanted.level_zero, &mut problems);
+            }
         }
         let mut decisions = Vec::new();
         for ask in asks {
@@ -141,8 +146,8 @@ fn hierarchy(wanted: &LevelZeroWanted) -> Hierarchy {
     }
 }
 
-/// The masks against the cards that are there. All of a host's cards count, in the order of
-/// their addresses; where the tiles of one are not told, nothing can be said of what is beyond.
+/// The masks against all of the host's cards, in the order of their addresses; where the tiles
+/// of one are not told, nothing can be said of what is beyond.
 fn check_masks(asks: &[Ask<'_>], wanted: &LevelZeroWanted, problems: &mut Problems) {
     let tiles: Vec<Option<u32>> = asks
         .iter()

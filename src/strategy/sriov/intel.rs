@@ -17,7 +17,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::super::power::When;
-use super::super::{Ask, Decision, Slices, Target, usage};
+use super::super::{Ask, Decision, Slices, Target, level_zero, usage};
 use super::{Backend, check_count};
 
 pub(super) struct Intel;
@@ -269,7 +269,14 @@ impl Target for Functions {
         let Some(sriov) = gpu.sriov.known() else {
             return Ok(Vec::new());
         };
-        Ok(set(gpu, sriov, self, when).into_iter().collect())
+        let mut steps = Vec::new();
+        // Compute engines of their own are no use to virtual functions, and the driver changes
+        // them only while there are none.
+        if sriov.num_vfs == 0 {
+            steps.extend(level_zero::removal(gpu, when));
+        }
+        steps.extend(set(gpu, sriov, self, when));
+        Ok(steps)
     }
 
     fn slices(&self) -> Option<Vec<Slices>> {
