@@ -42,4 +42,5 @@ mod technology_rocm;
 mod technology_sriov_gim;
 mod technology_sriov_intel;
 mod technology_vgpu;
+mod technology_mps;
 mod yaml;

@@ -10,6 +10,7 @@
 mod block;
 pub mod discovery;
 mod level_zero;
+mod mps;
 mod partition;
 mod rocm;
 mod slicing;
@@ -24,6 +25,7 @@ use crate::value::{Loaded, Vars};
 pub use block::Located;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
+pub use mps::MpsWanted;
 pub use partition::PartitionWanted;
 pub use rocm::{RocmMask, RocmWanted};
 pub use slicing::{

@@ -12,6 +12,7 @@ use crate::value::Node;
 use super::DeviceRef;
 use super::block::{Block, Located, as_count, wrong_kind};
 use super::level_zero::{self, LevelZeroWanted};
+use super::mps::{self, MpsWanted};
 use super::partition::{self, PartitionWanted};
 use super::rocm::{self, RocmWanted};
 use super::vf_share::{self, VfShareWanted};
@@ -81,6 +82,8 @@ pub struct Wanted {
     pub mig: MigWanted,
     /// `time_slicing`.
     pub time_slicing: TimeSlicingWanted,
+    /// `mps`.
+    pub mps: MpsWanted,
     /// `sriov`.
     pub sriov: SriovWanted,
     /// `vgpu`.
@@ -223,6 +226,7 @@ impl Wanted {
             strategy: Located::default_of(Choice::Use(Technology::None)),
             mig: read_mig(&mut block),
             time_slicing: read_time_slicing(&mut block),
+            mps: mps::read(&mut block),
             sriov: read_sriov(&mut block),
             vgpu: vgpu::read(&mut block),
             level_zero: level_zero::read(&mut block),
@@ -257,6 +261,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     };
     let mig = read_mig(block);
     let time_slicing = read_time_slicing(block);
+    let mps = mps::read(block);
     let sriov = read_sriov(block);
     let vgpu = vgpu::read(block);
     let level_zero = level_zero::read(block);
@@ -270,6 +275,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
                 "time_slicing",
                 &time_slicing.enabled,
             ),
+            (Technology::Mps, "mps", &mps.enabled),
             (Technology::Sriov, "sriov", &sriov.enabled),
             (Technology::Vgpu, "vgpu", &vgpu.enabled),
             (Technology::LevelZero, "level_zero", &level_zero.enabled),
@@ -289,6 +295,11 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
             time_slicing
         } else {
             above.time_slicing.clone()
+        },
+        mps: if mps.origin.is_some() {
+            mps
+        } else {
+            above.mps.clone()
         },
         sriov: if sriov.origin.is_some() {
             sriov
@@ -332,6 +343,10 @@ fn check_switches(
         let Some(origin) = &enabled.origin else {
             continue;
         };
+        // MPS also runs on the slices that MIG makes.
+        if chosen == Technology::Mig && *technology == Technology::Mps {
+            continue;
+        }
         let (message, hint) = if *technology == chosen && !enabled.value {
             (
                 format!("`strategy: {chosen}` contradicts `{name}.enabled: false`"),

@@ -88,6 +88,21 @@ set +f
 unset IFS
 
 say policy compute-policy -l
+
+# MPS daemons that deploy has started, each by its folder: what was wanted, what it says.
+mps=
+for d in "$R"/run/deploy/mps/*; do
+	v=
+	[ -r "$d/settings" ] && { read -r v <"$d/settings"; } 2>/dev/null
+	[ -n "$v" ] || continue
+	[ -n "$mps" ] || echo '== mps 0'
+	mps=yes
+	printf 'daemon %s\n' "$v"
+	for v in get_default_active_thread_percentage 'get_default_device_pinned_mem_limit 0'; do
+		out=$(printf '%s\n' "$v" | CUDA_MPS_PIPE_DIRECTORY=$d nvidia-cuda-mps-control 2>&1) || break
+		printf 'says %s\n' "$out"
+	done
+done
 [ -n "$capable" ] || exit 0
 say lgip mig -lgip
 say lgipp mig -lgipp

@@ -192,8 +192,22 @@ pub struct NvidiaGpu {
     pub compute_mode: Fact<String>,
     /// Time slice of the compute policy, in the tool's word (`Default`, `Short`, …).
     pub timeslice: Fact<String>,
+    /// MPS daemons that deploy has started on the card and that answer, by device.
+    #[serde(default = "not_recorded")]
+    pub mps: Fact<Vec<MpsDaemon>>,
     /// MIG; absent if the card has none (`[N/A]`).
     pub mig: Fact<MigState>,
+}
+
+/// A control daemon of NVIDIA's Multi-Process Service, with what it gives each client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MpsDaemon {
+    /// UUID of the card or of the MIG device that it serves.
+    pub device: String,
+    /// Share of the multiprocessors, 1 to 100.
+    pub active_thread_percentage: u32,
+    /// Device memory in MiB; no limit if none.
+    pub memory_limit_mib: Option<u64>,
 }
 
 /// MIG mode, profiles on offer and instances that exist.

@@ -19,8 +19,8 @@ pub use amd::{
     AmdDriver, AmdGpu, AmdPartition, AmdTool, AmdToolKind, GimMode, GimState, PartitionMode,
 };
 pub use gpu::{
-    ComputeInstance, Gpu, GpuInstance, GpuUuid, Holder, MigMode, MigProfile, MigState, NvidiaGpu,
-    PciAddress, Placement, Sriov, Vendor,
+    ComputeInstance, Gpu, GpuInstance, GpuUuid, Holder, MigMode, MigProfile, MigState, MpsDaemon,
+    NvidiaGpu, PciAddress, Placement, Sriov, Vendor,
 };
 pub use host::{HostFacts, Init, Os};
 pub use intel::{

@@ -1,6 +1,6 @@
 //! `strategy: auto`: which technology a card gets.
 //!
-//! What the variables switch on comes first, in the order MIG, SR-IOV,
+//! What the variables switch on comes first, in the order MIG, SR-IOV, MPS,
 //! time-slicing, as far as the card has it: isolation in hardware before
 //! sharing in turns. Where nothing is switched on, the card's model decides.
 
@@ -64,6 +64,9 @@ pub(super) fn pick(
     if wanted.sriov.enabled.value && has_functions {
         let reason = "the variables ask for SR-IOV and the card has it";
         return Pick::new(Technology::Sriov, reason);
+    }
+    if wanted.mps.enabled.value && gpu.vendor == Vendor::Nvidia {
+        return Pick::new(Technology::Mps, "the variables ask for MPS");
     }
     if wanted.time_slicing.enabled.value && gpu.vendor == Vendor::Nvidia {
         let reason = if asks_mig {

@@ -17,7 +17,7 @@ use super::mig_steps::{Instance, Sliced};
 use super::power::When;
 use super::solver::{Placed, Solution, place};
 use super::spread;
-use super::{Ask, Decision, KeptFile, Slices, Strategy};
+use super::{Ask, Decision, KeptFile, Slices, Strategy, mps};
 
 pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
 
@@ -89,11 +89,15 @@ impl Strategy for Mig {
         Some("mig.conf")
     }
 
-    fn files(&self, _: &[Json]) -> Vec<KeptFile> {
-        vec![
+    fn files(&self, cards: &[Json]) -> Vec<KeptFile> {
+        let mut files = vec![
             KeptFile::beside_the_script("mig.conf", "mig_config.j2"),
             KeptFile::beside_the_script("time_slicing.yaml", "time_slicing_config.j2"),
-        ]
+        ];
+        if cards.iter().any(|card| card["mps"].is_object()) {
+            files.push(mps::kept_file());
+        }
+        files
     }
 
     fn library(&self) -> &'static str {
@@ -246,6 +250,15 @@ impl<'a> Card<'a> {
         )))
     }
 
+    /// The memory of a MIG device is the limit that its clients have anyway.
+    fn mps(&self) -> Option<mps::Settings> {
+        let wanted = &self.ask.wanted.mps;
+        wanted
+            .enabled
+            .value
+            .then(|| mps::Settings::of(wanted, None))
+    }
+
     fn solve(
         &self,
         (profiles, notes): &(Vec<usize>, Vec<String>),
@@ -286,6 +299,7 @@ impl<'a> Card<'a> {
                 Some(architecture) => architecture == Architecture::Ampere,
                 None => capability.is_some_and(|capability| *capability < 90),
             },
+            mps: None,
         }
     }
 
@@ -308,9 +322,15 @@ impl<'a> Card<'a> {
                 .push("it gets nothing of the request and stays whole".to_owned());
             return Some(decision);
         }
-        let target = self.sliced(solution, parts.value);
+        let target = Sliced {
+            mps: self.mps(),
+            ..self.sliced(solution, parts.value)
+        };
         let mut decision = self.ask.decision(Technology::Mig, target);
         decision.notes.extend(notes);
+        if self.mps().is_some() {
+            decision.notes.extend(mps::notes("UUID of the MIG device"));
+        }
         if solution.kept > 0 && (solution.kept as usize) < solution.placed.len() {
             // The driver numbers instances as they come, and the UUIDs follow the numbers.
             decision.notes.push(format!(

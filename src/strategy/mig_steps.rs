@@ -5,6 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::catalog::Technology;
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, GpuInstance, MigMode, MigState, NvidiaGpu, Placement};
 use crate::shell::{Command, Script};
@@ -14,7 +15,7 @@ use super::around;
 use super::geometry::compute_of;
 use super::mig_mode::Mode;
 use super::power::{When, keeps_mode};
-use super::{Slices, Target, usage};
+use super::{Slices, Target, mps, usage};
 
 /// One wanted GPU instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub(super) struct Sliced {
     pub(super) instances: Vec<Instance>,
     /// Whether the mode waits for a reset (Ampere).
     pub(super) waits_for_reset: bool,
+    /// What MPS gives each client, if there is to be a daemon on each MIG device.
+    pub(super) mps: Option<mps::Settings>,
 }
 
 impl Sliced {
@@ -135,7 +138,15 @@ impl Target for Sliced {
             &self.instances,
             when,
         )?);
-        Ok(steps)
+        // Daemons hold the instances that they serve.
+        let (mut all, after) = mps::on_slices(gpu, self.mps, !steps.is_empty(), when)?;
+        all.extend(steps);
+        all.extend(after);
+        Ok(all)
+    }
+
+    fn keeps(&self, technology: Technology) -> bool {
+        technology == Technology::Mps
     }
 
     fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
@@ -159,6 +170,7 @@ impl Target for Sliced {
             "uuid": nvidia.uuid.0,
             "pci": gpu.pci.to_string(),
             "name": nvidia.name,
+            "mps": self.mps.map(mps::Settings::vars),
             "profiles": self.instances.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
             "words": self.instances.iter().map(Instance::word).collect::<Vec<_>>(),
         })

@@ -19,6 +19,7 @@ mod level_zero;
 mod mig;
 mod mig_mode;
 mod mig_steps;
+mod mps;
 mod none;
 mod offline;
 mod partition;
@@ -41,7 +42,7 @@ use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
-use crate::step::{Phase, Step};
+use crate::step::{Phase, Step, StepId};
 
 pub use census::{Card as CardCensus, Row as CensusRow, Slices, census};
 pub use files::KeptFile;
@@ -52,9 +53,10 @@ pub use usage::in_use;
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
-static STRATEGIES: [&dyn Strategy; 8] = [
+static STRATEGIES: [&dyn Strategy; 9] = [
     &none::NoSlices,
     &mig::Mig,
+    &mps::Mps,
     &time_slicing::TimeSlicing,
     &sriov::Sriov,
     &level_zero::LevelZero,
@@ -112,6 +114,15 @@ trait Strategy: Sync {
         Vec::new()
     }
 
+    /// The steps that take off a card what it made there, where another technology comes. They
+    /// go before the other's steps; not asked where the new target says that it `keeps` this.
+    ///
+    /// # Errors
+    /// What it made could not be told.
+    fn removal(&self, _gpu: &Gpu, _when: When) -> Result<Vec<Step>, Problems> {
+        Ok(Vec::new())
+    }
+
     /// Shell functions that only its steps call.
     fn steps_library(&self) -> &'static str {
         ""
@@ -148,6 +159,11 @@ pub trait Target: Debug + Send + Sync {
     /// A call that succeeds only if the card answers, sliced like this.
     fn answers(&self, gpu: &Gpu) -> Command {
         health::by_driver(gpu)
+    }
+
+    /// Whether it sees itself to what another technology made on the card.
+    fn keeps(&self, _technology: Technology) -> bool {
+        false
     }
 
     /// What the templates need to bring it back after a reboot; null if nothing.
@@ -335,7 +351,7 @@ pub fn steps(
         when = When::AfterBoot;
         refuse_without_systemd(&waiting, facts, &mut problems);
         for (decision, gpu) in &cards {
-            match decision.target.before_boot(gpu) {
+            match before_boot(decision, gpu) {
                 // Also what a boot takes away: here it goes because it stands in its way.
                 Ok(found) => steps.extend(found.into_iter().map(|step| Step {
                     phase: Phase::Prepare,
@@ -350,7 +366,7 @@ pub fn steps(
         steps.push(power::reboot_for(waiting, facts));
     }
     for (decision, gpu) in &cards {
-        let found = match decision.target.steps(gpu, when) {
+        let found = match card_steps(decision, gpu, when) {
             Ok(found) => found,
             Err(found) => {
                 problems.extend(found);
@@ -367,6 +383,33 @@ pub fn steps(
         around::drain(&mut steps, &desired.state);
     }
     held.put_around(&mut steps);
+    Ok(steps)
+}
+
+/// Steps of a card's target behind those that take off what other technologies made there.
+fn card_steps(decision: &Decision, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+    let mut steps = Vec::new();
+    for strategy in STRATEGIES {
+        let technology = strategy.technology();
+        if technology != decision.technology && !decision.target.keeps(technology) {
+            steps.extend(strategy.removal(gpu, when)?);
+        }
+    }
+    steps.extend(decision.target.steps(gpu, when)?);
+    Ok(steps)
+}
+
+/// What is done on a card before a reboot. What the reboot ends anyway goes first, as it may
+/// hold what is to be changed; what brings slices back at boot may make it once more.
+fn before_boot(decision: &Decision, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
+    let mut steps = Vec::new();
+    for strategy in STRATEGIES {
+        for mut step in strategy.removal(gpu, When::Now)? {
+            step.id = StepId(format!("before-boot:{}", step.id));
+            steps.push(step);
+        }
+    }
+    steps.extend(decision.target.before_boot(gpu)?);
     Ok(steps)
 }
 
@@ -524,7 +567,7 @@ fn report_only(decisions: &mut [Decision], facts: &HostFacts) {
         let Some(gpu) = facts.gpus.iter().find(|gpu| gpu.pci == decision.pci) else {
             continue;
         };
-        let said = match decision.target.steps(gpu, When::Now) {
+        let said = match card_steps(decision, gpu, When::Now) {
             Ok(steps) => steps.into_iter().map(|step| step.title).collect(),
             Err(found) => found.0.into_iter().map(|d| d.message).collect::<Vec<_>>(),
         };

@@ -107,10 +107,18 @@ pub(super) fn not_available(technology: Technology, at: &Located<Choice>) -> Dia
         Diagnostic::error(format!(
             "`strategy: {technology}` is not available in this version"
         ))
-        .hint(
-            "there are mig, time-slicing, sriov, vgpu, partition, level-zero, rocm, none and auto",
-        ),
+        .hint(format!("there are {}", listed_all())),
     )
+}
+
+/// What users may write as `strategy` in this version.
+fn listed_all() -> String {
+    let mut names: Vec<&str> = super::STRATEGIES
+        .into_iter()
+        .map(|strategy| strategy.technology().name())
+        .collect();
+    names.rotate_left(1);
+    format!("{} and auto", names.join(", "))
 }
 
 /// `mig, time-slicing and none`.

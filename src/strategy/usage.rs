@@ -11,6 +11,9 @@ pub(super) const TASK: &str = "slice the GPUs";
 /// nvidia-persistenced holds every card and is no user of it. The kernel cuts names at 15 bytes.
 const NO_USER: &str = "nvidia-persiste";
 
+/// MPS daemons of ours are no users either: whoever uses the card through one has it open too.
+const MPS: (&str, &str) = ("nvidia-cuda-mps", "deploy-mps-");
+
 /// The call that succeeds while nobody uses the card.
 pub(super) fn idle_check(gpu: &Gpu) -> Command {
     Command::new("gpu_idle").arg(gpu.pci.to_string())
@@ -74,7 +77,10 @@ pub(super) fn refuse_if_used(gpu: &Gpu, problems: &mut Problems) {
 
 /// Whether a process that holds a card is a user of it.
 pub(super) fn is_user(holder: &Holder) -> bool {
-    !holder.command.starts_with(NO_USER)
+    let (command, unit) = MPS;
+    let is_of = |name: &String| name.starts_with(unit);
+    let is_ours = holder.command.starts_with(command) && holder.unit.known().is_some_and(is_of);
+    !holder.command.starts_with(NO_USER) && !is_ours
 }
 
 /// Whether somebody uses the card; none where that cannot be told.

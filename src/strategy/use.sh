@@ -85,12 +85,12 @@ gpu_holders() (
     users=
     for pid in $pids; do
         case $(cat "$pid/comm" 2>/dev/null) in
-        nvidia-persiste*) ;;
-        *)
-            users=yes
-            echo "$pid"
-            ;;
+        nvidia-persiste*) continue ;;
+        # A daemon of ours: whoever uses the card through it has the card open too.
+        nvidia-cuda-mps*) grep -q '/deploy-mps-' "$pid/cgroup" 2>/dev/null && continue ;;
         esac
+        users=yes
+        echo "$pid"
     done
     if [ -z "$users" ] && [ "$hidden" -gt 0 ]; then
         printf '%s\n' "GPU $1: who uses it cannot be told: $hidden processes cannot be looked at; become root" >&2

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use crate::facts::{
-    ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, NvidiaGpu, PciAddress, Vgpu,
+    ComputeInstance, Fact, GpuInstance, MigMode, MigProfile, MigState, MpsDaemon, NvidiaGpu,
+    PciAddress, Vgpu,
 };
 
 use super::fault::NvidiaFault;
 use super::list::{self, Listed, MigUuid};
 use super::mig;
+use super::mps;
 use super::policy::{self, Card};
 use super::query::{self, Row};
 use super::vgpu::{self, Tree};
 
 /// The names of the sections, as `nvidia.sh` prints them.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "vgpu",
     "nocard",
     "missing",
@@ -22,6 +24,7 @@ const SECTIONS: [&str; 12] = [
     "vgputypes",
     "long",
     "policy",
+    "mps",
     "lgip",
     "lgipp",
     "lgi",
@@ -137,6 +140,7 @@ impl Answers {
             persistence: row.persistence.clone(),
             compute_mode: row.compute_mode.clone(),
             timeslice,
+            mps: self.mps(row),
             mig: row.mig.clone().map(|(current, pending)| MigState {
                 current,
                 pending,
@@ -292,6 +296,15 @@ impl Answers {
             })
             .collect();
         Fact::Known(instances)
+    }
+
+    /// The MPS daemons of a card. The section is missing where there is none.
+    fn mps(&self, row: &Row) -> Fact<Vec<MpsDaemon>> {
+        match (self.sections.get("mps"), &self.cut) {
+            (Some(answer), _) => mps::parse(&answer.text, &row.uuid.0),
+            (None, None) => Fact::Known(Vec::new()),
+            (None, Some(why)) => Fact::Unknown(why.clone()),
+        }
     }
 
     /// The rows of a section. No rows are an answer only where the tool says so: with status 0,

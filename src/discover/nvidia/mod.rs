@@ -8,6 +8,7 @@ pub mod answers;
 pub mod fault;
 pub mod list;
 pub mod mig;
+pub mod mps;
 pub mod policy;
 pub mod query;
 pub mod table;

@@ -55,6 +55,7 @@ fn h100(index: u32) -> Gpu {
             persistence: Fact::Known(true),
             compute_mode: Fact::Absent,
             timeslice: Fact::Absent,
+            mps: Fact::Absent,
             mig: Fact::Known(MigState {
                 current: MigMode::Disabled,
                 pending: MigMode::Disabled,

@@ -17,6 +17,7 @@ mod hardware;
 mod journalctl;
 mod lspci;
 mod modules;
+mod mps;
 mod nvidia;
 mod ownership;
 mod power;
@@ -92,6 +93,7 @@ type Tool = fn(&Call<'_>) -> io::Result<Outcome>;
 /// Tools by name. Those of NVIDIA come with its driver.
 const TOOLS: &[(&str, Tool)] = &[
     ("nvidia-smi", nvidia::run),
+    (mps::NAME, mps::run),
     ("xpu-smi", xpu_smi::run),
     ("amd-smi", amd::amd_smi),
     ("rocm-smi", amd::rocm_smi),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::catalog::Technology;
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, VgpuHost};
 use crate::shell::{Command, Script};
@@ -263,6 +264,11 @@ impl Target for Devices {
             Some(layout) => layout.before_boot(gpu),
             None => mig::removal_before_boot(gpu),
         }
+    }
+
+    fn keeps(&self, technology: Technology) -> bool {
+        let layout = self.layout.as_ref();
+        layout.is_some_and(|layout| layout.keeps(technology))
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
