@@ -171,7 +171,7 @@ fn the_iommu_and_the_way_to_the_kernels_arguments_are_discovered() {
     assert_eq!(boot.loader, Fact::Known(BootLoader::Grub));
     assert_eq!(boot.cpu, Fact::Known(CpuVendor::Intel));
     let next = boot.next.known().expect("what the next boot gives");
-    assert_eq!(next.join(" "), "root=UUID=1 ro intel_iommu=on");
+    assert_eq!(next.join(" "), "root=UUID=1 ro quiet intel_iommu=on");
     // Red Hat's tool wins over what is only a file of its package.
     host.file("usr/sbin/grubby", "");
     host.file(

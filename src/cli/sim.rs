@@ -101,6 +101,13 @@ pub enum FaultArgs {
         /// How many
         count: u32,
     },
+    /// The firmware offers no IOMMU
+    NoIommu,
+    /// The disk controller is in the IOMMU group of a card
+    SharedGroup {
+        /// PCI address of the card, such as 0000:17:00.0
+        pci: String,
+    },
     /// GPU resets are refused as if the cards were in use
     ResetRefused,
     /// GPU resets are not supported, as in a virtual machine
@@ -210,6 +217,8 @@ impl FaultArgs {
             Self::NumvfsBusy => Fault::NumvfsBusy,
             Self::NoVfCallback => Fault::NoVfCallback,
             Self::VfsAtMost { count } => Fault::VfsAtMost(*count),
+            Self::NoIommu => Fault::NoIommu,
+            Self::SharedGroup { pci } => Fault::SharedGroup { pci: pci.clone() },
             Self::ResetRefused => Fault::ResetRefused,
             Self::ResetUnsupported => Fault::ResetUnsupported,
             Self::Pending { gpu } => Fault::Pending { gpu: *gpu },

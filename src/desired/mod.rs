@@ -19,7 +19,7 @@ mod vf_share;
 mod vgpu;
 
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{Gpu, PciAddress};
+use crate::facts::{Gpu, PciAddress, Vendor};
 use crate::value::{Loaded, Vars};
 
 pub use block::Located;
@@ -76,21 +76,37 @@ impl std::fmt::Display for DeviceRef {
 }
 
 impl DeviceRef {
-    /// Whether it names this card, which is the `position`th of the host's cards
-    /// by PCI address. The vendor tool's index counts where there is one.
+    /// Whether it names this card, which is the one of that index (`index_of`).
     #[must_use]
-    pub fn names(&self, gpu: &Gpu, position: usize) -> bool {
+    pub fn names(&self, gpu: &Gpu, index: usize) -> bool {
         let nvidia = gpu.nvidia.known();
         match self {
             Self::Pci(address) => gpu.pci == *address,
             Self::Uuid(uuid) => {
                 nvidia.is_some_and(|nvidia| nvidia.uuid.0.eq_ignore_ascii_case(uuid))
             }
-            Self::Index(index) => match nvidia {
-                Some(nvidia) => nvidia.index == *index,
-                None => position == *index as usize,
-            },
+            Self::Index(wanted) => index == *wanted as usize,
         }
+    }
+}
+
+/// The index of the card at `position` among a host's cards by PCI address. The vendor tool's
+/// counts where it sees all of the vendor's cards; it numbers those anew that it is left with
+/// when one of them goes to a virtual machine, which must not make another card meant.
+#[must_use]
+pub fn index_of(gpus: &[Gpu], position: usize) -> usize {
+    let Some(gpu) = gpus.get(position) else {
+        return position;
+    };
+    let of_vendor = || gpus.iter().filter(|other| other.vendor == gpu.vendor);
+    match gpu.nvidia.known() {
+        Some(nvidia) if of_vendor().all(|other| other.nvidia.known().is_some()) => {
+            nvidia.index as usize
+        }
+        _ if gpu.vendor == Vendor::Nvidia => {
+            of_vendor().filter(|other| other.pci < gpu.pci).count()
+        }
+        _ => position,
     }
 }
 

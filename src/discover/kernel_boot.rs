@@ -77,7 +77,8 @@ pub fn parse(text: &str) -> Told {
         },
         kept: values("kept-passthrough")
             .filter_map(|line| line.strip_prefix("passthrough "))
-            .map(|line| line.split_whitespace().filter_map(|w| w.parse().ok()))
+            .map(|line| line.split_whitespace().take_while(|word| *word != "+"))
+            .map(|words| words.filter_map(|word| word.parse().ok()))
             .map(Iterator::collect)
             .filter(|card: &Vec<PciAddress>| !card.is_empty())
             .collect(),
@@ -143,7 +144,7 @@ mod tests {
              next-linux /boot/vmlinuz-6.1 root=/dev/sda1 ro single iommu=pt\n\
              drop-in # ours\ndrop-in X=1\ninitramfs update-initramfs\n\
              kept-passthrough # passthrough ADDRESS\n\
-             kept-passthrough passthrough 0000:17:00.0 0000:17:00.1\n",
+             kept-passthrough passthrough 0000:17:00.0 0000:17:00.1 + 0000:31:00.0\n",
         );
         assert_eq!(told.iommus, words("dmar0 dmar1"));
         assert_eq!(told.boot.loader, Fact::Known(BootLoader::Grub));
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(told.boot.drop_in, Fact::Known("# ours\nX=1\n".to_owned()));
         assert_eq!(told.boot.initramfs, Fact::Known(Initramfs::UpdateInitramfs));
         assert_eq!(told.boot.cpu, Fact::Known(CpuVendor::Intel));
-        assert_eq!(told.kept.len(), 1);
+        assert_eq!((told.kept.len(), told.kept[0].len()), (1, 2));
         assert_eq!(told.kept[0][1].to_string(), "0000:17:00.1");
     }
 

@@ -15,7 +15,9 @@ if [ -r "$R/proc/cpuinfo" ]; then
 	done <"$R/proc/cpuinfo"
 fi
 
-# next_in WORDS FILE...: the rest of lines that begin with one of the words.
+# next_in WORDS FILE...: the rest of lines that begin with one of the words; of the first if
+# once is set.
+once=
 next_in() {
 	p=$1
 	shift
@@ -23,7 +25,10 @@ next_in() {
 		[ -r "$f" ] || continue
 		while read -r w v || [ -n "$w" ]; do
 			case " $p " in
-			*" $w "*) printf 'next-%s %s\n' "${p%% *}" "$v" ;;
+			*" $w "*)
+				printf 'next-%s %s\n' "${p%% *}" "$v"
+				[ -z "$once" ] || return 0
+				;;
 			esac
 		done <"$f"
 	done
@@ -48,6 +53,8 @@ elif [ -e "$R/usr/sbin/grubby" ]; then
 	fi
 elif [ -e "$R/usr/sbin/update-grub" ]; then
 	echo 'loader grub'
+	# The first entry is the one that boots; others are for repairs.
+	once=yes
 	next_in 'linux linux16 linuxefi' "$R/boot/grub/grub.cfg"
 	lines drop-in "$R/etc/default/grub.d/60-deploy.cfg"
 elif [ -e "$R/usr/bin/kernel-install" ] &&

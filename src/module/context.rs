@@ -15,7 +15,7 @@ use crate::playbook::{Project, Task};
 use crate::render::{Halt, Rendered, Scope};
 use crate::shell::{Command, Script};
 use crate::step::StepId;
-use crate::strategy::Decision;
+use crate::strategy::{Decision, KernelArguments};
 use crate::transport::{Output, PathState, Read};
 
 /// Content of larger files is not shown, so it is not asked for.
@@ -36,6 +36,8 @@ pub struct World {
     /// Units, and modules as `/sys/module/NAME`, that a step after the restart brings to a
     /// known state.
     pub since_boot: BTreeSet<String>,
+    /// What tasks want on the kernel's command line.
+    pub kernel_arguments: KernelArguments,
 }
 
 impl World {

@@ -10,7 +10,7 @@ use crate::facts::{Gpu, Init, Vendor};
 use crate::render::{Binding, Rendered};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Phase, Step};
-use crate::strategy;
+use crate::strategy::{self, Decision};
 
 /// `gpu_discovery`: what was seen, as variables.
 pub(super) static DISCOVERY: Module = Module {
@@ -199,6 +199,7 @@ fn validate(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     }
     for decision in &ctx.gpus.decisions {
         let gpu = ctx.facts.gpus.iter().find(|gpu| gpu.pci == decision.pci);
+        let gpu = gpu.filter(|gpu| decision.target.asks_driver(gpu));
         if let Some(why) = gpu.and_then(|gpu| gpu.nvidia.unknown()) {
             return Err(
                 Diagnostic::error(format!("{} cannot be read: {why}", decision.label))
@@ -227,19 +228,26 @@ fn health(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     if !args.bool("enabled").unwrap_or(wanted) {
         return Ok(done);
     }
-    let managed: Vec<(&Gpu, Command)> = ctx
+    let unread = |gpu: &Gpu, decision: &Decision| {
+        let why = gpu
+            .nvidia
+            .unknown()
+            .filter(|_| decision.target.asks_driver(gpu));
+        why.map(str::to_owned)
+    };
+    let managed: Vec<(&Gpu, Command, Option<String>)> = ctx
         .gpus
         .decisions
         .iter()
         .filter_map(|decision| {
             let gpu = ctx.facts.gpus.iter().find(|gpu| gpu.pci == decision.pci)?;
-            Some((gpu, decision.target.answers(gpu)))
+            Some((gpu, decision.target.answers(gpu), unread(gpu, decision)))
         })
         .collect();
     let calls: Vec<Command> = managed
         .iter()
-        .filter(|(gpu, _)| gpu.nvidia.unknown().is_none())
-        .map(|(_, call)| call.clone())
+        .filter(|(_, _, unread)| unread.is_none())
+        .map(|(_, call, _)| call.clone())
         .collect();
     if !calls.is_empty() {
         done.steps.push(check(
@@ -250,10 +258,10 @@ fn health(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         ));
     }
     let mut seen = Map::new();
-    for (gpu, _) in managed {
-        let healthy = gpu.nvidia.unknown().is_none();
+    for (gpu, _, unread) in managed {
+        let healthy = unread.is_none();
         seen.insert(gpu.pci.to_string(), json!(healthy));
-        if let Some(why) = gpu.nvidia.unknown() {
+        if let Some(why) = unread {
             done.notes
                 .push(format!("{} does not answer: {why}", gpu.label()));
         }

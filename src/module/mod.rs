@@ -16,6 +16,7 @@ mod copy;
 mod debug;
 mod file;
 mod gpu;
+mod kernel_cmdline;
 mod mode;
 mod modprobe;
 mod path;
@@ -101,6 +102,7 @@ pub static MODULES: &[&Module] = &[
     &systemd::SYSTEMD,
     &systemd::SYSTEMD_SERVICE,
     &modprobe::MODPROBE,
+    &kernel_cmdline::KERNEL_CMDLINE,
     &reboot::REBOOT,
     &assert::ASSERT,
     &assert::FAIL,

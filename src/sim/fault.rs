@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::host;
+use super::iommu;
 use super::machine::{Host, Machine, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
 use super::units::{boot, process};
@@ -44,6 +45,13 @@ pub enum Fault {
     NoVfCallback,
     /// Drivers make at most so many virtual functions and report success.
     VfsAtMost(u32),
+    /// The firmware offers no IOMMU, whatever the kernel is told.
+    NoIommu,
+    /// The disk controller is in the IOMMU group of the function at this address.
+    SharedGroup {
+        /// The address.
+        pci: String,
+    },
     /// Resets of all NVIDIA cards are refused.
     ResetRefused,
     /// Resets are not supported, as in a virtual machine; MIG mode of Ampere cards stays pending.
@@ -117,6 +125,10 @@ pub(super) struct Faults {
     pub(super) no_vf_callback: bool,
     /// Most virtual functions that a driver makes.
     pub(super) vfs_at_most: Option<u32>,
+    /// Whether the firmware offers no IOMMU.
+    pub(super) no_iommu: bool,
+    /// IOMMU group that the disk controller is in.
+    pub(super) shared_group: Option<u32>,
     /// Calls of `sriov-manage` that do not get their lock.
     pub(super) unbind_lock_busy: u32,
     /// Whether no licence is given.
@@ -234,6 +246,17 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
         Fault::NumvfsBusy => set(&host, |faults| faults.numvfs_busy = true),
         Fault::NoVfCallback => set(&host, |faults| faults.no_vf_callback = true),
         Fault::VfsAtMost(most) => set(&host, |faults| faults.vfs_at_most = Some(*most)),
+        Fault::NoIommu => {
+            set(&host, |faults| faults.no_iommu = true)?;
+            host.update(|machine| iommu::set_up(&host, machine))
+        }
+        Fault::SharedGroup { pci } => {
+            let Some(slot) = iommu::slot(&host, pci) else {
+                return Err(io::Error::other(format!("there is no PCI function {pci}")));
+            };
+            set(&host, |faults| faults.shared_group = Some(slot.group))?;
+            host.update(|machine| iommu::set_up(&host, machine))
+        }
         Fault::ResetRefused | Fault::ResetUnsupported => host.update(|machine| {
             for gpu in &mut machine.gpus {
                 gpu.reset = if *fault == Fault::ResetRefused {
@@ -336,6 +359,7 @@ pub fn mend(root: &Path) -> io::Result<()> {
     let host = Host::new(root);
     set(&host, |faults| *faults = Faults::default())?;
     host.update(|machine| {
+        iommu::set_up(&host, machine)?;
         machine.holders.clone_from(&machine.spec.in_use);
         for gpu in &mut machine.gpus {
             let card = machine

@@ -9,10 +9,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use super::amd;
-use super::intel;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
 use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
+use super::{intel, iommu};
 use super::{tools, umockdev, units, vgpu};
 use pci::ordinary_devices;
 pub(super) use pci::{Device, add_device, bind, device_directory};
@@ -97,10 +97,13 @@ fn own_tools(spec: &MachineSpec) -> impl Iterator<Item = &'static str> {
         VgpuSide::Guest => "/usr/bin/nvidia-gridd",
     });
     vgpu.into_iter()
+        .chain(tools::boot_loader_tools(spec.boot_loader).iter().copied())
 }
 
 fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
     for directory in [
+        "etc/modprobe.d",
+        "etc/modules-load.d",
         "etc/systemd/system",
         "root",
         "tmp",
@@ -126,6 +129,8 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         holders: spec.in_use.clone(),
     };
     system_files(host, name, spec)?;
+    // What is found on the bus joins its groups at once.
+    iommu::set_up(host, &machine)?;
     let mut cards = Vec::new();
     for card in &spec.gpus {
         cards.extend((0..card.count as usize).map(|number| (card, card.pci.get(number))));
@@ -140,6 +145,7 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         } else {
             bare_card(host, &mut machine, card, &address, index)?;
         }
+        companions(host, card, &address, group(card, index))?;
     }
     machine.gpus.sort_by(|one, other| one.pci.cmp(&other.pci));
     machine
@@ -211,10 +217,8 @@ fn system_files(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<()> {
         "/proc/cpuinfo",
         format!("processor\t: 0\n{virtualization}\n"),
     )?;
-    if spec.cmdline.contains("iommu=") {
-        fs::create_dir_all(host.path("/sys/class/iommu/dmar0"))?;
-    }
     host.write("/proc/cmdline", format!("{}\n", spec.cmdline))?;
+    tools::set_up_boot_loader(host, spec)?;
     host.write(
         "/proc/version",
         format!("Linux version {} (simulated) #1 SMP\n", spec.kernel),
@@ -271,8 +275,9 @@ fn nvidia_card(
             ),
             class,
             driver,
+            kernels: driver,
             numa_node: numa_node(address),
-            iommu_group: 40 + u32::try_from(index).unwrap_or(0),
+            iommu_group: group(card, index),
             reset: card.reset != super::spec::Reset::Unsupported,
         },
     )?;
@@ -317,6 +322,12 @@ fn nvidia_card(
     Ok(())
 }
 
+/// The IOMMU group of a card: one of its own, unless the inventory says another.
+fn group(card: &CardSpec, index: usize) -> u32 {
+    let own = 40 + u32::try_from(index).unwrap_or(0);
+    card.iommu_group.unwrap_or(own)
+}
+
 /// Buses of the second half belong to the second socket.
 fn numa_node(address: &str) -> i32 {
     i32::from(u8::from_str_radix(&address[5..7], 16).unwrap_or(0) >= 0x80)
@@ -341,8 +352,9 @@ fn bare_card(
             class: kind.class,
             // AMD's come with the module, which may be one of two.
             driver: (kind.vendor != AMD).then_some(kind.driver),
+            kernels: (kind.vendor != AMD).then_some(kind.driver),
             numa_node: numa_node(address),
-            iommu_group: 40 + u32::try_from(index).unwrap_or(0),
+            iommu_group: group(card, index),
             reset: true,
         },
     )?;
@@ -406,25 +418,8 @@ fn nvidia_files(host: &Host, machine: &Machine) -> io::Result<()> {
              GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n"
         ),
     )?;
-    for (minor, gpu) in machine.gpus.iter().enumerate() {
-        let product = machine.product(gpu);
-        let name = gpu
-            .name
-            .as_deref()
-            .or(product.map(|product| product.name.as_str()))
-            .unwrap_or_default();
-        let vbios = product.map_or("", |product| product.vbios.as_str());
-        host.write(
-            &format!("/proc/driver/nvidia/gpus/{}/information", gpu.pci),
-            format!(
-                "Model: \t\t {name}\nIRQ:   \t\t {}\nGPU UUID: \t {}\nVideo BIOS: \t {vbios}\nBus Type: \t PCIe\n\
-                 DMA Size: \t 52 bits\nDMA Mask: \t 0xfffffffffffff\nBus Location: \t {}\nDevice Minor: \t {minor}\n\
-                 GPU Firmware: \t {driver}\nGPU Excluded:\t No\n",
-                130 + minor,
-                gpu.uuid,
-                gpu.pci
-            ),
-        )?;
+    for minor in 0..machine.gpus.len() {
+        nvidia_information(host, machine, minor)?;
         host.write(&format!("/dev/nvidia{minor}"), "")?;
     }
     for node in [
@@ -434,6 +429,64 @@ fn nvidia_files(host: &Host, machine: &Machine) -> io::Result<()> {
         "nvidia-modeset",
     ] {
         host.write(&format!("/dev/{node}"), "")?;
+    }
+    Ok(())
+}
+
+/// What the driver shows of a card that it has.
+pub(super) fn nvidia_information(host: &Host, machine: &Machine, minor: usize) -> io::Result<()> {
+    let (Some(gpu), Some(driver)) = (machine.gpus.get(minor), &machine.spec.driver) else {
+        return Ok(());
+    };
+    let product = machine.product(gpu);
+    let name = gpu
+        .name
+        .as_deref()
+        .or(product.map(|product| product.name.as_str()))
+        .unwrap_or_default();
+    let vbios = product.map_or("", |product| product.vbios.as_str());
+    host.write(
+        &format!("/proc/driver/nvidia/gpus/{}/information", gpu.pci),
+        format!(
+            "Model: \t\t {name}\nIRQ:   \t\t {}\nGPU UUID: \t {}\nVideo BIOS: \t {vbios}\nBus Type: \t PCIe\n\
+             DMA Size: \t 52 bits\nDMA Mask: \t 0xfffffffffffff\nBus Location: \t {}\nDevice Minor: \t {minor}\n\
+             GPU Firmware: \t {driver}\nGPU Excluded:\t No\n",
+            130 + minor,
+            gpu.uuid,
+            gpu.pci
+        ),
+    )
+}
+
+/// The functions beside the GPU in a card's slot, which the inventory names.
+fn companions(host: &Host, card: &CardSpec, address: &str, group: u32) -> io::Result<()> {
+    // Ids of the Turing generation, which had all three.
+    let kinds = [
+        ("audio", 1, 0x10f7, 0x04_03_00, "snd_hda_intel"),
+        ("usb", 2, 0x1ad8, 0x0c_03_30, "xhci_hcd"),
+        ("ucsi", 3, 0x1ad9, 0x0c_80_00, "nvidia-gpu"),
+    ];
+    let Some((slot, _)) = address.rsplit_once('.') else {
+        return Ok(());
+    };
+    for (word, function, device, class, driver) in kinds {
+        if !card.functions.iter().any(|wanted| wanted == word) {
+            continue;
+        }
+        add_device(
+            host,
+            &Device {
+                address: &format!("{slot}.{function}"),
+                ids: (0x10de, device),
+                subsystem: (0x10de, device),
+                class,
+                driver: Some(driver),
+                kernels: Some(driver),
+                numa_node: numa_node(address),
+                iommu_group: group,
+                reset: false,
+            },
+        )?;
     }
     Ok(())
 }
@@ -465,7 +518,14 @@ pub(super) fn modules(host: &Host, machine: &Machine) -> io::Result<()> {
     if !machine.amd.cards.is_empty() {
         loaded.push(&machine.spec.amd.driver);
     }
+    let named = tools::modules_to_load(host);
+    for name in &named {
+        if !loaded.contains(&name.as_str()) {
+            loaded.push(name);
+        }
+    }
     tools::write_modules(host, &loaded)?;
+    tools::register_vfio(host, &loaded)?;
     if let Some(driver) = machine
         .spec
         .driver

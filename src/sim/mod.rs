@@ -16,6 +16,7 @@ mod fault;
 mod fleet;
 mod host;
 mod intel;
+mod iommu;
 mod machine;
 mod product;
 mod server;

@@ -28,6 +28,9 @@ pub(super) struct MachineSpec {
     pub(super) driver: Option<String>,
     /// Version of Intel's `xpu-smi`; not installed if absent.
     pub(super) xpu_smi: Option<String>,
+    /// What boots the kernel.
+    #[serde(default)]
+    pub(super) boot_loader: BootLoader,
     /// Whose processors the machine has.
     pub(super) cpu: Cpu,
     /// AMD's driver and tools.
@@ -85,6 +88,27 @@ pub(super) struct CardSpec {
     pub(super) mig: bool,
     /// Whether the firmware of an Intel card schedules it; there are no virtual functions else.
     pub(super) guc: bool,
+    /// Functions beside the GPU: `audio`, `usb`, `ucsi`.
+    #[serde(default)]
+    pub(super) functions: Vec<String>,
+    /// IOMMU group, where it is not one of the card's own.
+    #[serde(default)]
+    pub(super) iommu_group: Option<u32>,
+}
+
+/// What boots the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BootLoader {
+    /// Debian's GRUB.
+    #[default]
+    Grub,
+    /// Red Hat's, which is told by `grubby`.
+    Grubby,
+    /// systemd-boot.
+    SystemdBoot,
+    /// Proxmox on systemd-boot.
+    Proxmox,
 }
 
 /// Who made the processors; the tools that look at it ask for a flag of Intel's.
@@ -187,6 +211,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         cmdline: "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet intel_iommu=on iommu=pt"
             .to_owned(),
         driver: None,
+        boot_loader: BootLoader::Grub,
         xpu_smi: None,
         cpu: Cpu::Intel,
         amd: AmdSpec::default(),
@@ -235,7 +260,8 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 12] = [
+const MACHINE_KEYS: [&str; 13] = [
+    "boot_loader",
     "os",
     "kernel",
     "cmdline",
@@ -250,7 +276,9 @@ const MACHINE_KEYS: [&str; 12] = [
     "umockdev",
 ];
 const AMD_KEYS: [&str; 2] = ["driver", "rocm"];
-const CARD_KEYS: [&str; 8] = [
+const CARD_KEYS: [&str; 10] = [
+    "functions",
+    "iommu_group",
     "product",
     "count",
     "name",
@@ -272,6 +300,18 @@ impl Reader<'_> {
             if let Some(key) = self.one_of(node, "distribution", keys) {
                 spec.os = key;
             }
+        }
+        if spec.os.starts_with("rocky") {
+            spec.boot_loader = BootLoader::Grubby;
+        }
+        if let Some(node) = get(map, "boot_loader") {
+            let words = ["grub", "grubby", "systemd-boot", "proxmox"].into_iter();
+            spec.boot_loader = match self.one_of(node, "boot loader", words).as_deref() {
+                Some("grubby") => BootLoader::Grubby,
+                Some("systemd-boot") => BootLoader::SystemdBoot,
+                Some("proxmox") => BootLoader::Proxmox,
+                _ => BootLoader::Grub,
+            };
         }
         if let Some(text) = get(map, "kernel").and_then(|node| self.text(node)) {
             spec.kernel = text;
@@ -404,6 +444,20 @@ impl Reader<'_> {
         }
         if let Some(on) = get(map, "mig").and_then(|node| self.flag(node)) {
             card.mig = on;
+        }
+        for node in get(map, "functions").map_or(&[][..], |node| self.list(node)) {
+            let words = ["audio", "usb", "ucsi"].into_iter();
+            card.functions
+                .extend(self.one_of(node, "function of a card", words));
+        }
+        if let Some(node) = get(map, "iommu_group") {
+            match node.value {
+                Value::Int(group @ 0..=9999) => card.iommu_group = u32::try_from(group).ok(),
+                _ => self.error(
+                    "`iommu_group` must be an integer from 0 to 9999",
+                    &node.origin,
+                ),
+            }
         }
         if let Some(on) = get(map, "guc").and_then(|node| self.flag(node)) {
             card.guc = on;
@@ -595,6 +649,8 @@ impl CardSpec {
             reset: Reset::Works,
             mig: false,
             guc: true,
+            functions: Vec::new(),
+            iommu_group: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod advice;
 mod around;
 mod auto;
 mod census;
+mod cmdline;
 mod files;
 mod fit;
 mod force;
@@ -23,6 +24,7 @@ mod mps;
 mod none;
 mod offline;
 mod partition;
+mod passthrough;
 mod power;
 mod rocm;
 mod solver;
@@ -38,13 +40,14 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted};
+use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted, index_of};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::step::{Phase, Step, StepId};
 
 pub use census::{Card as CardCensus, Row as CensusRow, Slices, census};
+pub use cmdline::{KernelArguments, KernelChange, kernel_arguments};
 pub use files::KeptFile;
 pub use fit::{Fit, FitInstance, Need, fit};
 pub use offline::check as check_offline;
@@ -53,7 +56,7 @@ pub use usage::in_use;
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
-static STRATEGIES: [&dyn Strategy; 9] = [
+static STRATEGIES: [&dyn Strategy; 10] = [
     &none::NoSlices,
     &mig::Mig,
     &mps::Mps,
@@ -63,6 +66,7 @@ static STRATEGIES: [&dyn Strategy; 9] = [
     &vgpu::VgpuDevices,
     &partition::Partition,
     &rocm::Rocm,
+    &passthrough::Passthrough,
 ];
 
 /// Shell functions that no single strategy owns.
@@ -166,6 +170,12 @@ pub trait Target: Debug + Send + Sync {
         false
     }
 
+    /// Whether the card's vendor's driver has it before and after, so that its tool reads it
+    /// back.
+    fn asks_driver(&self, _: &Gpu) -> bool {
+        true
+    }
+
     /// What the templates need to bring it back after a reboot; null if nothing.
     fn vars(&self, gpu: &Gpu) -> Json;
 }
@@ -191,6 +201,8 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy)]
 struct Ask<'a> {
     gpu: &'a Gpu,
+    /// The host that it is in.
+    host: &'a HostFacts,
     /// Its place among the host's cards by PCI address.
     position: usize,
     model: Option<&'a Model>,
@@ -266,6 +278,7 @@ pub fn decide(
         };
         let ask = Ask {
             gpu,
+            host: facts,
             position,
             model: gpu.model.known().and_then(|key| catalog.by_key(key)),
             wanted,
@@ -273,6 +286,21 @@ pub fn decide(
             picked,
         };
         asks.push((technology, ask));
+    }
+    for (technology, ask) in &asks {
+        let whole = [Technology::Passthrough, Technology::None];
+        if !whole.contains(technology) && passthrough::return_of(ask.gpu, ask.host).is_some() {
+            let message = format!(
+                "{} is handed over to virtual machines, so that its own driver does not have it",
+                ask.gpu.label()
+            );
+            let hint = "apply `strategy: none` first, which takes it back, and then this";
+            let diagnostic = Diagnostic::error(message).hint(hint);
+            problems.push(ask.wanted.strategy.blame(diagnostic));
+        }
+    }
+    if problems.has_errors() {
+        return Err(problems);
     }
     let mut decisions = Vec::new();
     for strategy in STRATEGIES {
@@ -353,10 +381,18 @@ pub fn steps(
         for (decision, gpu) in &cards {
             match before_boot(decision, gpu) {
                 // Also what a boot takes away: here it goes because it stands in its way.
-                Ok(found) => steps.extend(found.into_iter().map(|step| Step {
-                    phase: Phase::Prepare,
-                    ..step
-                })),
+                Ok(found) => {
+                    for step in found {
+                        // Two cards may want the same of their host.
+                        if steps.iter().any(|other: &Step| other.id == step.id) {
+                            continue;
+                        }
+                        steps.push(Step {
+                            phase: Phase::Prepare,
+                            ..step
+                        });
+                    }
+                }
                 Err(found) => problems.extend(found),
             }
         }
@@ -454,7 +490,7 @@ pub fn template_vars(decisions: &[Decision], facts: &HostFacts) -> Json {
 /// POSIX shell functions that the steps' scripts call.
 #[must_use]
 pub fn host_library() -> String {
-    let mut text = boot_library();
+    let mut text = boot_library() + include_str!("cmdline.sh");
     for strategy in STRATEGIES {
         text.push_str(strategy.steps_library());
     }
@@ -481,7 +517,7 @@ fn wanted_for<'a>(
     let entries = &desired.slicing.gpus;
     let found = entries
         .iter()
-        .find(|entry| matches(&entry.select, &facts.gpus[position], position, catalog));
+        .find(|entry| matches(&entry.select, facts, position, catalog));
     match found {
         Some(entry) => (&entry.wanted, false),
         None => (&desired.slicing.default, true),
@@ -496,8 +532,8 @@ pub fn unmatched(desired: &Desired, facts: &HostFacts, catalog: &Catalog) -> Vec
         return Vec::new();
     }
     let idle = desired.slicing.gpus.iter().filter(|entry| {
-        let mut cards = facts.gpus.iter().enumerate();
-        !cards.any(|(position, gpu)| matches(&entry.select, gpu, position, catalog))
+        let mut cards = 0..facts.gpus.len();
+        !cards.any(|position| matches(&entry.select, facts, position, catalog))
     });
     idle.map(|entry| match &entry.select.origin {
         Some(origin) => {
@@ -508,7 +544,9 @@ pub fn unmatched(desired: &Desired, facts: &HostFacts, catalog: &Catalog) -> Vec
     .collect()
 }
 
-fn matches(select: &Match, gpu: &Gpu, position: usize, catalog: &Catalog) -> bool {
+fn matches(select: &Match, facts: &HostFacts, position: usize, catalog: &Catalog) -> bool {
+    let gpu = &facts.gpus[position];
+    let index = index_of(&facts.gpus, position);
     let is_model = |name: &str| {
         let key = gpu.model.known();
         let named = catalog.by_name(name);
@@ -521,7 +559,7 @@ fn matches(select: &Match, gpu: &Gpu, position: usize, catalog: &Catalog) -> boo
     select
         .devices
         .iter()
-        .all(|device| device.value.names(gpu, position))
+        .all(|device| device.value.names(gpu, index))
         && select
             .vendor
             .as_ref()

@@ -8,6 +8,7 @@ use crate::error::Problems;
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
+use super::passthrough::{self, Return};
 use super::power::When;
 use super::{
     Ask, Decision, Slices, Strategy, Target, level_zero, mig, partition, sriov, time_slicing, vgpu,
@@ -29,7 +30,12 @@ impl Strategy for NoSlices {
     fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
         let partitions = partition::unsliced(asks);
         let decide = |(ask, partition): (&Ask<'_>, _)| {
-            ask.decision(Technology::None, Unsliced { partition })
+            let handed_over = passthrough::return_of(ask.gpu, ask.host);
+            let unsliced = Unsliced {
+                partition,
+                handed_over,
+            };
+            ask.decision(Technology::None, unsliced)
         };
         Ok(asks.iter().zip(partitions).map(decide).collect())
     }
@@ -43,16 +49,28 @@ impl Strategy for NoSlices {
 struct Unsliced {
     /// Without partitions, of a card that can have some.
     partition: Option<partition::Parted>,
+    /// Set where the card was handed over to virtual machines.
+    handed_over: Option<Return>,
+}
+
+/// Takes away whatever slices a card has that a driver forgets when it loses it.
+pub(super) fn removals(gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+    // vGPUs may live in GPU instances, so they go first.
+    let mut steps: Vec<Step> = vgpu::removal(gpu)?.into_iter().collect();
+    steps.extend(mig::removal(gpu, when)?);
+    steps.extend(sriov::removal(gpu));
+    steps.extend(time_slicing::removal(gpu, when));
+    steps.extend(level_zero::removal(gpu, when));
+    Ok(steps)
 }
 
 impl Target for Unsliced {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-        // vGPUs may live in GPU instances, so they go first.
-        let mut steps: Vec<Step> = vgpu::removal(gpu)?.into_iter().collect();
-        steps.extend(mig::removal(gpu, when)?);
-        steps.extend(sriov::removal(gpu));
-        steps.extend(time_slicing::removal(gpu, when));
-        steps.extend(level_zero::removal(gpu, when));
+        if let Some(back) = &self.handed_over {
+            // Its driver has forgotten all else.
+            return Ok(back.step(gpu, when).into_iter().collect());
+        }
+        let mut steps = removals(gpu, when)?;
         if let Some(whole) = &self.partition {
             steps.extend(whole.steps(gpu, when)?);
         }
@@ -69,6 +87,10 @@ impl Target for Unsliced {
 
     fn slices(&self) -> Option<Vec<Slices>> {
         Some(Vec::new())
+    }
+
+    fn asks_driver(&self, _: &Gpu) -> bool {
+        self.handed_over.is_none()
     }
 
     fn vars(&self, _: &Gpu) -> Json {

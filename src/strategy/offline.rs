@@ -5,7 +5,7 @@
 //! the host tells.
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::desired::{Choice, Desired, Located, Match, Wanted};
+use crate::desired::{Choice, Desired, DeviceRef, GpuEntry, Located, Match, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 
 use super::geometry::{Geometry, bare};
@@ -24,6 +24,7 @@ pub fn check(desired: &Desired, catalog: &Catalog) -> Problems {
     check_wanted(&slicing.default, desired, &all, &mut problems);
     for entry in &slicing.gpus {
         let models = matched(&entry.select, catalog, &mut problems);
+        check_handed_over(entry, &mut problems);
         if !models.is_empty() {
             check_wanted(&entry.wanted, desired, &models, &mut problems);
         }
@@ -38,6 +39,21 @@ pub fn check(desired: &Desired, catalog: &Catalog) -> Problems {
         }
     }
     Problems(seen)
+}
+
+/// A card that was handed over tells its UUID to nobody: the next run would not find it again,
+/// and take it back.
+fn check_handed_over(entry: &GpuEntry, problems: &mut Problems) {
+    if entry.wanted.strategy.value != Choice::Use(Technology::Passthrough) {
+        return;
+    }
+    for device in &entry.select.devices {
+        if matches!(device.value, DeviceRef::Uuid(_)) {
+            let message = "a card that is handed over to virtual machines tells no UUID any more";
+            let hint = "match it by its address: `match: {pci: 0000:17:00.0}`";
+            problems.push(device.blame(Diagnostic::error(message).hint(hint)));
+        }
+    }
 }
 
 fn matched<'a>(select: &Match, catalog: &'a Catalog, problems: &mut Problems) -> Vec<&'a Model> {

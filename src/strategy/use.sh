@@ -40,6 +40,11 @@ gpu_nodes() (
             echo "/dev/dri/${entry##*/}"
         fi
     done
+    for entry in "$device"/vfio-dev/vfio*; do
+        if [ -e "$entry" ]; then
+            echo "/dev/vfio/devices/${entry##*/}"
+        fi
+    done
     group=$(readlink "$device/iommu_group" 2>/dev/null) || group=
     driver=$(readlink "$device/driver" 2>/dev/null) || driver=
     if [ "${driver##*/}" = amdgpu ]; then
@@ -53,9 +58,9 @@ gpu_nodes() (
     exit 0
 )
 
-# gpu_holders PCI [NODES]: the processes that have one of its nodes open, one pid a line.
-# nvidia-persistenced holds every card and is no user of it. Fails where that cannot be
-# told: nobody is only said where everybody was looked at.
+# gpu_holders PCI [NODES [daemon]]: the processes that have one of its nodes open, one pid a line.
+# nvidia-persistenced holds every card and is no user of it; it is told only if asked for. Fails
+# where that cannot be told: nobody is only said where everybody was looked at.
 gpu_holders() (
     nodes=${2:-$(gpu_nodes "$1")}
     if [ -z "$nodes" ]; then
@@ -85,7 +90,7 @@ gpu_holders() (
     users=
     for pid in $pids; do
         case $(cat "$pid/comm" 2>/dev/null) in
-        nvidia-persiste*) continue ;;
+        nvidia-persiste*) [ -n "${3-}" ] || continue ;;
         # A daemon of ours: whoever uses the card through it has the card open too.
         nvidia-cuda-mps*) grep -q '/deploy-mps-' "$pid/cgroup" 2>/dev/null && continue ;;
         esac

@@ -97,7 +97,7 @@ pub(in crate::sim) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Res
 }
 
 /// Brings sysfs, the topology and the device nodes to what the cards are.
-fn show(host: &Host, machine: &mut Machine) -> io::Result<()> {
+pub(in crate::sim) fn show(host: &Host, machine: &mut Machine) -> io::Result<()> {
     let Machine { amd, .. } = machine;
     if amd.cards.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 
 pub(super) use gim::{Change, options, put, set_functions, set_modes};
-pub(super) use kernel::{Loaded, load, loaded, power_cycle, set_compute, set_memory, unload};
+pub(super) use kernel::{Loaded, load, loaded, power_cycle, set_compute, set_memory, show, unload};
 
 /// Render nodes that the DRM subsystem has in all: minors 128 to 191.
 const RENDER_NODES: u32 = 64;

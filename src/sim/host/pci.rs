@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 
+use crate::sim::iommu;
 use crate::sim::machine::Host;
 
 /// A PCI function as sysfs shows it.
@@ -12,7 +13,10 @@ pub(in crate::sim) struct Device<'a> {
     pub(in crate::sim) ids: (u16, u16),
     pub(in crate::sim) subsystem: (u16, u16),
     pub(in crate::sim) class: u32,
+    /// The driver that has it.
     pub(in crate::sim) driver: Option<&'a str>,
+    /// The driver that the kernel picks for it.
+    pub(in crate::sim) kernels: Option<&'a str>,
     pub(in crate::sim) numa_node: i32,
     pub(in crate::sim) iommu_group: u32,
     pub(in crate::sim) reset: bool,
@@ -46,23 +50,7 @@ pub(in crate::sim) fn add_device(host: &Host, device: &Device<'_>) -> io::Result
     if device.reset {
         file("reset", String::new())?;
     }
-    link(
-        host,
-        &format!("{directory}/iommu_group"),
-        &format!("../../../kernel/iommu_groups/{}", device.iommu_group),
-    )?;
-    link(
-        host,
-        &format!(
-            "/sys/kernel/iommu_groups/{}/devices/{}",
-            device.iommu_group, device.address
-        ),
-        &format!(
-            "../../../../devices/pci{}/{}",
-            &device.address[..7],
-            device.address
-        ),
-    )?;
+    iommu::remember(host, device.address, device.iommu_group, device.kernels)?;
     link(
         host,
         &format!("/sys/bus/pci/devices/{}", device.address),
@@ -149,6 +137,7 @@ pub(super) fn ordinary_devices(host: &Host) -> io::Result<()> {
                 subsystem,
                 class,
                 driver,
+                kernels: driver,
                 numa_node: 0,
                 iommu_group,
                 reset: true,

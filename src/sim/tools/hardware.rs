@@ -6,11 +6,12 @@
 
 use std::io;
 
+use crate::sim::iommu;
 use crate::sim::machine::{Host, Machine};
 use crate::sim::vgpu;
 use crate::sim::{amd, host, intel};
 
-use super::{Outcome, power, sysfs};
+use super::{Outcome, binding, power, sysfs};
 
 /// The name under which this binary boots the cards of the machine's folder, and
 /// nothing else of it. No program of that name exists on any machine.
@@ -52,6 +53,8 @@ pub(super) fn power_cycle(host: &Host, machine: &mut Machine) -> io::Result<()> 
             "1\n",
         )?;
     }
+    binding::boot(host, machine)?;
+    iommu::set_up(host, machine)?;
     intel::boot(host, machine)?;
     machine.licensed = false;
     vgpu::show(host, machine)?;

@@ -186,7 +186,7 @@ fn print(text: &mut String, function: &Function, options: &Options) {
             text.push_str(&format!("\tKernel driver in use: {driver}\n"));
         }
         let modules = match function.vendor {
-            0x10de => "nvidiafb, nouveau, nvidia_drm, nvidia",
+            0x10de if function.class >> 16 == 0x03 => "nvidiafb, nouveau, nvidia_drm, nvidia",
             0x1002 => "amdgpu",
             _ => function.driver.as_deref().unwrap_or_default(),
         };
@@ -204,6 +204,9 @@ fn class_name(class: u32) -> String {
         0x1200 => "Processing accelerators".to_owned(),
         0x0108 => "Non-Volatile memory controller".to_owned(),
         0x0200 => "Ethernet controller".to_owned(),
+        0x0403 => "Audio device".to_owned(),
+        0x0c03 => "USB controller".to_owned(),
+        0x0c80 => "Serial bus controller".to_owned(),
         other => format!("Class {other:04x}"),
     }
 }

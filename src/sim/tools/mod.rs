@@ -12,6 +12,8 @@ use super::machine::Host;
 use super::{confine, units};
 
 mod amd;
+mod binding;
+mod boot_loader;
 mod gridd;
 mod hardware;
 mod journalctl;
@@ -30,7 +32,8 @@ mod systemd_run;
 mod tee;
 mod xpu_smi;
 
-pub(super) use modules::write_modules;
+pub(super) use boot_loader::{own_tools as boot_loader_tools, set_up as set_up_boot_loader};
+pub(super) use modules::{modules_to_load, register_vfio, write_modules};
 pub(super) use power::boot_hardware;
 pub(super) use sysfs::put_num_vfs;
 
@@ -127,6 +130,12 @@ const TOOLS: &[(&str, Tool)] = &[
 const OWN_TOOLS: &[(&str, Tool)] = &[
     ("sriov-manage", sriov_manage::run),
     ("nvidia-gridd", gridd::run),
+    ("update-grub", boot_loader::update_grub),
+    ("grubby", boot_loader::grubby),
+    ("kernel-install", boot_loader::kernel_install),
+    ("proxmox-boot-tool", boot_loader::proxmox),
+    ("update-initramfs", boot_loader::initramfs),
+    ("dracut", boot_loader::initramfs),
 ];
 
 /// The names under which a machine's `usr/bin` links to this binary. All

@@ -55,6 +55,32 @@ pub(in crate::sim) fn write_modules(host: &Host, loaded: &[&str]) -> io::Result<
     host.write("/proc/modules", text)
 }
 
+/// What `/etc/modules-load.d` has systemd load at boot.
+pub(in crate::sim) fn modules_to_load(host: &Host) -> Vec<String> {
+    let Ok(files) = fs::read_dir(host.path("/etc/modules-load.d")) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = files
+        .filter_map(|file| fs::read_to_string(file.ok()?.path()).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| line.trim().replace('-', "_"))
+        .filter(|name| KNOWN.iter().any(|known| known.0 == name))
+        .collect();
+    names.dedup();
+    names
+}
+
+/// What vfio-pci shows once it is loaded.
+pub(in crate::sim) fn register_vfio(host: &Host, loaded: &[&str]) -> io::Result<()> {
+    if !loaded.contains(&"vfio_pci") {
+        return Ok(());
+    }
+    for file in ["bind", "unbind", "new_id"] {
+        host.write(&format!("/sys/bus/pci/drivers/vfio-pci/{file}"), "")?;
+    }
+    host.write("/dev/vfio/vfio", "")
+}
+
 fn needs(name: &str) -> &'static [&'static str] {
     KNOWN
         .iter()
@@ -131,10 +157,7 @@ pub(super) fn modprobe(call: &Call<'_>) -> io::Result<Outcome> {
         call.host.save(&machine, &lock)?;
     }
     if name == "vfio_pci" {
-        for file in ["bind", "unbind", "new_id"] {
-            call.host
-                .write(&format!("/sys/bus/pci/drivers/vfio-pci/{file}"), "")?;
-        }
+        register_vfio(call.host, &["vfio_pci"])?;
     }
     drop(lock);
     Ok(Outcome::silent())
@@ -190,6 +213,9 @@ fn remove(call: &Call<'_>, name: &str, complaint: &str) -> io::Result<Outcome> {
         }
         amd::unload(call.host, &mut machine, name)?;
         call.host.save(&machine, &lock)?;
+    }
+    if name == "vfio_pci" {
+        super::binding::unregister_vfio(call.host)?;
     }
     if name == "nvidia" {
         super::power::unload_driver(&mut machine);

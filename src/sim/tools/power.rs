@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 
 use crate::sim::host;
-use crate::sim::machine::{Host, Machine};
+use crate::sim::machine::{Gpu, Host, Machine};
 use crate::sim::units::{Duty, boot};
 
-use super::{Call, Outcome, hardware};
+use super::{Call, Outcome, boot_loader, hardware};
 
 /// Reboots the machine; with `-f` at once, with no orderly end.
 pub(super) fn reboot(call: &Call<'_>) -> io::Result<Outcome> {
@@ -47,18 +47,23 @@ pub(super) fn unload_driver(machine: &mut Machine) {
         })
         .collect();
     for (gpu, sticky) in machine.gpus.iter_mut().zip(sticky) {
-        gpu.instances.clear();
-        gpu.vgpus.clear();
-        gpu.heterogeneous = false;
-        if sticky {
-            gpu.mig = gpu.mig_pending;
-        } else {
-            gpu.mig = false;
-            gpu.mig_pending = false;
-        }
-        gpu.compute_mode = 0;
-        gpu.timeslice = 0;
+        forget(gpu, sticky);
     }
+}
+
+/// The same of one card; `sticky` where MIG mode stands in the InfoROM.
+pub(super) fn forget(gpu: &mut Gpu, sticky: bool) {
+    gpu.instances.clear();
+    gpu.vgpus.clear();
+    gpu.heterogeneous = false;
+    if sticky {
+        gpu.mig = gpu.mig_pending;
+    } else {
+        gpu.mig = false;
+        gpu.mig_pending = false;
+    }
+    gpu.compute_mode = 0;
+    gpu.timeslice = 0;
 }
 
 /// What a boot makes of the machine before its first program runs.
@@ -68,6 +73,8 @@ pub(in crate::sim) fn boot_hardware(host: &Host) -> io::Result<()> {
     machine.boots += 1;
     // Whoever had a card open is gone; units open theirs when they are started.
     machine.holders.clear();
+    let cmdline = boot_loader::booted(host, &machine.spec);
+    host.write("/proc/cmdline", format!("{cmdline}\n"))?;
     hardware::power_cycle(host, &mut machine)?;
     for directory in ["/run", "/tmp"] {
         empty(host, directory)?;

@@ -1,4 +1,4 @@
-//! The kernel's side of a write to a sysfs file: SR-IOV and driver binding.
+//! The kernel's side of a write to a sysfs file: SR-IOV; driver binding is beside.
 //!
 //! Errors are the kernel's errno values, taken from `drivers/pci/iov.c` and the
 //! sysfs ABI documents.
@@ -12,9 +12,11 @@ use rustix::io::Errno;
 use crate::facts::PciAddress;
 use crate::sim::amd;
 use crate::sim::fault;
-use crate::sim::host::{Device, add_device, bind, device_directory};
-use crate::sim::intel;
+use crate::sim::host::{Device, add_device, device_directory};
 use crate::sim::machine::{Function, Host, Machine};
+use crate::sim::{intel, iommu};
+
+use super::binding;
 use crate::sim::vgpu;
 
 /// Writes `text` to a sysfs attribute of the machine. `path` is where it stands
@@ -50,31 +52,10 @@ pub(super) fn write(host: &Host, path: &Path, text: &str) -> io::Result<()> {
             let on = flag(text)?;
             fs::write(path, if on { "1\n" } else { "0\n" })
         }
-        "driver_override" => {
-            let name = text.trim_end_matches('\n');
-            fs::write(
-                path,
-                if name.is_empty() {
-                    "(null)\n".to_owned()
-                } else {
-                    format!("{name}\n")
-                },
-            )
-        }
-        "unbind" => unbind(host, parent, text.trim()),
-        "bind" => {
-            let address = text.trim();
-            let directory = host.path(device_directory_of(address)?);
-            if !directory.exists() {
-                return Err(Errno::NODEV.into());
-            }
-            if directory.join("driver").exists() {
-                return Err(Errno::BUSY.into());
-            }
-            bind(host, address, parent)?;
-            taken(host, address, parent)
-        }
-        "drivers_probe" => probe(host, text.trim()),
+        "driver_override" => binding::only(path, text),
+        "unbind" => binding::unbind(host, parent, text.trim()),
+        "bind" => binding::bind(host, parent, text.trim()),
+        "drivers_probe" => binding::probe(host, text.trim()),
         "reset" | "remove" | "rescan" if text.trim() == "1" => Ok(()),
         "reset" | "remove" | "rescan" => Err(Errno::INVAL.into()),
         _ if path.exists() => Err(io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error())),
@@ -197,12 +178,8 @@ fn add_vf(
     probe: bool,
 ) -> io::Result<()> {
     let vf = vf_address(address, function, number)?;
-    let group: u32 = host
-        .path(format!("{}/iommu_group", device_directory(address)))
-        .read_link()
-        .ok()
-        .and_then(|link| link.file_name()?.to_str()?.parse().ok())
-        .unwrap_or(0);
+    let slot = iommu::slot(host, address).map(|slot| slot.group);
+    let group = slot.or(iommu::group_of(host, address)).unwrap_or(0);
     add_device(
         host,
         &Device {
@@ -212,6 +189,7 @@ fn add_vf(
             class: function.class,
             // Nobody takes those of a driver that leaves them to virtual machines.
             driver: (probe && !function.driver.is_empty()).then_some(function.driver.as_str()),
+            kernels: (!function.driver.is_empty()).then_some(function.driver.as_str()),
             numa_node: host
                 .read(&format!("{}/numa_node", device_directory(address)))
                 .parse()
@@ -240,7 +218,7 @@ fn add_vf(
         host.path(format!("{}/physfn", device_directory(&vf))),
     )?;
     if probe {
-        taken(host, &vf, &function.driver)?;
+        binding::taken(host, &vf, &function.driver)?;
     }
     Ok(())
 }
@@ -254,7 +232,7 @@ fn remove_vf(host: &Host, address: &str, function: &Function, number: u32) -> io
             .and_then(|name| name.to_str())
             .unwrap_or_default()
             .to_owned();
-        unbind(host, &name, &vf)?;
+        binding::let_go(host, &name, &vf)?;
     }
     if let Ok(group) = directory.join("iommu_group").read_link() {
         let group = group
@@ -266,52 +244,8 @@ fn remove_vf(host: &Host, address: &str, function: &Function, number: u32) -> io
     }
     fs::remove_file(host.path(format!("{}/virtfn{number}", device_directory(address))))?;
     fs::remove_file(host.path(format!("/sys/bus/pci/devices/{vf}")))?;
+    iommu::forget(host, &vf);
     fs::remove_dir_all(directory)
-}
-
-fn device_directory_of(address: &str) -> io::Result<String> {
-    match address.parse::<PciAddress>() {
-        Ok(parsed) if parsed.to_string() == address => Ok(device_directory(address)),
-        _ => Err(Errno::NODEV.into()),
-    }
-}
-
-fn unbind(host: &Host, driver: &str, address: &str) -> io::Result<()> {
-    let link = host.path(format!("{}/driver", device_directory_of(address)?));
-    let bound = link
-        .read_link()
-        .ok()
-        .and_then(|target| target.file_name().map(std::ffi::OsStr::to_owned));
-    if bound.as_deref() != Some(std::ffi::OsStr::new(driver)) {
-        return Err(Errno::NODEV.into());
-    }
-    if matches!(driver, "xe" | "i915") {
-        intel::remove_nodes(host, address)?;
-    }
-    fs::remove_file(link)?;
-    fs::remove_file(host.path(format!("/sys/bus/pci/drivers/{driver}/{address}")))
-}
-
-/// `drivers_probe`: binds what `driver_override` names, if its module is loaded.
-fn probe(host: &Host, address: &str) -> io::Result<()> {
-    let directory = device_directory_of(address)?;
-    if !host.path(&directory).exists() {
-        return Err(Errno::NODEV.into());
-    }
-    let wanted = host.read(&format!("{directory}/driver_override"));
-    if wanted != "(null)" && !host.path(format!("{directory}/driver")).exists() {
-        bind(host, address, &wanted)?;
-        taken(host, address, &wanted)?;
-    }
-    Ok(())
-}
-
-/// What a graphics driver does with a function that it has got: device nodes.
-fn taken(host: &Host, address: &str, driver: &str) -> io::Result<()> {
-    match driver {
-        "xe" | "i915" => intel::add_nodes(host, address),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod intel;
 use serde_json::Value as Json;
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted};
+use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted, index_of};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
@@ -111,7 +111,8 @@ impl Strategy for Sriov {
         let mut decisions = Vec::new();
         for ask in asks {
             let wanted = &ask.wanted.sriov;
-            let named = |device: &DeviceRef| device.names(ask.gpu, ask.position);
+            let named =
+                |device: &DeviceRef| device.names(ask.gpu, index_of(&ask.host.gpus, ask.position));
             if wanted
                 .pf_device
                 .as_ref()

@@ -46,6 +46,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             kernel: String::new(),
             cmdline: String::new(),
             amd: crate::sim::amd::AmdSpec::default(),
+            boot_loader: crate::sim::spec::BootLoader::default(),
             driver: Some(driver.to_owned()),
             xpu_smi: None,
             cpu: crate::sim::spec::Cpu::Intel,

@@ -5,8 +5,8 @@
 
 use std::io;
 
-use crate::sim::machine::{Gpu, Machine};
-use crate::sim::tools::{Call, Outcome};
+use crate::sim::machine::{Gpu, Host, Machine};
+use crate::sim::tools::{Call, Outcome, binding};
 
 mod full;
 #[cfg(test)]
@@ -73,15 +73,45 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
         let lock = call.host.lock()?;
         // Read again: somebody may have changed it before we had the lock.
         machine = call.host.load()?;
-        let answer = answer(&mut machine, &args);
+        let answer = answer_bound(call.host, &mut machine, &args);
         call.host.save(&machine, &lock)?;
         crate::sim::host::write_capabilities(call.host, &machine)?;
         crate::sim::vgpu::show(call.host, &machine)?;
         answer
     } else {
-        answer(&mut machine, &args)
+        answer_bound(call.host, &mut machine, &args)
     };
     Ok(Outcome::out(answer.text, answer.status))
+}
+
+/// What the tool says of those cards that the driver has: it sees no others, and numbers these.
+fn answer_bound(host: &Host, machine: &mut Machine, args: &[&str]) -> Answer {
+    let bound: Vec<bool> = machine
+        .gpus
+        .iter()
+        .map(|gpu| binding::has_nvidia(host, &gpu.pci))
+        .collect();
+    if bound.iter().all(|bound| *bound) {
+        return answer(machine, args);
+    }
+    if !bound.contains(&true) {
+        return Answer::new("No devices were found\n", code::NOT_FOUND);
+    }
+    let holders = machine.holders.clone();
+    for holder in &mut machine.holders {
+        let index = holder.gpu as usize;
+        let hidden = bound.iter().take(index).filter(|bound| !**bound).count();
+        holder.gpu -= u32::try_from(hidden).unwrap_or(0);
+    }
+    let all = std::mem::take(&mut machine.gpus);
+    let (seen, hidden): (Vec<_>, Vec<_>) =
+        all.into_iter().zip(bound).partition(|(_, bound)| *bound);
+    machine.gpus = seen.into_iter().map(|(gpu, _)| gpu).collect();
+    let answer = answer(machine, args);
+    machine.gpus.extend(hidden.into_iter().map(|(gpu, _)| gpu));
+    machine.gpus.sort_by(|one, other| one.pci.cmp(&other.pci));
+    machine.holders = holders;
+    answer
 }
 
 /// Whether a call can change the cards.
