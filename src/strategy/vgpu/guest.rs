@@ -135,7 +135,12 @@ impl Target for Licence {
         let id = StepId("vgpu:licence".to_owned());
         Ok(vec![Step {
             class: Class::Safe,
-            check: Script::default(),
+            check: Script::one(
+                Command::new("vgpu_licence_is")
+                    .arg(before.to_string())
+                    .arg(guest.license_server.known().map_or("-", String::as_str))
+                    .arg("-"),
+            ),
             snapshot: file("vgpu_licence_save"),
             apply,
             verify,
