@@ -15,7 +15,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::power::When;
-use super::{Ask, Decision, KeptFile, Strategy, Target, around, usage};
+use super::{Ask, Decision, KeptFile, Slices, Strategy, Target, around, usage};
 
 pub(super) struct Partition;
 
@@ -109,6 +109,20 @@ impl Strategy for Partition {
         problems.or(decisions)
     }
 
+    fn found(&self, gpu: &Gpu) -> Vec<Slices> {
+        let in_use = match usage::in_use(gpu) {
+            Some(false) => Some(0),
+            Some(true) | None => None,
+        };
+        let mode = gpu
+            .amd
+            .known()
+            .filter(|amd| amd.driver == AmdDriver::Amdgpu);
+        mode.and_then(|amd| counted(amd, amd.compute_mode()?, in_use))
+            .into_iter()
+            .collect()
+    }
+
     fn library(&self) -> &'static str {
         include_str!("partition.sh")
     }
@@ -154,6 +168,16 @@ fn devices(amd: &AmdGpu, compute: &str) -> Option<u32> {
         let partitions = amd.partitions.known()?;
         let dies = partitions.iter().map(|partition| partition.xcc.known());
         dies.sum::<Option<u32>>().filter(|dies| *dies > 0)
+    })
+}
+
+/// The partitions of a mode as slices; a whole card is none.
+fn counted(amd: &AmdGpu, compute: &str, in_use: Option<u32>) -> Option<Slices> {
+    let count = devices(amd, compute).filter(|count| *count > 1)?;
+    Some(Slices {
+        profile: compute.to_owned(),
+        count,
+        in_use,
     })
 }
 
@@ -319,6 +343,8 @@ pub(super) struct Parted {
     reloaded: bool,
     /// Render nodes that all cards need together.
     nodes: u32,
+    /// Its devices, as slices.
+    slices: Vec<Slices>,
 }
 
 /// Targets of all cards of a host that are partitioned in some way.
@@ -338,7 +364,11 @@ fn targets(cards: &[(&Gpu, Wish)]) -> Vec<Parted> {
     cards
         .iter()
         .enumerate()
-        .map(|(at, (_, wish))| Parted {
+        .map(|(at, (gpu, wish))| Parted {
+            slices: (gpu.amd.known())
+                .and_then(|amd| counted(amd, &wish.compute, None))
+                .into_iter()
+                .collect(),
             wish: wish.clone(),
             reload: if at == 0 { differs.clone() } else { Vec::new() },
             reloaded: !differs.is_empty(),
@@ -387,6 +417,7 @@ impl Target for Parted {
                 reload: vec![(gpu.pci, self.wish.memory.clone())],
                 reloaded: true,
                 nodes: self.nodes,
+                slices: Vec::new(),
             };
             steps.push(again.memory_step(gpu, amd));
         }
@@ -395,6 +426,10 @@ impl Target for Parted {
             steps.push(self.compute_step(gpu, amd));
         }
         Ok(steps)
+    }
+
+    fn slices(&self) -> Option<Vec<Slices>> {
+        Some(self.slices.clone())
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {

@@ -14,7 +14,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::super::power::When;
-use super::super::{Ask, Decision, KeptFile, Target, usage};
+use super::super::{Ask, Decision, KeptFile, Slices, Target, usage};
 use super::{Backend, check_count};
 
 pub(super) struct Gim;
@@ -202,6 +202,10 @@ impl Target for Functions {
             return Ok(Vec::new());
         }
         Ok(vec![self.step(gpu, amd, enabled, when)])
+    }
+
+    fn slices(&self) -> Option<Vec<Slices>> {
+        Some(super::counted(self.count, None))
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
