@@ -35,6 +35,7 @@ mod ssh_private;
 mod strategy;
 mod strategy_power;
 mod strategy_shell;
+mod strategy_shell_amd;
 mod strategy_sim;
 mod technology;
 mod technology_level_zero;
