@@ -39,6 +39,7 @@ mod strategy_shell_amd;
 mod strategy_sim;
 mod technology;
 mod technology_level_zero;
+mod technology_mig;
 mod technology_partition;
 mod technology_rocm;
 mod technology_sriov_gim;

@@ -8,6 +8,7 @@
 //! card can do what is wanted, `strategy` finds out.
 
 mod block;
+mod compute;
 pub mod discovery;
 mod level_zero;
 mod mps;
@@ -23,6 +24,7 @@ use crate::facts::{Gpu, PciAddress, Vendor};
 use crate::value::{Loaded, Vars};
 
 pub use block::Located;
+pub use compute::ComputeSplit;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
 pub use mps::MpsWanted;

@@ -11,6 +11,7 @@ use crate::value::Node;
 
 use super::DeviceRef;
 use super::block::{Block, Located, as_count, wrong_kind};
+use super::compute::{self, ComputeSplit};
 use super::level_zero::{self, LevelZeroWanted};
 use super::mps::{self, MpsWanted};
 use super::partition::{self, PartitionWanted};
@@ -108,6 +109,8 @@ pub struct MigWanted {
     /// `compute_instance_count`: into how many equal compute instances each GPU
     /// instance is split.
     pub compute_instance_count: Located<u32>,
+    /// `compute_instances`: profiles that are split into parts of unequal size.
+    pub compute_instances: Vec<ComputeSplit>,
     /// `mig_parted`: a configuration file of mig-parted to take the layout from.
     pub mig_parted: Option<MigParted>,
     /// Where the block stands; absent if nobody wrote it.
@@ -381,6 +384,7 @@ fn read_mig(parent: &mut Block<'_, '_>) -> MigWanted {
         listed: block.texts("profiles").value,
         gpu_instance_count: block.count("gpu_instance_count", 1, 1, MOST_INSTANCES),
         compute_instance_count: block.count("compute_instance_count", 1, 1, MOST_INSTANCES),
+        compute_instances: compute::read(&mut block),
         mig_parted: read_mig_parted(&mut block),
         origin,
     };

@@ -7,7 +7,7 @@
 use serde_json::Value as Json;
 
 use crate::catalog::{Architecture, Model, Technology};
-use crate::desired::{Desired, Located, MigWanted, Wanted};
+use crate::desired::{ComputeSplit, Desired, Located, MigWanted, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 use crate::facts::{Fact, Gpu, MigState, Vendor};
 
@@ -126,7 +126,7 @@ pub(super) fn layout_of(ask: &Ask<'_>, profiles: &[u32]) -> Result<Sliced, Probl
         indexes.push(index);
     }
     match place(&card.geometry, &indexes, &card.existing) {
-        Some(solution) => Ok(card.sliced(&solution, 1)),
+        Some(solution) => Ok(card.sliced(&solution, None)),
         None => {
             let message = format!(
                 "{} do not fit on {label}",
@@ -275,14 +275,17 @@ impl<'a> Card<'a> {
         }
     }
 
-    fn sliced(&self, solution: &Solution, parts: u32) -> Sliced {
+    /// Split into compute instances as `wanted` says; whole without it.
+    fn sliced(&self, solution: &Solution, wanted: Option<&MigWanted>) -> Sliced {
         let instances = solution.placed.iter().map(|placed| {
             let profile = &self.geometry.profiles[placed.profile];
             Instance {
                 id: profile.id,
                 name: profile.name.clone(),
                 placement: placed.placement(&self.geometry),
-                parts,
+                parts: wanted.map_or_else(Vec::new, |wanted| {
+                    parts_of(&self.geometry, placed.profile, wanted)
+                }),
             }
         });
         let architecture = self.ask.model.map(|model| model.architecture);
@@ -309,9 +312,9 @@ impl<'a> Card<'a> {
         notes: Vec<String>,
         problems: &mut Problems,
     ) -> Option<Decision> {
-        let parts = &self.ask.wanted.mig.compute_instance_count;
+        let wanted = &self.ask.wanted.mig;
         let kinds = solution.placed.iter().map(|placed| placed.profile);
-        if let Some(found) = check_parts(&self.geometry, kinds, parts) {
+        if let Some(found) = check_parts(&self.geometry, kinds, wanted) {
             problems.push(found);
             return None;
         }
@@ -324,7 +327,7 @@ impl<'a> Card<'a> {
         }
         let target = Sliced {
             mps: self.mps(),
-            ..self.sliced(solution, parts.value)
+            ..self.sliced(solution, Some(wanted))
         };
         let mut decision = self.ask.decision(Technology::Mig, target);
         decision.notes.extend(notes);
@@ -445,15 +448,51 @@ pub(super) fn does_not_fit(
     }
 }
 
-/// A finding if a profile cannot be split into that many equal compute instances.
+/// The line of `compute_instances` that is for a profile.
+fn split_of<'w>(
+    geometry: &Geometry,
+    profile: usize,
+    wanted: &'w MigWanted,
+) -> Option<&'w ComputeSplit> {
+    let mut splits = wanted.compute_instances.iter();
+    splits.find(|split| geometry.find(&split.profile.value) == Some(profile))
+}
+
+/// Compute slices of each compute instance of a profile; none where one takes all.
+fn parts_of(geometry: &Geometry, profile: usize, wanted: &MigWanted) -> Vec<u32> {
+    if let Some(split) = split_of(geometry, profile, wanted) {
+        return split.slices.clone();
+    }
+    match wanted.compute_instance_count.value {
+        0 | 1 => Vec::new(),
+        parts => vec![geometry.profiles[profile].compute / parts; parts as usize],
+    }
+}
+
+/// A finding if a profile cannot be split into the compute instances that are wanted.
 pub(super) fn check_parts(
     geometry: &Geometry,
     profiles: impl Iterator<Item = usize>,
-    parts: &Located<u32>,
+    wanted: &MigWanted,
 ) -> Option<Diagnostic> {
+    let parts = &wanted.compute_instance_count;
     let mut profiles: Vec<usize> = profiles.collect();
     profiles.sort_unstable();
     profiles.dedup();
+    for index in &profiles {
+        let profile = &geometry.profiles[*index];
+        if let Some(split) = split_of(geometry, *index, wanted)
+            && split.slices.iter().sum::<u32>() > profile.compute
+        {
+            let sum: u32 = split.slices.iter().sum();
+            let message = format!(
+                "`compute_instances` gives {} {sum} compute slices, and it has {}",
+                profile.name, profile.compute
+            );
+            return Some(split.profile.blame(Diagnostic::error(message)));
+        }
+    }
+    profiles.retain(|index| split_of(geometry, *index, wanted).is_none());
     let divides =
         |parts: u32, index: &usize| geometry.profiles[*index].compute.is_multiple_of(parts);
     let wrong = profiles.iter().find(|index| !divides(parts.value, index))?;

@@ -26,8 +26,8 @@ pub(super) struct Instance {
     pub(super) name: String,
     /// Where it lies.
     pub(super) placement: Placement,
-    /// Into how many equal compute instances it is split.
-    pub(super) parts: u32,
+    /// Compute slices of each of its compute instances; empty for one that takes all.
+    pub(super) parts: Vec<u32>,
 }
 
 impl Instance {
@@ -41,12 +41,22 @@ impl Instance {
     }
 
     fn parts(&self) -> Vec<String> {
-        match (self.parts, compute_of(&self.name)) {
-            (0 | 1, _) | (_, None) => vec!["full".to_owned()],
-            (parts, Some(compute)) => {
-                vec![format!("{}c", compute / parts); parts as usize]
-            }
+        match self.parts[..] {
+            [] => vec!["full".to_owned()],
+            [one] if compute_of(&self.name) == Some(one) => vec!["full".to_owned()],
+            _ => self.parts.iter().map(|part| format!("{part}c")).collect(),
         }
+    }
+
+    /// The same word for all orders of its compute instances, as `word_of` gives it.
+    fn sorted_word(&self) -> String {
+        let mut parts = self.parts();
+        parts.sort();
+        format!(
+            "{}/{}",
+            place_word(self.id, self.placement),
+            parts.join(",")
+        )
     }
 
     fn slice(&self) -> Slice {
@@ -309,7 +319,8 @@ fn layout_step(
             }
         }
     }
-    let after: Vec<String> = wanted.iter().map(Instance::word).collect();
+    let made: Vec<String> = wanted.iter().map(Instance::word).collect();
+    let after: Vec<String> = wanted.iter().map(Instance::sorted_word).collect();
     let mut sorted = (before.clone(), after.clone());
     sorted.0.sort();
     sorted.1.sort();
@@ -359,7 +370,7 @@ fn layout_step(
         phase: Phase::Runtime,
         check,
         snapshot: file("mig_save"),
-        apply: with("mig_ensure", &after),
+        apply: with("mig_ensure", &made),
         verify: with("mig_is", &after),
         undo: file("mig_restore"),
         idle: Script::one(usage::idle_check(gpu)),

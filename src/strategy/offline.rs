@@ -290,8 +290,7 @@ fn check_layout(wanted: &Wanted, geometries: &[Geometry], problems: &mut Problem
             tight.push((geometry, profiles));
             continue;
         }
-        let parts = &wanted.mig.compute_instance_count;
-        match mig::check_parts(geometry, profiles.into_iter(), parts) {
+        match mig::check_parts(geometry, profiles.into_iter(), &wanted.mig) {
             None => return,
             Some(wrong) => failed = failed.or(Some(wrong)),
         }
