@@ -84,7 +84,8 @@ fn card(line: &str) -> Option<Listed> {
 /// `  MIG 1g.6gb      Device  0: (UUID: MIG-41b9eab5-…)`
 fn device(line: &str) -> Option<ListedDevice> {
     let rest = line.trim_start().strip_prefix("MIG ")?;
-    let (profile, rest) = rest.split_once(" Device ")?;
+    // The column of names is 16 wide with `MIG `; a longer one leaves no blank behind it.
+    let (profile, rest) = rest.split_once("Device ")?;
     let (device, uuid) = rest.split_once(": (UUID: ")?;
     let uuid = uuid.trim_end().strip_suffix(')')?;
     Some(ListedDevice {
@@ -110,6 +111,14 @@ fn mig_uuid(text: &str) -> Option<MigUuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_as_wide_as_its_column_is_read() {
+        let text = "GPU 0: X (UUID: GPU-1)\n  MIG 1g.24gb+me.allDevice  1: (UUID: MIG-2)\n";
+        let cards = parse(text);
+        assert_eq!(cards[0].devices[0].profile, "1g.24gb+me.all");
+        assert_eq!(cards[0].devices[0].device, 1);
+    }
 
     #[test]
     fn both_forms_of_uuid_are_read() {
