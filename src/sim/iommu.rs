@@ -89,22 +89,17 @@ pub(super) fn set_up(host: &Host, machine: &Machine) -> io::Result<()> {
         Cpu::Intel => (asked, "dmar0"),
         Cpu::Amd => (true, "ivhd0"),
     };
-    for path in ["/sys/class/iommu", "/sys/kernel/iommu_groups"] {
-        match fs::remove_dir_all(host.path(path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(host.path(path))?,
-        }
+    match fs::remove_dir_all(host.path("/sys/class/iommu")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(host.path("/sys/class/iommu"))?,
     }
+    fs::create_dir_all(host.path("/sys/kernel/iommu_groups"))?;
     let on = on && !faults.no_iommu;
     if on {
         fs::create_dir_all(host.path(format!("/sys/class/iommu/{unit}")))?;
     }
     for address in functions(host) {
-        let link = host.path(format!("{}/iommu_group", device_directory(&address)));
-        match fs::remove_file(link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        leave(host, &address)?;
         let Some(slot) = slot(host, &address).filter(|_| on) else {
             continue;
         };
@@ -113,6 +108,22 @@ pub(super) fn set_up(host: &Host, machine: &Machine) -> io::Result<()> {
             _ => slot.group,
         };
         join(host, &address, group)?;
+    }
+    Ok(())
+}
+
+/// Takes a function out of its group, and the group away with its last member. Mediated
+/// devices have groups of their own.
+fn leave(host: &Host, address: &str) -> io::Result<()> {
+    let Some(group) = group_of(host, address) else {
+        return Ok(());
+    };
+    let own = format!("{}/iommu_group", device_directory(address));
+    fs::remove_file(host.path(own))?;
+    let folder = host.path(format!("/sys/kernel/iommu_groups/{group}"));
+    fs::remove_file(folder.join("devices").join(address))?;
+    if fs::read_dir(folder.join("devices"))?.next().is_none() {
+        fs::remove_dir_all(folder)?;
     }
     Ok(())
 }
