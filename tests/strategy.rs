@@ -253,15 +253,7 @@ fn a_match_narrows_what_is_checked_offline() {
 }
 
 #[test]
-fn what_this_version_does_not_carry_out_is_said_offline() {
-    let strategy = "passthrough";
-    let said = offline(json!({"strategy": strategy}));
-    assert!(
-        said.starts_with(&format!(
-            "`strategy: {strategy}` is not available in this version"
-        )),
-        "{said}"
-    );
+fn what_nothing_can_carry_out_is_said_offline() {
     let said =
         offline(json!({"strategy": "time-slicing", "time_slicing": {"share_policy": "weighted"}}));
     assert!(

@@ -230,6 +230,7 @@ impl Ask<'_> {
     }
 }
 
+/// The strategy of a technology; a test holds that there is one for each.
 fn strategy_of(technology: Technology) -> Option<&'static dyn Strategy> {
     STRATEGIES
         .into_iter()
@@ -320,11 +321,6 @@ pub fn decide(
         match strategy.decide(&able, desired) {
             Ok(decided) => decisions.extend(decided),
             Err(found) => problems.extend(found),
-        }
-    }
-    for (technology, ask) in &asks {
-        if strategy_of(*technology).is_none() {
-            problems.push(offline::not_available(*technology, &ask.wanted.strategy));
         }
     }
     let mut decisions = problems.or(decisions)?;
@@ -613,5 +609,17 @@ fn report_only(decisions: &mut [Decision], facts: &HostFacts) {
             said.into_iter()
                 .map(|what| format!("not done, because `apply_strategy` is `skip`: {what}")),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_technology_has_a_strategy() {
+        for technology in Technology::ALL {
+            assert!(strategy_of(technology).is_some(), "{technology}");
+        }
     }
 }

@@ -92,7 +92,6 @@ fn check_wanted(wanted: &Wanted, desired: &Desired, models: &[&Model], problems:
         }
     };
     let Some(strategy) = strategy_of(technology) else {
-        problems.push(not_available(technology, &wanted.strategy));
         return;
     };
     let able: Vec<&Model> = models
@@ -115,26 +114,6 @@ fn check_wanted(wanted: &Wanted, desired: &Desired, models: &[&Model], problems:
     }
     let met = if able.is_empty() { models } else { &able[..] };
     strategy.check(wanted, desired, met, problems);
-}
-
-/// The finding for a strategy that this version does not carry out.
-pub(super) fn not_available(technology: Technology, at: &Located<Choice>) -> Diagnostic {
-    at.blame(
-        Diagnostic::error(format!(
-            "`strategy: {technology}` is not available in this version"
-        ))
-        .hint(format!("there are {}", listed_all())),
-    )
-}
-
-/// What users may write as `strategy` in this version.
-fn listed_all() -> String {
-    let mut names: Vec<&str> = super::STRATEGIES
-        .into_iter()
-        .map(|strategy| strategy.technology().name())
-        .collect();
-    names.rotate_left(1);
-    format!("{} and auto", names.join(", "))
 }
 
 /// `mig, time-slicing and none`.

@@ -215,7 +215,9 @@ fn talk(host: &Host, pipes: &Path, text: &str) -> io::Result<Outcome> {
             }
             ["get_client_list", _] | ["get_device_client_list", ..] => {}
             ["ps"] => {
-                said.push_str("PID       ID    SERVER    DEVICE             NAMESPACE    COMMAND\n")
+                said.push_str(
+                    "PID       ID    SERVER    DEVICE             NAMESPACE    COMMAND\n",
+                );
             }
             ["get_default_active_thread_percentage"] => {
                 said.push_str(&format!("{:.1}\n", daemon.percentage));
