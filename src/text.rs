@@ -68,6 +68,32 @@ fn push_safe(out: &mut String, c: char) {
     }
 }
 
+/// Units of memory, with their bytes. A bare `G` is what vendors' tools mean by it.
+const UNITS: [(&str, u64); 6] = [
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("G", 1 << 30),
+    ("M", 1 << 20),
+];
+
+/// Bytes of a memory size such as `9GB` or `9.75 GiB`, rounded up; none if it is no such
+/// size, or beyond a petabyte, which is more than any card has.
+#[must_use]
+pub fn bytes_of(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = UNITS.iter().find_map(|(name, bytes)| {
+        let at = text.len().checked_sub(name.len())?;
+        let (number, unit) = text.is_char_boundary(at).then(|| text.split_at(at))?;
+        unit.eq_ignore_ascii_case(name)
+            .then_some((number.trim(), *bytes))
+    })?;
+    let number: f64 = number.parse().ok()?;
+    let bytes = number * unit as f64;
+    (bytes.is_finite() && (1.0..=1e15).contains(&bytes)).then_some(bytes.ceil() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,6 +33,7 @@ mod sim_vgpu;
 mod ssh;
 mod ssh_private;
 mod strategy;
+mod strategy_auto;
 mod strategy_power;
 mod strategy_shell;
 mod strategy_shell_amd;

@@ -13,7 +13,7 @@ use deploy::strategy;
 use deploy::value::Node;
 use serde_json::{Value as Json, json};
 
-fn catalog() -> Catalog {
+pub(super) fn catalog() -> Catalog {
     Catalog::load(&Content::shipped()).expect("the shipped catalog is right")
 }
 
@@ -30,13 +30,13 @@ fn wanted(vars: &Json) -> Desired {
     desired
 }
 
-fn slicing(mut slicing: Json) -> Desired {
+pub(super) fn slicing(mut slicing: Json) -> Desired {
     slicing["enabled"] = json!(true);
     wanted(&json!({ "containers_gpu_slicing": slicing }))
 }
 
 /// A card of the catalog's model, idle, with MIG off and nothing on it.
-fn card(index: u8, key: &str) -> Gpu {
+pub(super) fn card(index: u8, key: &str) -> Gpu {
     let catalog = catalog();
     let model = catalog.by_key(key).expect("a model of the catalog");
     let mig = model.mig.as_ref().map(|mig| MigState {
@@ -96,7 +96,7 @@ fn card(index: u8, key: &str) -> Gpu {
     }
 }
 
-fn mig(gpu: &mut Gpu) -> &mut MigState {
+pub(super) fn mig(gpu: &mut Gpu) -> &mut MigState {
     let Fact::Known(nvidia) = &mut gpu.nvidia else {
         panic!("an NVIDIA card");
     };
@@ -107,7 +107,7 @@ fn mig(gpu: &mut Gpu) -> &mut MigState {
 }
 
 /// The same card in MIG mode with instances of (profile name, start).
-fn sliced(mut gpu: Gpu, instances: &[(&str, u32)]) -> Gpu {
+pub(super) fn sliced(mut gpu: Gpu, instances: &[(&str, u32)]) -> Gpu {
     let state = mig(&mut gpu);
     state.current = MigMode::Enabled;
     state.pending = MigMode::Enabled;
@@ -138,14 +138,14 @@ fn sliced(mut gpu: Gpu, instances: &[(&str, u32)]) -> Gpu {
     gpu
 }
 
-fn host(gpus: Vec<Gpu>) -> HostFacts {
+pub(super) fn host(gpus: Vec<Gpu>) -> HostFacts {
     HostFacts {
         gpus,
         ..HostFacts::default()
     }
 }
 
-fn held(mut gpu: Gpu, command: &str) -> Gpu {
+pub(super) fn held(mut gpu: Gpu, command: &str) -> Gpu {
     gpu.holders = Fact::Known(vec![Holder {
         pid: 4711,
         command: command.to_owned(),
@@ -160,11 +160,11 @@ fn plan(desired: &Desired, facts: &HostFacts) -> Result<Vec<Step>, Problems> {
     strategy::steps(&decisions, facts, desired, strategy::Boot::default())
 }
 
-fn planned(desired: &Desired, facts: &HostFacts) -> Vec<Step> {
+pub(super) fn planned(desired: &Desired, facts: &HostFacts) -> Vec<Step> {
     plan(desired, facts).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn refused(desired: &Desired, facts: &HostFacts) -> String {
+pub(super) fn refused(desired: &Desired, facts: &HostFacts) -> String {
     match plan(desired, facts) {
         Ok(steps) => panic!("planned {:?}", titles(&steps)),
         Err(problems) => problems.to_string().replace("vars.yml:1:1: ", ""),
@@ -176,11 +176,11 @@ fn offline(slicing_vars: Json) -> String {
     problems.to_string().replace("vars.yml:1:1: ", "")
 }
 
-fn titles(steps: &[Step]) -> Vec<&str> {
+pub(super) fn titles(steps: &[Step]) -> Vec<&str> {
     steps.iter().map(|step| step.title.as_str()).collect()
 }
 
-fn calls(script: &deploy::shell::Script) -> Vec<String> {
+pub(super) fn calls(script: &deploy::shell::Script) -> Vec<String> {
     script.0.iter().map(deploy::shell::Command::to_sh).collect()
 }
 
@@ -724,7 +724,7 @@ fn none_takes_everything_away_and_skip_only_reports() {
     assert_eq!(planned(&off, &facts), []);
 }
 
-fn intel(total: u32, now: u32) -> Gpu {
+pub(super) fn intel(total: u32, now: u32) -> Gpu {
     let catalog = catalog();
     let model = catalog
         .models()

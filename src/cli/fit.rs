@@ -13,19 +13,10 @@ use crate::report;
 use crate::report::exit::Exit;
 use crate::step::Slice;
 use crate::strategy::{self, Fit, Need};
+use crate::text;
 
 use super::Failure;
 use super::args::{FitArgs, Format};
-
-/// Units of memory, with their bytes.
-const UNITS: [(&str, u64); 6] = [
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("G", 1 << 30),
-    ("M", 1 << 20),
-];
 
 /// Prints the layouts.
 ///
@@ -74,23 +65,10 @@ fn need(word: &str) -> Result<Need, Diagnostic> {
         Some((count, memory)) => (count.trim().parse().map_err(|_| wrong())?, memory.trim()),
         None => (1, word),
     };
-    let unit = UNITS.iter().find_map(|(name, bytes)| {
-        let at = memory.len().checked_sub(name.len())?;
-        let (number, unit) = memory.is_char_boundary(at).then(|| memory.split_at(at))?;
-        unit.eq_ignore_ascii_case(name)
-            .then_some((number.trim(), *bytes))
-    });
-    let (number, unit) = unit.ok_or_else(wrong)?;
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = number * unit as f64;
-    // A petabyte is more than any card has, and far from what a u64 cannot hold.
-    if !bytes.is_finite() || !(1.0..=1e15).contains(&bytes) || count == 0 {
-        return Err(wrong());
-    }
-    Ok(Need {
-        count,
-        bytes: bytes.ceil() as u64,
-    })
+    let bytes = text::bytes_of(memory)
+        .filter(|_| count > 0)
+        .ok_or_else(wrong)?;
+    Ok(Need { count, bytes })
 }
 
 fn human(model: &Model, needs: &[Need], shown: &[Fit], all: usize) -> String {

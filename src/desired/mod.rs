@@ -7,6 +7,7 @@
 //! been rendered before. This room knows neither GPU models nor hosts: whether a
 //! card can do what is wanted, `strategy` finds out.
 
+mod auto;
 mod block;
 mod compute;
 pub mod discovery;
@@ -23,6 +24,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, PciAddress, Vendor};
 use crate::value::{Loaded, Vars};
 
+pub use auto::{AutoWanted, Isolation};
 pub use block::Located;
 pub use compute::ComputeSplit;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};

@@ -10,6 +10,7 @@ use crate::facts::Vendor;
 use crate::value::Node;
 
 use super::DeviceRef;
+use super::auto::{self, AutoWanted};
 use super::block::{Block, Located, as_count, wrong_kind};
 use super::compute::{self, ComputeSplit};
 use super::level_zero::{self, LevelZeroWanted};
@@ -79,6 +80,8 @@ impl std::fmt::Display for Choice {
 pub struct Wanted {
     /// `strategy`.
     pub strategy: Located<Choice>,
+    /// `auto`.
+    pub auto: AutoWanted,
     /// `mig`.
     pub mig: MigWanted,
     /// `time_slicing`.
@@ -227,6 +230,7 @@ impl Wanted {
         let mut block = Block::new("", None, &mut none);
         Self {
             strategy: Located::default_of(Choice::Use(Technology::None)),
+            auto: auto::read(&mut block),
             mig: read_mig(&mut block),
             time_slicing: read_time_slicing(&mut block),
             mps: mps::read(&mut block),
@@ -262,6 +266,7 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
     } else {
         above.strategy.clone()
     };
+    let auto = auto::read(block);
     let mig = read_mig(block);
     let time_slicing = read_time_slicing(block);
     let mps = mps::read(block);
@@ -286,9 +291,15 @@ fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Want
             (Technology::Rocm, "rocm", &rocm.enabled),
         ];
         check_switches(block, &strategy, &switches);
+        check_auto(block, &strategy, &auto, &mig);
     }
     Wanted {
         strategy,
+        auto: if auto.origin.is_some() {
+            auto
+        } else {
+            above.auto.clone()
+        },
         mig: if mig.origin.is_some() {
             mig
         } else {
@@ -373,6 +384,33 @@ fn check_switches(
             diagnostic = diagnostic.related(strategy, "the strategy is chosen here");
         }
         block.problems.push(diagnostic);
+    }
+}
+
+/// `auto` is for `strategy: auto` alone, and says what the profiles would say otherwise.
+fn check_auto(
+    block: &mut Block<'_, '_>,
+    strategy: &Located<Choice>,
+    auto: &AutoWanted,
+    mig: &MigWanted,
+) {
+    let Some(origin) = &auto.origin else { return };
+    if let Choice::Use(chosen) = strategy.value {
+        let message =
+            format!("`auto` is read by `strategy: auto` only, and the strategy is `{chosen}`");
+        let diagnostic = Diagnostic::error(message)
+            .at(origin)
+            .hint("set `strategy: auto`, or leave the block out");
+        block.problems.push(diagnostic);
+    }
+    if let Some(listed) = mig.listed.first() {
+        let diagnostic = Diagnostic::error("`auto` and `mig.profiles` contradict each other")
+            .at(origin)
+            .hint("say what tenants need, or which profiles there are to be");
+        block.problems.push(match &listed.origin {
+            Some(origin) => diagnostic.related(origin, "the profiles stand here"),
+            None => diagnostic,
+        });
     }
 }
 
@@ -605,6 +643,11 @@ fn read_request(block: &mut Block<'_, '_>) -> Vec<Request> {
 
 fn check_request(block: &mut Block<'_, '_>, default: &Wanted, request: &[Request]) {
     let Some(first) = request.first() else { return };
+    if default.auto.origin.is_some() {
+        let diagnostic = Diagnostic::error("`request` and `auto` contradict each other")
+            .hint("give totals for the host, or what the tenants of each card need");
+        block.problems.push(first.profile.blame(diagnostic));
+    }
     if let Choice::Use(chosen) = default.strategy.value
         && chosen != Technology::Mig
     {

@@ -245,3 +245,33 @@ fn strings_from_the_command_line_and_from_templates_are_read() {
         SliceDuration::Level(1)
     );
 }
+
+#[test]
+fn what_tenants_need_is_for_auto_alone() {
+    let said = |slicing| slicing_messages(slicing).join("\n");
+    let need = serde_json::json!({"isolation": "hardware", "tenants": 4, "memory_each": "9 GiB"});
+    let right = serde_json::json!({"enabled": true, "strategy": "auto", "auto": need});
+    assert_eq!(said(right), "");
+    assert_eq!(
+        said(serde_json::json!({"enabled": true, "strategy": "auto",
+            "auto": {"isolation": "hardwre", "tenant": 4, "memory_each": 9}})),
+        "`containers_gpu_slicing.auto.isolation` has no value `hardwre` (did you mean `hardware`? It is one of `any`, `hardware`, `software`)\n\
+         `containers_gpu_slicing.auto.memory_each` must be a memory size with its unit such as `9GB`; GB, GiB, MB and MiB are known, not `9`\n\
+         unknown key `tenant` in `containers_gpu_slicing.auto` (did you mean `tenants`?)"
+    );
+    assert_eq!(
+        said(
+            serde_json::json!({"enabled": true, "strategy": "mig", "auto": need,
+            "mig": {"profiles": ["1g.10gb"]}})
+        ),
+        "`auto` is read by `strategy: auto` only, and the strategy is `mig` (set `strategy: auto`, or leave the block out)\n\
+         `auto` and `mig.profiles` contradict each other (say what tenants need, or which profiles there are to be)"
+    );
+    assert_eq!(
+        said(
+            serde_json::json!({"enabled": true, "strategy": "auto", "auto": need,
+            "request": {"1g.10gb": 3}})
+        ),
+        "`request` and `auto` contradict each other (give totals for the host, or what the tenants of each card need)"
+    );
+}

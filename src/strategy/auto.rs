@@ -3,15 +3,21 @@
 //! What the variables switch on comes first, in the order MIG, SR-IOV, MPS,
 //! time-slicing, as far as the card has it: isolation in hardware before
 //! sharing in turns. Where nothing is switched on, the card's model decides.
+//!
+//! Where `auto` says what tenants need, each technology is asked whether it can give
+//! that on this card, those that isolate in hardware first.
 
 use crate::catalog::{Catalog, Technology};
-use crate::desired::{Desired, Wanted};
+use crate::desired::{Desired, Isolation, Wanted};
+use crate::error::Diagnostic;
 use crate::facts::{Fact, Gpu, MigState, Vendor};
 
+use super::STRATEGIES;
 use super::geometry::Geometry;
+use super::tenants::Tenants;
 
 /// A technology and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pick {
     /// Which.
     pub(super) technology: Technology,
@@ -19,6 +25,8 @@ pub(super) struct Pick {
     pub(super) reason: String,
     /// Whether no profiles are asked for, so that the card is filled with its smallest.
     pub(super) fill: bool,
+    /// Values that take the place of the user's, where those say what tenants need.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl Pick {
@@ -27,6 +35,7 @@ impl Pick {
             technology,
             reason: reason.into(),
             fill: false,
+            wanted: None,
         }
     }
 }
@@ -38,7 +47,10 @@ pub(super) fn pick(
     is_default: bool,
     gpu: &Gpu,
     catalog: &Catalog,
-) -> Pick {
+) -> Result<Pick, Diagnostic> {
+    if wanted.auto.origin.is_some() {
+        return by_need(wanted, gpu, catalog);
+    }
     let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
     let model = gpu.model.known().and_then(|key| catalog.by_key(key));
     let request = is_default && !desired.slicing.request.is_empty();
@@ -57,13 +69,13 @@ pub(super) fn pick(
                 "the variables ask for MIG and the card has it",
             );
             pick.fill = wanted.mig.listed.is_empty() && !request;
-            return pick;
+            return Ok(pick);
         }
     }
     let has_functions = super::sriov::can(gpu);
     if wanted.sriov.enabled.value && has_functions {
         let reason = "the variables ask for SR-IOV and the card has it";
-        return Pick::new(Technology::Sriov, reason);
+        return Ok(Pick::new(Technology::Sriov, reason));
     }
     if wanted.mps.enabled.value && gpu.vendor == Vendor::Nvidia {
         return Pick::new(Technology::Mps, "the variables ask for MPS");
@@ -74,14 +86,74 @@ pub(super) fn pick(
         } else {
             "the variables ask for it"
         };
-        return Pick::new(Technology::TimeSlicing, reason);
+        return Ok(Pick::new(Technology::TimeSlicing, reason));
     }
     let partitions = gpu.amd.known().and_then(|amd| amd.compute.known());
     if wanted.partition.enabled.value && partitions.is_some() {
         let reason = "the variables ask for partitions and the card has them";
-        return Pick::new(Technology::Partition, reason);
+        return Ok(Pick::new(Technology::Partition, reason));
     }
-    by_model(gpu, mig, has_functions)
+    Ok(by_model(gpu, mig, has_functions))
+}
+
+fn by_need(wanted: &Wanted, gpu: &Gpu, catalog: &Catalog) -> Result<Pick, Diagnostic> {
+    let tenants = Tenants {
+        wanted,
+        gpu,
+        model: gpu.model.known().and_then(|key| catalog.by_key(key)),
+    };
+    let kinds: &[Isolation] = match wanted.auto.isolation.value {
+        Isolation::Hardware => &[Isolation::Hardware],
+        Isolation::Software => &[Isolation::Software],
+        Isolation::Any => &[Isolation::Hardware, Isolation::Software],
+    };
+    let mut refused: Vec<String> = Vec::new();
+    for kind in kinds {
+        for strategy in STRATEGIES {
+            if strategy.isolation() != Some(*kind) || !strategy.is_for(gpu.vendor) {
+                continue;
+            }
+            let technology = strategy.technology();
+            let model = tenants.model;
+            let lacking = model.filter(|model| !model.technologies.contains(&technology));
+            let served = match lacking {
+                Some(model) => Err(format!("{} does not have it", model.key)),
+                None => strategy.serve(&tenants),
+            };
+            match served {
+                Ok(served) => {
+                    let mut reason = served.why;
+                    if !refused.is_empty() {
+                        reason.push_str(&format!("; not {}", refused.join(", not ")));
+                    }
+                    let mut pick = Pick::new(technology, reason);
+                    pick.wanted = Some(served.wanted);
+                    return Ok(pick);
+                }
+                Err(why) => refused.push(format!("{technology} ({why})")),
+            }
+        }
+    }
+    Err(cannot(&tenants, &refused))
+}
+
+/// Nothing gives the tenants what they need.
+fn cannot(tenants: &Tenants<'_>, refused: &[String]) -> Diagnostic {
+    let message = format!(
+        "nothing gives {} what `auto` asks for, which is {}",
+        tenants.gpu.label(),
+        tenants.spelled()
+    );
+    let mut hints: Vec<String> = refused.to_vec();
+    if let Some(model) = tenants.model {
+        let has = super::offline::listed(&model.technologies);
+        hints.push(format!("{} has {has}", model.key));
+    }
+    let diagnostic = Diagnostic::error(message).hint(hints.join("; "));
+    match &tenants.wanted.auto.origin {
+        Some(origin) => diagnostic.at(origin),
+        None => diagnostic,
+    }
 }
 
 fn by_model(gpu: &Gpu, mig: Option<&MigState>, has_functions: bool) -> Pick {
@@ -92,6 +164,7 @@ fn by_model(gpu: &Gpu, mig: Option<&MigState>, has_functions: bool) -> Pick {
                 "the card has MIG, and no profiles are asked for: it is filled with its smallest"
                     .to_owned(),
             fill: true,
+            wanted: None,
         },
         Vendor::Nvidia if matches!(gpu.nvidia, Fact::Known(_)) => {
             Pick::new(Technology::TimeSlicing, "the card has no MIG")

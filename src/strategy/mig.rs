@@ -7,7 +7,7 @@
 use serde_json::Value as Json;
 
 use crate::catalog::{Architecture, Model, Technology};
-use crate::desired::{ComputeSplit, Desired, Located, MigWanted, Wanted};
+use crate::desired::{ComputeSplit, Desired, Isolation, Located, MigWanted, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 use crate::facts::{Fact, Gpu, MigState, Vendor};
 
@@ -17,6 +17,7 @@ use super::mig_steps::{Instance, Sliced};
 use super::power::When;
 use super::solver::{Placed, Solution, place};
 use super::spread;
+use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Slices, Strategy, mps};
 
 pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
@@ -83,6 +84,14 @@ impl Strategy for Mig {
             }
         }
         problems.or(decisions)
+    }
+
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Hardware)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<Served, String> {
+        super::tenants::by_mig(tenants)
     }
 
     fn boot_file(&self) -> Option<&'static str> {

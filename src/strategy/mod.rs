@@ -30,6 +30,7 @@ mod rocm;
 mod solver;
 mod spread;
 mod sriov;
+mod tenants;
 mod time_slicing;
 mod usage;
 mod vgpu;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::desired::{ApplyStrategy, Choice, Desired, Match, Wanted, index_of};
+use crate::desired::{ApplyStrategy, Choice, Desired, Isolation, Match, Wanted, index_of};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
@@ -53,6 +54,8 @@ pub use fit::{Fit, FitInstance, Need, fit};
 pub use offline::check as check_offline;
 pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 pub use usage::in_use;
+
+use tenants::{Served, Tenants};
 
 /// The technologies that this version carries out. A new one is a file and a line here. Their
 /// order is that in which slices come back at boot.
@@ -91,6 +94,18 @@ trait Strategy: Sync {
 
     /// A target for each card that is to be sliced this way.
     fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems>;
+
+    /// What keeps the tenants of a card apart; none where nothing does, so that `auto` never
+    /// picks it.
+    fn isolation(&self) -> Option<Isolation> {
+        None
+    }
+
+    /// Values by which it gives tenants what they need of a card, or why it cannot, in a part
+    /// of a sentence. Only asked of one that isolates.
+    fn serve(&self, _: &Tenants<'_>) -> Result<Served, String> {
+        Err("`auto` does not reckon with it".to_owned())
+    }
 
     /// Shell functions that its steps and the boot script call. For each line `WORD ARGUMENT…`
     /// of its boot file the script calls `boot_WORD` with the arguments.
@@ -263,13 +278,20 @@ pub fn decide(
             .into());
     }
     let mut asks = Vec::new();
-    let picks: Vec<Option<auto::Pick>> = (0..facts.gpus.len())
-        .map(|position| {
-            let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
-            (wanted.strategy.value == Choice::Auto)
-                .then(|| auto::pick(wanted, desired, is_default, &facts.gpus[position], catalog))
-        })
-        .collect();
+    let mut picks: Vec<Option<auto::Pick>> = Vec::new();
+    for (position, gpu) in facts.gpus.iter().enumerate() {
+        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
+        picks.push(match wanted.strategy.value {
+            Choice::Use(_) => None,
+            Choice::Auto => match auto::pick(wanted, desired, is_default, gpu, catalog) {
+                Ok(pick) => Some(pick),
+                Err(found) => {
+                    problems.push(found);
+                    None
+                }
+            },
+        });
+    }
     for (position, gpu) in facts.gpus.iter().enumerate() {
         let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
         let (technology, picked) = match (&wanted.strategy.value, &picks[position]) {
@@ -282,7 +304,9 @@ pub fn decide(
             host: facts,
             position,
             model: gpu.model.known().and_then(|key| catalog.by_key(key)),
-            wanted,
+            wanted: picked
+                .and_then(|pick| pick.wanted.as_ref())
+                .unwrap_or(wanted),
             is_default,
             picked,
         };

@@ -7,13 +7,14 @@
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, SharePolicy, SliceDuration, Wanted};
+use crate::desired::{Desired, Isolation, SharePolicy, SliceDuration, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, NvidiaGpu, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Phase, Step, StepId};
 
 use super::power::When;
+use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Strategy, Target, mig, usage};
 
 pub(super) struct TimeSlicing;
@@ -109,6 +110,14 @@ impl Strategy for TimeSlicing {
             decisions.push(decision);
         }
         problems.or(decisions)
+    }
+
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Software)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<Served, String> {
+        super::tenants::by_turns(tenants)
     }
 
     fn boot_file(&self) -> Option<&'static str> {

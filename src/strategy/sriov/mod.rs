@@ -12,11 +12,12 @@ mod intel;
 use serde_json::Value as Json;
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, DeviceRef, SriovWanted, Wanted, index_of};
+use crate::desired::{Desired, DeviceRef, Isolation, SriovWanted, Wanted, index_of};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
+use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Slices, Strategy, usage};
 
 pub(super) struct Sriov;
@@ -149,6 +150,14 @@ impl Strategy for Sriov {
             problems.push(pf.blame(diagnostic.hint(format!("there is {}", cards.join(", ")))));
         }
         problems.or(decisions)
+    }
+
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Hardware)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<Served, String> {
+        super::tenants::by_functions(tenants)
     }
 
     fn found(&self, gpu: &Gpu) -> Vec<Slices> {
