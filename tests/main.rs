@@ -34,6 +34,7 @@ mod ssh;
 mod ssh_private;
 mod strategy;
 mod strategy_auto;
+mod strategy_busy;
 mod strategy_power;
 mod strategy_shell;
 mod strategy_shell_amd;

@@ -147,6 +147,7 @@ pub(super) fn host(gpus: Vec<Gpu>) -> HostFacts {
 
 pub(super) fn held(mut gpu: Gpu, command: &str) -> Gpu {
     gpu.holders = Fact::Known(vec![Holder {
+        instances: Vec::new(),
         pid: 4711,
         command: command.to_owned(),
         unit: Fact::Known("train.service".to_owned()),

@@ -13,6 +13,8 @@ pub struct Scan {
     pub unreadable: usize,
     /// Minor number of each NVIDIA card, as its driver says.
     pub minors: BTreeMap<PciAddress, u32>,
+    /// Nodes of GPU instances: the card's minor number, the instance's id, the node.
+    pub caps: Vec<(u32, u32, String)>,
     /// Processes with the device nodes that they have open.
     pub processes: Vec<(Holder, Vec<String>)>,
 }
@@ -36,6 +38,7 @@ pub fn parse(text: &str) -> Scan {
                     scan.minors.insert(card, minor);
                 }
             }
+            "cap" => scan.caps.extend(cap(value)),
             "process" => {
                 finish(&mut scan, &mut cgroups);
                 if let Ok(pid) = value.parse() {
@@ -44,6 +47,7 @@ pub fn parse(text: &str) -> Scan {
                         command: String::new(),
                         unit: Fact::Absent,
                         container: Fact::Absent,
+                        instances: Vec::new(),
                     };
                     scan.processes.push((holder, Vec::new()));
                 }
@@ -67,6 +71,20 @@ pub fn parse(text: &str) -> Scan {
     }
     finish(&mut scan, &mut cgroups);
     scan
+}
+
+/// The node of `0/mig/gi1/ci0/access 4`.
+fn cap(line: &str) -> Option<(u32, u32, String)> {
+    let (path, minor) = line.split_once(' ')?;
+    let mut parts = path.split('/');
+    let card = parts.next()?.parse().ok()?;
+    let instance = parts.nth(1)?.strip_prefix("gi")?.parse().ok()?;
+    let minor: u32 = minor.trim().parse().ok()?;
+    Some((
+        card,
+        instance,
+        format!("/dev/nvidia-caps/nvidia-cap{minor}"),
+    ))
 }
 
 /// Gives the process that was read last its unit and container.
@@ -112,17 +130,32 @@ fn container(line: &str) -> Option<String> {
 }
 
 impl Scan {
-    /// Those who have one of `nodes` open. Nobody is only said where everybody was looked at.
+    /// Those who have one of `nodes` open, or one of a GPU instance of the NVIDIA card with this
+    /// minor number. Nobody is only said where everybody was looked at.
     #[must_use]
-    pub fn holders_of(&self, nodes: &[String]) -> Fact<Vec<Holder>> {
+    pub fn holders_of(&self, nodes: &[String], minor: Option<u32>) -> Fact<Vec<Holder>> {
+        let caps = self.caps.iter().filter(|(card, _, _)| Some(*card) == minor);
+        let caps: Vec<(u32, &String)> = caps.map(|(_, gi, node)| (*gi, node)).collect();
         if !self.scanned {
             return Fact::Unknown("/proc could not be searched".to_owned());
         }
         let found: Vec<Holder> = self
             .processes
             .iter()
-            .filter(|(_, open)| open.iter().any(|node| nodes.contains(node)))
-            .map(|(holder, _)| holder.clone())
+            .filter_map(|(holder, open)| {
+                let has = |node: &String| open.contains(node);
+                let mut instances: Vec<u32> = caps
+                    .iter()
+                    .filter(|(_, node)| has(node))
+                    .map(|(instance, _)| *instance)
+                    .collect();
+                instances.sort_unstable();
+                instances.dedup();
+                (nodes.iter().any(has) || !instances.is_empty()).then(|| Holder {
+                    instances,
+                    ..holder.clone()
+                })
+            })
             .collect();
         if found.is_empty() && self.unreadable > 0 {
             return Fact::Unknown(format!(
@@ -163,7 +196,7 @@ open /dev/dri/card0
         let scan = parse(SCAN);
         assert_eq!(scan.minors.values().collect::<Vec<_>>(), [&1]);
         let of = |node: &str| {
-            let found = scan.holders_of(&[node.to_owned()]);
+            let found = scan.holders_of(&[node.to_owned()], None);
             found.known().expect("root looked").clone()
         };
         let persistenced = &of("/dev/nvidia1")[0];
@@ -182,14 +215,48 @@ open /dev/dri/card0
     }
 
     #[test]
+    fn whoever_has_the_node_of_an_instance_open_has_that_instance_alone() {
+        let text = "\
+cap 0/mig/gi1/access \t 12
+cap 0/mig/gi1/ci0/access 13
+cap 0/mig/gi2/access 21
+cap 1/mig/gi2/access 156
+cap x/y 3
+scanned
+process 10
+comm one
+open /dev/nvidia0
+open /dev/nvidia-caps/nvidia-cap12
+open /dev/nvidia-caps/nvidia-cap13
+process 11
+comm whole
+open /dev/nvidia0
+process 12
+comm other
+open /dev/nvidia1
+open /dev/nvidia-caps/nvidia-cap156
+";
+        let scan = parse(text);
+        assert_eq!(scan.caps.len(), 4);
+        let found = scan.holders_of(&["/dev/nvidia0".to_owned()], Some(0));
+        let found: Vec<(u32, Vec<u32>)> = found
+            .known()
+            .expect("root looked")
+            .iter()
+            .map(|holder| (holder.pid, holder.instances.clone()))
+            .collect();
+        assert_eq!(found, [(10, vec![1]), (11, Vec::new())]);
+    }
+
+    #[test]
     fn nobody_is_not_said_without_having_looked() {
         let scan = parse("unreadable 1\nunreadable 2\nscanned\n");
         assert!(
-            scan.holders_of(&["/dev/nvidia0".to_owned()])
+            scan.holders_of(&["/dev/nvidia0".to_owned()], Some(0))
                 .unknown()
                 .is_some()
         );
-        assert!(parse("noproc\n").holders_of(&[]).unknown().is_some());
+        assert!(parse("noproc\n").holders_of(&[], None).unknown().is_some());
     }
 
     #[test]

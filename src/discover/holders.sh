@@ -19,6 +19,16 @@ for f in driver/nvidia/gpus/*/information; do
 	done <"$f"
 done
 
+# Whoever works on a GPU instance has its node open beside the card's.
+for f in driver/nvidia/capabilities/gpu*/mig/gi*/access driver/nvidia/capabilities/gpu*/mig/gi*/ci*/access; do
+	[ -r "$f" ] || continue
+	while read -r v || [ -n "$v" ]; do
+		case $v in
+		DeviceFileMinor:*) printf 'cap %s %s\n' "${f#driver/nvidia/capabilities/gpu}" "${v#DeviceFileMinor:}" ;;
+		esac
+	done <"$f"
+done
+
 set --
 for p in [0-9]*; do
 	[ -d "$p/fd" ] || continue

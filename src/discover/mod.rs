@@ -427,7 +427,7 @@ fn held(
         _ => None,
     };
     nodes.extend(minor.map(|minor| format!("/dev/nvidia{minor}")));
-    scan.holders_of(&nodes)
+    scan.holders_of(&nodes, minor)
 }
 
 /// What the user should hear of.

@@ -309,6 +309,10 @@ pub struct Holder {
     pub unit: Fact<String>,
     /// Its container id, from its control group.
     pub container: Fact<String>,
+    /// The GPU instances of the card that it has open, by id, where it has only these; empty
+    /// for one that has the card as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<u32>,
 }
 
 #[cfg(test)]

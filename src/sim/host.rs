@@ -608,6 +608,9 @@ fn units(host: &Host, machine: &Machine) -> io::Result<()> {
     units::boot::first_boot(host)
 }
 
+/// Minor numbers of capability nodes that the driver keeps for each card.
+const MINORS_OF_A_CARD: u32 = 135;
+
 /// Brings the processes that have cards open into `/proc`.
 pub(super) fn write_holders(host: &Host, machine: &Machine) -> io::Result<()> {
     for entry in fs::read_dir(host.path("/proc"))? {
@@ -651,6 +654,13 @@ pub(super) fn write_holders(host: &Host, machine: &Machine) -> io::Result<()> {
         if let Some(control) = control {
             symlink(control, host.path(format!("{directory}/fd/3")))?;
         }
+        // Whoever works on a GPU instance has its card open as well.
+        let instance = node.strip_prefix("/dev/nvidia-caps/nvidia-cap");
+        if let Some(minor) = instance.and_then(|minor| minor.parse::<u32>().ok()) {
+            let card = format!("/dev/nvidia{}", minor.saturating_sub(3) / MINORS_OF_A_CARD);
+            symlink("/dev/nvidiactl", host.path(format!("{directory}/fd/3")))?;
+            symlink(card, host.path(format!("{directory}/fd/5")))?;
+        }
         symlink(node, host.path(format!("{directory}/fd/4")))?;
     }
     Ok(())
@@ -687,7 +697,7 @@ pub(super) fn write_capabilities(host: &Host, machine: &Machine) -> io::Result<(
     access("mig/config", 1, 256)?;
     access("mig/monitor", 2, 292)?;
     for (index, gpu) in machine.gpus.iter().enumerate() {
-        let card = u32::try_from(index).unwrap_or(0) * 135;
+        let card = u32::try_from(index).unwrap_or(0) * MINORS_OF_A_CARD;
         for instance in &gpu.instances {
             let minor = card + 3 + instance.id * 9;
             access(

@@ -78,7 +78,7 @@ pub(super) fn pick(
         return Ok(Pick::new(Technology::Sriov, reason));
     }
     if wanted.mps.enabled.value && gpu.vendor == Vendor::Nvidia {
-        return Pick::new(Technology::Mps, "the variables ask for MPS");
+        return Ok(Pick::new(Technology::Mps, "the variables ask for MPS"));
     }
     if wanted.time_slicing.enabled.value && gpu.vendor == Vendor::Nvidia {
         let reason = if asks_mig {

@@ -42,7 +42,7 @@ impl Held {
                     Diagnostic::error(format!(
                         "{} is in use by {}; it is not touched",
                         gpu.label(),
-                        usage::describe(holder)
+                        usage::describe(gpu, holder)
                     ))
                     .hint("`apply_strategy: force` stops services alone, because it starts them again; stop this yourself, or give `drain_command`"),
                 ),

@@ -9,16 +9,16 @@ use serde_json::Value as Json;
 use crate::catalog::{Architecture, Model, Technology};
 use crate::desired::{ComputeSplit, Desired, Isolation, Located, MigWanted, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
-use crate::facts::{Fact, Gpu, MigState, Vendor};
+use crate::facts::{Fact, Gpu, GpuInstance, MigState, Vendor};
 
 use super::advice;
 use super::geometry::{Geometry, bare};
 use super::mig_steps::{Instance, Sliced};
 use super::power::When;
-use super::solver::{Placed, Solution, place};
+use super::solver::{Placed, Solution, place, place_beside};
 use super::spread;
 use super::tenants::{Served, Tenants};
-use super::{Ask, Decision, KeptFile, Slices, Strategy, mps};
+use super::{Ask, Decision, KeptFile, Slices, Strategy, mps, usage};
 
 pub(super) use super::mig_steps::{removal, removal_before_boot, removal_needs_boot};
 
@@ -72,6 +72,7 @@ impl Strategy for Mig {
                 .map(|card| spread::Card {
                     geometry: &card.geometry,
                     existing: &card.existing,
+                    busy: &card.busy,
                 })
                 .collect();
             match spread::spread(&pool, request) {
@@ -167,6 +168,8 @@ struct Card<'a> {
     ask: Ask<'a>,
     geometry: Geometry,
     existing: Vec<Placed>,
+    /// Those of them that somebody uses.
+    busy: Vec<Placed>,
 }
 
 impl<'a> Card<'a> {
@@ -200,11 +203,15 @@ impl<'a> Card<'a> {
             ))
             .hint("switch MIG mode on by `nvidia-smi -mig 1`, so that the driver lists them")
         })?;
-        let existing = existing(&geometry, mig);
+        let all = |_: &GpuInstance| true;
+        let used = |instance: &GpuInstance| usage::uses_instance(gpu, instance.gi_id);
+        let busy = existing(&geometry, mig, &used);
+        let existing = existing(&geometry, mig, &all);
         Ok(Self {
             ask: *ask,
             geometry,
             existing,
+            busy,
         })
     }
 
@@ -272,7 +279,11 @@ impl<'a> Card<'a> {
         &self,
         (profiles, notes): &(Vec<usize>, Vec<String>),
     ) -> Result<(Solution, Vec<String>), Problems> {
-        match place(&self.geometry, profiles, &self.existing) {
+        let mut counts = vec![0; self.geometry.profiles.len()];
+        for profile in profiles {
+            counts[*profile] += 1;
+        }
+        match place_beside(&self.geometry, &counts, &self.existing, &self.busy) {
             Some(solution) => Ok((solution, notes.clone())),
             None => Err(does_not_fit(
                 &self.geometry,
@@ -381,9 +392,15 @@ impl super::Target for Unused {
     }
 }
 
-fn existing(geometry: &Geometry, mig: &MigState) -> Vec<Placed> {
+/// The instances for which `is_meant` holds.
+fn existing(
+    geometry: &Geometry,
+    mig: &MigState,
+    is_meant: &dyn Fn(&GpuInstance) -> bool,
+) -> Vec<Placed> {
     let instances = mig.instances.known().map_or(&[][..], Vec::as_slice);
-    let placed = instances.iter().filter_map(|instance| {
+    let meant = instances.iter().filter(|instance| is_meant(instance));
+    let placed = meant.filter_map(|instance| {
         Some(Placed {
             profile: geometry.find_id(instance.profile_id)?,
             start: instance.placement.start,

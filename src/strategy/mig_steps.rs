@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::catalog::Technology;
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{Fact, Gpu, GpuInstance, MigMode, MigState, NvidiaGpu, Placement};
+use crate::facts::{Fact, Gpu, GpuInstance, Holder, MigMode, MigState, NvidiaGpu, Placement};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Slice, Step, StepId};
 
@@ -159,6 +159,27 @@ impl Target for Sliced {
         technology == Technology::Mps
     }
 
+    // A step that is about the card as a whole, such as a change of mode, has everybody in its
+    // way; the layout only those whose instances go, and whoever has the card as a whole.
+    fn in_the_way(&self, gpu: &Gpu, holder: &Holder, steps: &[Step]) -> bool {
+        let whole = steps.iter().any(usage::needs_whole_card);
+        if whole || holder.instances.is_empty() {
+            return true;
+        }
+        let Ok((_, mig)) = state(gpu) else {
+            return true;
+        };
+        let words: Vec<String> = self.instances.iter().map(Instance::sorted_word).collect();
+        let instances = mig.instances.known().map_or(&[][..], Vec::as_slice);
+        let stays =
+            |instance: &GpuInstance| word_of(instance).is_some_and(|word| words.contains(&word));
+        let goes = |gi: &u32| {
+            let mut those = instances.iter();
+            !those.any(|instance| instance.gi_id == *gi && stays(instance))
+        };
+        holder.instances.iter().any(goes)
+    }
+
     fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
         self.mode(gpu).ok()?.waits_for_reboot()
     }
@@ -199,13 +220,16 @@ fn one(profile: &str, in_use: Option<u32>) -> Slices {
 pub(super) fn found(gpu: &Gpu) -> Vec<Slices> {
     let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
     let instances = mig.and_then(|mig| mig.instances.known());
-    // Of a card that nobody uses nobody uses an instance.
-    let in_use = match usage::in_use(gpu) {
-        Some(false) => Some(0),
-        Some(true) | None => None,
-    };
+    // Whoever has the card as a whole may use any instance, or none.
+    let holders = gpu.holders.known();
+    let told = holders.filter(|holders| {
+        let mut users = holders.iter().filter(|holder| usage::is_user(holder));
+        users.all(|holder| !holder.instances.is_empty())
+    });
+    let in_use =
+        |instance: &GpuInstance| told.map(|_| u32::from(usage::uses_instance(gpu, instance.gi_id)));
     let each = instances.map_or(&[][..], Vec::as_slice).iter();
-    each.map(|instance| one(&instance.profile, in_use))
+    each.map(|instance| one(&instance.profile, in_use(instance)))
         .collect()
 }
 
@@ -352,8 +376,9 @@ fn layout_step(
     let file = |function: &str| Script::one(Command::new(function).arg(uuid).run_path(&saved));
     let mut check = with("mig_is", &before);
     if disturbs {
-        check = check.then(usage::idle_check(gpu));
+        check = check.then(unused(gpu, uuid, before.iter().filter(goes)));
     }
+    let new = after.iter().filter(|word| !before.contains(word));
     let id = StepId(format!("mig:{}:layout", gpu.pci));
     let change = Change::Layout {
         subject: label,
@@ -373,11 +398,20 @@ fn layout_step(
         apply: with("mig_ensure", &made),
         verify: with("mig_is", &after),
         undo: file("mig_restore"),
-        idle: Script::one(usage::idle_check(gpu)),
+        idle: Script::one(unused(gpu, uuid, new)),
         followed_by: around::cdi_refresh(),
         timeout_s: 600,
         ..Step::new(id, usage::TASK, title, change)
     }))
+}
+
+/// The call that succeeds while nobody uses the instances at these places.
+fn unused<'a>(gpu: &Gpu, uuid: &str, words: impl Iterator<Item = &'a String>) -> Command {
+    let words: Vec<&str> = words.map(String::as_str).collect();
+    Command::new("mig_idle")
+        .arg(gpu.pci.to_string())
+        .arg(uuid)
+        .arg(words.join(" "))
 }
 
 fn instances(count: usize) -> String {

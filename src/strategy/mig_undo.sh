@@ -1,6 +1,65 @@
 # What only a run needs, and the boot script does not: a mode that a reboot is to change, and
 # the way back to what was before. mig.sh stands before it. Sourced; POSIX sh.
 
+# mig_nodes MINOR GI: the device nodes of a GPU instance and of what is in it, one a line.
+mig_nodes() {
+    for access in "$R/proc/driver/nvidia/capabilities/gpu$1/mig/gi$2"/access \
+        "$R/proc/driver/nvidia/capabilities/gpu$1/mig/gi$2"/ci*/access; do
+        sed -n 's|^DeviceFileMinor:[[:space:]]*|/dev/nvidia-caps/nvidia-cap|p' "$access" 2>/dev/null
+    done
+    return 0
+}
+
+# mig_idle PCI GPU WORDS [UNIT...]: succeeds if nobody uses the GPU instances at the places of
+# these words, or these services alone. Whoever has the card open and no instance of it may
+# use any of them. Where the driver does not tell the instances' nodes, nobody may use the card.
+mig_idle() (
+    [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
+    pci=$1
+    words=$3
+    minor=$(sed -n 's/^Device Minor:[[:space:]]*//p' \
+        "$R/proc/driver/nvidia/gpus/$pci/information" 2>/dev/null)
+    gis=$(mig_gis "$2") || exit 1
+    shift 3
+    going=$(gpu_nodes "$pci")
+    staying=
+    taken=
+    for row in $gis; do
+        nodes=
+        [ -z "$minor" ] || nodes=$(mig_nodes "$minor" "${row%%@*}")
+        if [ -z "$nodes" ]; then
+            gpu_idle "$pci" "$@"
+            exit
+        fi
+        goes=
+        for word in $words; do
+            if [ "${word%%/*}" = "${row#*@}" ]; then goes=1; fi
+        done
+        if [ -n "$goes" ]; then
+            taken="$taken$nodes
+"
+        else
+            staying="$staying$nodes
+"
+        fi
+    done
+    # Of those who have the card open, the ones that keep to what stays are in nobody's way.
+    keeps=
+    if [ -n "$staying" ]; then
+        keeps=$(gpu_holders "$pci" "$staying") || exit 1
+    fi
+    if [ -n "$keeps" ] && [ -n "$taken" ]; then
+        lost=$(gpu_holders "$pci" "$taken") || exit 1
+        keeps=$(printf '%s\n' "$keeps" | awk -v lost="$lost" '
+            BEGIN { count = split(lost, list); for (i = 1; i <= count; i++) gone[list[i]] = 1 }
+            !($1 in gone)')
+    fi
+    # shellcheck disable=SC2034 # gpu_idle reads it
+    DEPLOY_KEEPS=$keeps
+    gpu_idle "$pci" "$going
+$taken" "$@"
+)
+
 # mig_mode_pends GPU MODE: succeeds if this is the mode after the next reset or reboot.
 mig_mode_pends() (
     have=$(mig_mode_of "$1") || exit 1

@@ -43,7 +43,7 @@ use serde_json::{Value as Json, json};
 use crate::catalog::{Catalog, Model, Technology};
 use crate::desired::{ApplyStrategy, Choice, Desired, Isolation, Match, Wanted, index_of};
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{Gpu, HostFacts, Init, PciAddress, Vendor};
+use crate::facts::{Fact, Gpu, Holder, HostFacts, Init, PciAddress, Vendor};
 use crate::shell::Command;
 use crate::step::{Phase, Step, StepId};
 
@@ -155,6 +155,11 @@ pub trait Target: Debug + Send + Sync {
     /// # Errors
     /// Says why the card must not or cannot be changed.
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems>;
+
+    /// Whether somebody who holds the card is in the way of these steps.
+    fn in_the_way(&self, _: &Gpu, _: &Holder, _: &[Step]) -> bool {
+        true
+    }
 
     /// Why only a reboot brings the card there, if that is so.
     fn needs_boot(&self, _: &Gpu) -> Option<String> {
@@ -430,7 +435,12 @@ pub fn steps(
             }
         };
         if when == When::Now && found.iter().any(usage::needs_idle) {
-            ask(gpu, &mut problems);
+            let mut gpu = Gpu::clone(gpu);
+            let all = gpu.clone();
+            if let Fact::Known(holders) = &mut gpu.holders {
+                holders.retain(|holder| decision.target.in_the_way(&all, holder, &found));
+            }
+            ask(&gpu, &mut problems);
         }
         steps.extend(found);
     }

@@ -52,7 +52,7 @@ pub(crate) fn place(
     for profile in wanted {
         *counts.get_mut(*profile)? += 1;
     }
-    place_counts(geometry, &counts, existing)
+    place_beside(geometry, &counts, existing, &[])
 }
 
 /// The same with the wanted number of each profile.
@@ -60,6 +60,17 @@ pub(crate) fn place_counts(
     geometry: &Geometry,
     counts: &[u32],
     existing: &[Placed],
+) -> Option<Solution> {
+    place_beside(geometry, counts, existing, &[])
+}
+
+/// The same where some of the existing instances are in use: no number of free ones that stay
+/// makes up for one of these that does not.
+pub(crate) fn place_beside(
+    geometry: &Geometry,
+    counts: &[u32],
+    existing: &[Placed],
+    busy: &[Placed],
 ) -> Option<Solution> {
     if !totals_fit(geometry, counts) {
         return None;
@@ -78,12 +89,14 @@ pub(crate) fn place_counts(
         counts,
         kinds: &kinds,
         existing,
+        busy,
         stack: Vec::new(),
         best: None,
         budget: BUDGET,
     };
     search.descend(0, counts_of(counts, &kinds, 0), None, 0, 0, left);
-    search.best
+    let (_, solution) = search.best?;
+    Some(solution)
 }
 
 fn counts_of(counts: &[u32], kinds: &[usize], at: usize) -> u32 {
@@ -119,14 +132,33 @@ struct Search<'a> {
     counts: &'a [u32],
     kinds: &'a [usize],
     existing: &'a [Placed],
+    busy: &'a [Placed],
     stack: Vec<Placed>,
-    best: Option<Solution>,
+    best: Option<(u32, Solution)>,
     budget: u32,
 }
 
+/// What an instance in use weighs against free ones, of which no card has so many.
+const BUSY: u32 = 64;
+
 impl Search<'_> {
+    /// What it is worth that this instance stays.
+    fn worth(&self, placed: &Placed) -> u32 {
+        match (self.busy.contains(placed), self.existing.contains(placed)) {
+            (true, _) => BUSY,
+            (false, true) => 1,
+            (false, false) => 0,
+        }
+    }
+
+    /// The most that one instance can be worth.
+    fn most(&self) -> u32 {
+        if self.busy.is_empty() { 1 } else { BUSY }
+    }
+
     /// Places the rest of the kind at `at` (`of_kind` of it, below `below`), then the next
-    /// kinds; `taken` are the units in use, `left` all instances still to be placed.
+    /// kinds; `taken` are the units in use, `kept` what those that stay are worth, `left` all
+    /// instances still to be placed.
     fn descend(
         &mut self,
         at: usize,
@@ -140,7 +172,7 @@ impl Search<'_> {
         if self
             .best
             .as_ref()
-            .is_some_and(|best| kept + left <= best.kept)
+            .is_some_and(|(best, _)| kept + left * self.most() <= *best)
         {
             return;
         }
@@ -159,7 +191,9 @@ impl Search<'_> {
                 )
             };
             placed.sort_by_key(key);
-            self.best = Some(Solution { placed, kept });
+            let stay = placed.iter().filter(|p| self.existing.contains(p));
+            let stay = u32::try_from(stay.count()).unwrap_or(u32::MAX);
+            self.best = Some((kept, Solution { placed, kept: stay }));
             return;
         };
         if of_kind == 0 {
@@ -181,7 +215,7 @@ impl Search<'_> {
                 profile: kind,
                 start,
             };
-            let kept = kept + u32::from(self.existing.contains(&placed));
+            let kept = kept + self.worth(&placed);
             self.stack.push(placed);
             self.descend(at, of_kind - 1, Some(start), taken | units, kept, left - 1);
             self.stack.pop();

@@ -2,7 +2,7 @@
 //!
 //! The search goes over the cards one by one and remembers, for what is left of
 //! the request, the best that the rest of the cards can do. Best is: most
-//! instances kept, then fewest cards changed, then fewest cards used; ties go to
+//! instances in use kept, then most kept, then fewest cards changed, then fewest cards used; ties go to
 //! the earlier layout, so that the same host always gets the same answer.
 
 use std::collections::HashMap;
@@ -12,12 +12,14 @@ use crate::error::{Diagnostic, nearest};
 
 use super::advice;
 use super::geometry::Geometry;
-use super::solver::{Placed, Solution, place_counts};
+use super::solver::{Placed, Solution, place_beside};
 
 /// A card of the pool.
 pub(super) struct Card<'a> {
     pub(super) geometry: &'a Geometry,
     pub(super) existing: &'a [Placed],
+    /// Those of them that are in use.
+    pub(super) busy: &'a [Placed],
 }
 
 /// More states than any sensible request has; a search beyond it takes the largest-first answer.
@@ -30,9 +32,10 @@ struct Layout {
     score: Score,
 }
 
-/// Higher is better: instances kept, cards not changed, cards not used.
+/// Higher is better: instances in use kept, instances kept, cards not changed, cards not used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
+    busy: u32,
     kept: u32,
     unchanged: u32,
     unused: u32,
@@ -43,6 +46,7 @@ impl std::ops::Add for Score {
 
     fn add(self, other: Self) -> Self {
         Self {
+            busy: self.busy + other.busy,
             kept: self.kept + other.kept,
             unchanged: self.unchanged + other.unchanged,
             unused: self.unused + other.unused,
@@ -115,13 +119,15 @@ fn extend(
         }
     }
     // With fewer instances everything that fits still fits, so nothing is missed by stopping here.
-    let Some(solution) = place_counts(card.geometry, &profiles, card.existing) else {
+    let Some(solution) = place_beside(card.geometry, &profiles, card.existing, card.busy) else {
         return;
     };
     if at == kinds.len() {
         let same = solution.kept as usize == card.existing.len()
             && solution.placed.len() == card.existing.len();
+        let busy = solution.placed.iter().filter(|p| card.busy.contains(p));
         let score = Score {
+            busy: u32::try_from(busy.count()).unwrap_or(u32::MAX),
             kept: solution.kept,
             unchanged: u32::from(same),
             unused: u32::from(solution.placed.is_empty()),
@@ -238,8 +244,14 @@ fn largest_first(options: &[Vec<Layout>], wanted: &[u32]) -> Option<Vec<usize>> 
             .enumerate()
             .filter(|(_, o)| minus(&left, &o.counts).is_some());
         let units = |o: &Layout| o.solution.placed.len();
-        let (index, option) =
-            fits.max_by_key(|(index, o)| (o.score.kept, units(o), std::cmp::Reverse(*index)))?;
+        let (index, option) = fits.max_by_key(|(index, o)| {
+            (
+                o.score.busy,
+                o.score.kept,
+                units(o),
+                std::cmp::Reverse(*index),
+            )
+        })?;
         left = minus(&left, &option.counts)?;
         chosen.push(index);
     }

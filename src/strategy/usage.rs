@@ -21,12 +21,14 @@ pub(super) fn idle_check(gpu: &Gpu) -> Command {
 
 /// Whether a call succeeds only while nobody uses something: a card, or one of its vGPUs.
 pub(super) fn is_idle_check(command: &Command) -> bool {
-    calls(command, "gpu_idle") || calls(command, "vgpu_free")
+    ["gpu_idle", "mig_idle", "vgpu_free"]
+        .iter()
+        .any(|function| calls(command, function))
 }
 
 /// The same call, to which these services do not count as users.
 pub(super) fn but_for(call: &Command, services: &[String]) -> Command {
-    match calls(call, "gpu_idle") {
+    match calls(call, "gpu_idle") || calls(call, "mig_idle") {
         true => call.clone().args(services.iter().map(String::as_str)),
         // A vGPU is held by virtual machines, which no service here starts again.
         false => call.clone(),
@@ -35,6 +37,12 @@ pub(super) fn but_for(call: &Command, services: &[String]) -> Command {
 
 /// Whether a step must not be made while anybody uses the card.
 pub(super) fn needs_idle(step: &Step) -> bool {
+    let mut calls_of = step.check.0.iter();
+    calls_of.any(|command| calls(command, "gpu_idle") || calls(command, "mig_idle"))
+}
+
+/// Whether a step must not be made while anybody uses any part of the card.
+pub(super) fn needs_whole_card(step: &Step) -> bool {
     let mut calls_of = step.check.0.iter();
     calls_of.any(|command| calls(command, "gpu_idle"))
 }
@@ -60,7 +68,7 @@ pub(super) fn refuse_if_used(gpu: &Gpu, problems: &mut Problems) {
     let named: Vec<String> = holders
         .iter()
         .filter(|holder| is_user(holder))
-        .map(describe)
+        .map(|holder| describe(gpu, holder))
         .collect();
     if named.is_empty() {
         return;
@@ -90,7 +98,14 @@ pub fn in_use(gpu: &Gpu) -> Option<bool> {
     Some(holders.iter().any(is_user))
 }
 
-pub(super) fn describe(holder: &Holder) -> String {
+/// Whether somebody has this GPU instance of the card open.
+pub(super) fn uses_instance(gpu: &Gpu, gi_id: u32) -> bool {
+    let holders = gpu.holders.known().map_or(&[][..], Vec::as_slice);
+    let mut users = holders.iter().filter(|holder| is_user(holder));
+    users.any(|holder| holder.instances.contains(&gi_id))
+}
+
+pub(super) fn describe(gpu: &Gpu, holder: &Holder) -> String {
     let mut text = format!("pid {} ({}", holder.pid, holder.command);
     if let Some(unit) = holder.unit.known() {
         text.push_str(", unit ");
@@ -101,5 +116,23 @@ pub(super) fn describe(holder: &Holder) -> String {
         text.push_str(container);
     }
     text.push(')');
+    let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
+    let instances = mig.and_then(|mig| mig.instances.known());
+    let held = instances
+        .into_iter()
+        .flatten()
+        .filter(|instance| holder.instances.contains(&instance.gi_id));
+    for instance in held {
+        text.push_str(&format!(" on {}", instance.profile));
+        let compute = instance.compute.known().map_or(&[][..], Vec::as_slice);
+        let uuids: Vec<&str> = compute
+            .iter()
+            .filter_map(|ci| ci.uuid.known())
+            .map(String::as_str)
+            .collect();
+        if !uuids.is_empty() {
+            text.push_str(&format!(" ({})", uuids.join(", ")));
+        }
+    }
     text
 }

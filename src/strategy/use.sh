@@ -105,7 +105,8 @@ gpu_holders() (
 )
 
 # gpu_idle PCI [NODES] [UNIT...]: succeeds if nobody uses the card, or these services alone; names
-# who does otherwise. NODES are device nodes to look at instead of its own, one a line. After an undo
+# who does otherwise. NODES are device nodes to look at instead of its own, one a line; the pids in
+# DEPLOY_KEEPS do not count. After an undo
 # the question is only whether all is as before, and who began to use it is no matter.
 gpu_idle() (
     [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
@@ -121,6 +122,11 @@ gpu_idle() (
     pids=$(gpu_holders "$pci" "$nodes") || exit 1
     status=0
     for pid in $pids; do
+        kept=
+        for other in ${DEPLOY_KEEPS-}; do
+            if [ "$pid" = "$other" ]; then kept=1; fi
+        done
+        [ -z "$kept" ] || continue
         name=$(cat "$R/proc/$pid/comm" 2>/dev/null)
         group=$(cat "$R/proc/$pid/cgroup" 2>/dev/null)
         unit=$(printf '%s\n' "$group" | sed -n 's|.*/\([^/]*\.service\).*|\1|p' | tail -n 1)

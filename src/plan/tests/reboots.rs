@@ -322,6 +322,7 @@ containers_gpu_slicing:
     );
     // A user of the other card keeps the host from being restarted.
     other.holders = Fact::Known(vec![crate::facts::Holder {
+        instances: Vec::new(),
         pid: 7,
         command: "python3".to_owned(),
         unit: Fact::Absent,

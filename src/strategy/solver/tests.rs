@@ -224,6 +224,7 @@ fn no_search_on_a_real_card_comes_near_the_budget() {
                 counts: &wanted,
                 kinds: &kinds,
                 existing: &layout,
+                busy: &[],
                 stack: Vec::new(),
                 best: None,
                 budget: BUDGET / 100,

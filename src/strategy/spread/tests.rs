@@ -101,7 +101,7 @@ proptest! {
         let existing: Vec<Vec<Placed>> = now.iter().map(|index| index.get(&all).clone()).collect();
         let cards: Vec<Card<'_>> = existing
             .iter()
-            .map(|existing| Card { geometry: &geometry, existing })
+            .map(|existing| Card { geometry: &geometry, existing, busy: &[] })
             .collect();
         let best = oracle(&all, &existing, &counts);
         let found = spread(&cards, &request(&counts));
@@ -128,14 +128,17 @@ fn cards_that_hold_what_is_wanted_are_not_touched() {
         Card {
             geometry: &geometry,
             existing: &[],
+            busy: &[],
         },
         Card {
             geometry: &geometry,
             existing: &half,
+            busy: &[],
         },
         Card {
             geometry: &geometry,
             existing: &[],
+            busy: &[],
         },
     ];
     let found = spread(&cards, &request(&[0, 1, 0])).expect("it fits");
@@ -151,6 +154,7 @@ fn sixteen_large_cards_are_within_the_budget() {
         .map(|_| Card {
             geometry: &geometry,
             existing: &[],
+            busy: &[],
         })
         .collect();
     let found = spread(&cards, &request(&[24, 10, 5])).expect("24 + 20 + 20 = 64 units of 64");
