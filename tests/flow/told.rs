@@ -21,7 +21,9 @@ fn a_step_that_was_never_made_is_not_shown_as_one_to_undo() {
     assert!(!ended.out.contains("undo: run true"), "{}", ended.all());
     assert!(ended.out.contains("by 1 step"), "{}", ended.all());
     fleet.deploy(&["runs", "unlock", &run, "--yes"]).expect(0);
-    assert_eq!(fleet.statuses("h1"), ["rolled-back"]);
+    // The guard may be the first to find that the runner is gone.
+    let ended = fleet.statuses("h1");
+    assert!(ended == ["rolled-back"] || ended == ["undone"], "{ended:?}");
     fleet.go(&["h1"]);
 }
 
