@@ -19,8 +19,13 @@ mig_idle() (
     words=$3
     minor=$(sed -n 's/^Device Minor:[[:space:]]*//p' \
         "$R/proc/driver/nvidia/gpus/$pci/information" 2>/dev/null)
-    gis=$(mig_gis "$2") || exit 1
+    gpu=$2
     shift 3
+    # Where they cannot be listed, as on a card that another driver has, all of it must be idle.
+    if ! gis=$(mig_gis "$gpu" 2>/dev/null); then
+        gpu_idle "$pci" "$@"
+        exit
+    fi
     going=$(gpu_nodes "$pci")
     staying=
     taken=
