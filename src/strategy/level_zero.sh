@@ -56,6 +56,6 @@ ccs_set() (
 
 # boot_ccs PCI MODE: the same after a boot, when the driver may still be on its way.
 boot_ccs() {
-    sriov_settled "$R/sys/bus/pci/devices/$1/drm" || :
+    sysfs_settled "$R/sys/bus/pci/devices/$1/drm" || :
     ccs_set "$@"
 }

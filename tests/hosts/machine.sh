@@ -61,7 +61,7 @@ launch() { # EMULATOR DISK
         mount --bind "$folder" "$emulator/tmp/machine"
         chroot "$emulator" qemu-img create -q -f qcow2 -b /tmp/disk/disk.raw -F raw /tmp/machine/disk
         exec chroot "$emulator" qemu-system-x86_64 "$@"' bash "$1" "$2" "$folder" \
-        -name "$prefix" -machine q35 -accel tcg,thread=multi -cpu qemu64 -smp 2 -m 1024 \
+        -name "$prefix" -machine q35 -accel tcg,thread=multi -cpu qemu64,vendor=GenuineIntel -smp 2 -m 1024 \
         -nodefaults -display none -daemonize -pidfile /tmp/machine/pid \
         -serial file:/tmp/machine/console -qmp unix:/tmp/machine/qmp,server=on,wait=off \
         -device intel-iommu,intremap=on -device virtio-rng-pci \

@@ -53,18 +53,10 @@ sriov_has() (
 # nobody to ask for functions. Early in a boot udev is still loading it.
 sriov_driver() (
     driver="$R/sys/bus/pci/devices/$1/driver"
-    sriov_settled "$driver" && exit 0
+    sysfs_settled "$driver" && exit 0
     printf '%s\n' "GPU $1: no kernel driver is bound to it, so it can have no virtual functions" >&2
     exit 1
 )
-
-# sriov_settled PATH: waits until it is there, or until udev has nothing more to do; succeeds
-# if it is there.
-sriov_settled() {
-    if [ -e "$1" ] || [ -h "$1" ]; then return 0; fi
-    udevadm settle --timeout=90 --exit-if-exists="$1" >/dev/null 2>&1
-    [ -e "$1" ] || [ -h "$1" ]
-}
 
 # sriov_set PCI COUNT PROBE: the kernel takes another number only by way of 0, and looks
 # at sriov_drivers_autoprobe when the functions appear.

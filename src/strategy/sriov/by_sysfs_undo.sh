@@ -49,7 +49,7 @@ sriov_bind() (
         else sysfs_write "$device/driver_override" "$3"; fi || exit 1
     fi
     # Functions that have just come back may still be waiting for udev to load their driver.
-    if [ "$2" != - ]; then sriov_settled "$device/driver" || sriov_settled "$R/sys/bus/pci/drivers/$2"; fi
+    if [ "$2" != - ]; then sysfs_settled "$device/driver" || sysfs_settled "$R/sys/bus/pci/drivers/$2"; fi
     now=$(readlink "$device/driver" 2>/dev/null) || now=
     now=${now##*/}
     [ "${now:--}" != "$2" ] || exit 0

@@ -245,7 +245,7 @@ intel_sriov_set() (
     device="$R/sys/bus/pci/devices/$pci"
     # Early in a boot the driver may still be on its way to make the folders of shares.
     sriov_driver "$pci" || exit 1
-    sriov_settled "$device/drm" || :
+    sysfs_settled "$device/drm" || :
     have=$(cat "$device/sriov_numvfs") || exit 1
     keep=
     if [ "$have" = "$count" ] && [ "$have" != 0 ]; then
