@@ -291,11 +291,16 @@ fn force_stops_a_service_that_holds_the_card_and_starts_it_again() {
         .says("unit nvidia-dcgm.service")
         .says("`apply_strategy: force`");
     let force = r#"{"containers_gpu_state_management": {"apply_strategy": "force"}}"#;
-    scratch
+    let planned = scratch
         .deploy(&["gpu", "-i", &inventory, "-e", force, "--check"])
         .expect(2)
         .says("stop nvidia-dcgm.service, which uses GPU 0")
         .says("start nvidia-dcgm.service again");
+    assert!(
+        !planned.all().contains("stays drained"),
+        "{}",
+        planned.all()
+    );
     assert_eq!(held(&scratch), 1);
     scratch
         .deploy(&["gpu", "-i", &inventory, "-e", force, "--yes"])

@@ -159,7 +159,9 @@ fn slice(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         ctx.world.rebooted = true;
         ctx.world.since_boot.clear();
     }
-    let drains = done.steps.iter().any(|step| step.phase == Phase::Drain);
+    // `force` stops services in the same phase, and starts them again by itself.
+    let drains = done.steps.iter().any(|step| step.phase == Phase::Drain)
+        && !desired.state.drain_command.value.is_empty();
     if drains && desired.state.undrain_command.value.is_empty() {
         done.notes.push(
             "no `undrain_command` is given: the host stays drained, also if the run is undone"
