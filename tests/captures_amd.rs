@@ -1,7 +1,6 @@
 //! Every capture of AMD's tools and sysfs is parsed here into what it shows, or stands on the
 //! list with the reason why not. A new file without an entry fails.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use deploy::discover::amd::fault::AmdFault;
@@ -309,23 +308,7 @@ fn capture(name: &str) -> String {
 
 #[test]
 fn every_capture_has_an_entry() {
-    let on_disk: BTreeSet<String> = fs::read_dir(FOLDER)
-        .expect("the captures")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    let listed: BTreeSet<String> = CAPTURES
-        .iter()
-        .map(|(name, _)| (*name).to_owned())
-        .collect();
-    assert_eq!(listed.len(), CAPTURES.len(), "a capture stands here twice");
-    let forgotten: Vec<&String> = on_disk.symmetric_difference(&listed).collect();
-    assert!(forgotten.is_empty(), "{forgotten:?}");
+    crate::captures::each_has_an_entry(FOLDER, CAPTURES.iter().map(|(name, _)| *name));
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! What discovery asks a host by sysfs and not by a tool is replayed: the capture is turned into
 //! the files of a host, and discovery must find there what the capture shows.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use deploy::catalog::Catalog;
@@ -72,20 +71,7 @@ fn text(name: &str) -> String {
 
 #[test]
 fn every_capture_has_an_entry() {
-    let on_disk: BTreeSet<String> = fs::read_dir(FOLDER)
-        .expect("the captures")
-        .map(|entry| {
-            let name = entry.expect("an entry").file_name();
-            name.to_string_lossy().into_owned()
-        })
-        .collect();
-    let listed: BTreeSet<String> = CAPTURES
-        .iter()
-        .map(|(name, _)| (*name).to_owned())
-        .collect();
-    assert_eq!(listed.len(), CAPTURES.len(), "a capture stands here twice");
-    let forgotten: Vec<&String> = on_disk.symmetric_difference(&listed).collect();
-    assert!(forgotten.is_empty(), "{forgotten:?}");
+    crate::captures::each_has_an_entry(FOLDER, CAPTURES.iter().map(|(name, _)| *name));
 }
 
 #[test]

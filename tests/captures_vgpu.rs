@@ -82,17 +82,7 @@ fn text(name: &str) -> String {
 
 #[test]
 fn every_vgpu_capture_has_an_entry() {
-    let on_disk: BTreeSet<String> = fs::read_dir(FOLDER)
-        .expect("the captures")
-        .map(|entry| entry.expect("an entry").file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    let listed: BTreeSet<String> = CAPTURES
-        .iter()
-        .map(|(name, _)| (*name).to_owned())
-        .collect();
-    assert_eq!(listed.len(), CAPTURES.len(), "a capture stands here twice");
-    assert_eq!(on_disk, listed);
+    crate::captures::each_has_an_entry(FOLDER, CAPTURES.iter().map(|(name, _)| *name));
 }
 
 #[test]

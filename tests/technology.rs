@@ -143,20 +143,25 @@ impl Bench {
 
     /// The host's folder.
     pub(crate) fn root(&self) -> PathBuf {
-        let mut folders = vec![self.scratch.path().join("state/deploy/sim")];
-        while let Some(folder) = folders.pop() {
-            if folder.join(".sim/state.json").exists() {
-                return folder;
-            }
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            folders.extend(
-                entries
-                    .map(|entry| entry.path())
-                    .filter(|path| path.is_dir()),
-            );
-        }
-        panic!("the host was not made yet");
+        folder_of_the_host(&self.scratch)
     }
+}
+
+/// The folder of the one simulated host that was made in a scratch folder.
+pub(crate) fn folder_of_the_host(scratch: &Scratch) -> PathBuf {
+    let mut folders = vec![scratch.path().join("state/deploy/sim")];
+    while let Some(folder) = folders.pop() {
+        if folder.join(".sim/state.json").exists() {
+            return folder;
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.is_dir()),
+        );
+    }
+    panic!("the host was not made yet");
 }
 
 /// A host that plays `sim`. What needs ssh fails loudly where there is none: `tests/run`

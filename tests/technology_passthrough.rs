@@ -55,20 +55,7 @@ impl Lab {
     }
 
     fn root(&self) -> PathBuf {
-        let fleet = self.scratch.path().join("state/deploy/sim");
-        let mut folders = vec![fleet];
-        while let Some(folder) = folders.pop() {
-            if folder.join(".sim/state.json").exists() {
-                return folder;
-            }
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            folders.extend(
-                entries
-                    .map(|entry| entry.path())
-                    .filter(|path| path.is_dir()),
-            );
-        }
-        panic!("the host was not made");
+        crate::technology::folder_of_the_host(&self.scratch)
     }
 
     fn file(&self, path: &str) -> Option<String> {
