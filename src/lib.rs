@@ -30,6 +30,7 @@ pub mod strategy;
 
 pub mod diff;
 pub mod plan;
+pub mod platform;
 
 pub mod apply;
 

@@ -28,8 +28,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("render", &["yaml"]),
     ("playbook", &["yaml", "render", "content"]),
     (
+        "platform",
+        &[
+            "strategy",
+            "desired",
+            "facts",
+            "catalog",
+            "render",
+            "step",
+            "transport",
+        ],
+    ),
+    (
         "module",
         &[
+            "platform",
             "strategy",
             "desired",
             "facts",
@@ -46,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "playbook",
             "module",
+            "platform",
             "render",
             "strategy",
             "desired",

@@ -65,8 +65,8 @@ impl Hosts {
 /// Variables that the program itself reads; others are for playbooks.
 fn is_ours(name: &str) -> bool {
     name.starts_with("ansible_")
-        || name.starts_with("containers_gpu")
-        || matches!(name, "deploy_root" | "gpu_policy" | "sim")
+        || desired::is_variable(name)
+        || matches!(name, "deploy_root" | "sim")
 }
 
 /// Reads what the hosts' variables say of connections and GPUs.

@@ -19,6 +19,7 @@ use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::{Confirm, Guard, HostPlan};
+use crate::platform;
 use crate::report::exit::Exit;
 use crate::strategy;
 use crate::text::span;
@@ -82,7 +83,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         started,
         who: reach::who(),
         from: reach::from(),
-        library: strategy::host_library(),
+        library: strategy::host_library() + &platform::host_library(),
         consent,
     };
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)

@@ -22,7 +22,8 @@ pub struct Located<T> {
 
 impl<T> Located<T> {
     /// A value that nobody wrote.
-    pub(super) fn default_of(value: T) -> Self {
+    #[must_use]
+    pub fn default_of(value: T) -> Self {
         Self {
             value,
             origin: None,
@@ -51,18 +52,20 @@ impl<T> Located<T> {
 }
 
 /// One mapping, its name in messages, and the keys that were asked for.
-pub(super) struct Block<'v, 'p> {
+#[derive(Debug)]
+pub struct Block<'v, 'p> {
     path: String,
     map: Option<&'v Map>,
     /// Where the mapping itself stands.
-    pub(super) origin: Option<Origin>,
+    pub origin: Option<Origin>,
     known: Vec<&'static str>,
-    pub(super) problems: &'p mut Problems,
+    /// Where findings go.
+    pub problems: &'p mut Problems,
 }
 
 impl<'v, 'p> Block<'v, 'p> {
     /// The mapping `node`, called `path` in messages. No node, or an empty one, is an empty mapping.
-    pub(super) fn new(path: &str, node: Option<&'v Node>, problems: &'p mut Problems) -> Self {
+    pub fn new(path: &str, node: Option<&'v Node>, problems: &'p mut Problems) -> Self {
         let mut map = None;
         match node.map(|node| (&node.value, node)) {
             Some((Value::Map(found), _)) => map = Some(found),
@@ -79,7 +82,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// The name of a key in messages.
-    pub(super) fn path_of(&self, key: &str) -> String {
+    pub fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -88,14 +91,14 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// The node behind `key`; an explicit `null` counts as not written.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'v Node> {
+    pub fn node(&mut self, key: &'static str) -> Option<&'v Node> {
         self.known.push(key);
         let node = &self.map?.get(key)?.node;
         (node.value != Value::Null).then_some(node)
     }
 
     /// The mapping behind `key`.
-    pub(super) fn child(&mut self, key: &'static str) -> Block<'v, '_> {
+    pub fn child(&mut self, key: &'static str) -> Block<'v, '_> {
         let node = self.node(key);
         let path = self.path_of(key);
         Block::new(&path, node, self.problems)
@@ -123,18 +126,18 @@ impl<'v, 'p> Block<'v, 'p> {
 
     /// A boolean; the words that Ansible takes for one are taken too, because
     /// `-e key=value` and templates give strings.
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> Located<bool> {
+    pub fn flag(&mut self, key: &'static str, default: bool) -> Located<bool> {
         self.read(key, "`true` or `false`", default, as_flag)
     }
 
     /// A boolean that has no default.
-    pub(super) fn flag_if_written(&mut self, key: &'static str) -> Option<Located<bool>> {
+    pub fn flag_if_written(&mut self, key: &'static str) -> Option<Located<bool>> {
         self.node(key)?;
         Some(self.flag(key, false))
     }
 
     /// A whole number that has no default.
-    pub(super) fn count_if_written(
+    pub fn count_if_written(
         &mut self,
         key: &'static str,
         least: u32,
@@ -145,7 +148,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// A text that must not be seen; an empty one is none.
-    pub(super) fn secret(&mut self, key: &'static str) -> Option<Located<Secret>> {
+    pub fn secret(&mut self, key: &'static str) -> Option<Located<Secret>> {
         let node = self.node(key)?;
         match node.as_str() {
             Some("") => None,
@@ -162,7 +165,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// A whole number within `least..=most`.
-    pub(super) fn count(
+    pub fn count(
         &mut self,
         key: &'static str,
         default: u32,
@@ -176,14 +179,14 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// A text.
-    pub(super) fn text(&mut self, key: &'static str, default: &str) -> Located<String> {
+    pub fn text(&mut self, key: &'static str, default: &str) -> Located<String> {
         self.read(key, "a string", default.to_owned(), |node| {
             node.as_str().map(str::to_owned)
         })
     }
 
     /// One word of a closed list.
-    pub(super) fn word<T: Copy>(
+    pub fn word<T: Copy>(
         &mut self,
         key: &'static str,
         default: T,
@@ -215,7 +218,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// A list of texts, each with its place.
-    pub(super) fn texts(&mut self, key: &'static str) -> Located<Vec<Located<String>>> {
+    pub fn texts(&mut self, key: &'static str) -> Located<Vec<Located<String>>> {
         let Some(node) = self.node(key) else {
             return Located::default_of(Vec::new());
         };
@@ -241,7 +244,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// A list of cards: PCI addresses, UUIDs or indexes.
-    pub(super) fn devices(&mut self, key: &'static str) -> Located<Vec<Located<DeviceRef>>> {
+    pub fn devices(&mut self, key: &'static str) -> Located<Vec<Located<DeviceRef>>> {
         let Some(node) = self.node(key) else {
             return Located::default_of(Vec::new());
         };
@@ -265,7 +268,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// One card; an empty text is none.
-    pub(super) fn device(&mut self, key: &'static str) -> Option<Located<DeviceRef>> {
+    pub fn device(&mut self, key: &'static str) -> Option<Located<DeviceRef>> {
         let node = self.node(key)?;
         if node.as_str() == Some("") {
             return None;
@@ -279,7 +282,7 @@ impl<'v, 'p> Block<'v, 'p> {
     }
 
     /// Reports the keys that nobody asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let Some(map) = self.map else { return };
         for (key, entry) in map {
             if self.known.contains(&key.as_str()) {

@@ -25,7 +25,7 @@ use crate::facts::{Gpu, PciAddress, Vendor};
 use crate::value::{Loaded, Vars};
 
 pub use auto::{AutoWanted, Isolation};
-pub use block::Located;
+pub use block::{Block, Located};
 pub use compute::ComputeSplit;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
@@ -56,6 +56,8 @@ pub struct Desired {
     pub state: StateManagement,
     /// `gpu_policy`.
     pub policy: Located<GpuPolicy>,
+    /// What `PLATFORM_VARIABLES` say, as it was written: `platform` knows what it means.
+    pub platforms: Vars,
 }
 
 /// How a user names one card.
@@ -123,17 +125,47 @@ const VARIABLES: [&str; 5] = [
     "gpu_policy",
 ];
 
+/// The variables of which the room `platform` knows the meaning: which platforms get the
+/// slices, and a block for each. A test there holds them against its list.
+pub const PLATFORM_VARIABLES: &[&str] = &[
+    "gpu_platform",
+    "gpu_podman",
+    "gpu_docker",
+    "gpu_incus",
+    "gpu_kubernetes",
+    "gpu_cozystack",
+];
+
+/// Whether a variable is read here, or is so near to one that it may be meant for it.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    name.starts_with("containers_gpu") || VARIABLES.contains(&name) || {
+        name.starts_with("gpu_")
+            && crate::error::nearest(name, PLATFORM_VARIABLES.iter().copied()).is_some()
+    }
+}
+
 /// Reads the variables of one host. What is wrong is in the findings; the value
 /// then holds defaults in those places and must not be acted on.
 #[must_use]
 pub fn read(vars: &Vars) -> Loaded<Desired> {
     let mut problems = Problems::default();
+    let mut platforms = Vars::new();
+    let known = || {
+        VARIABLES
+            .into_iter()
+            .chain(PLATFORM_VARIABLES.iter().copied())
+    };
     for (name, node) in vars {
-        if !name.starts_with("containers_gpu") || VARIABLES.contains(&name.as_str()) {
+        if PLATFORM_VARIABLES.contains(&name.as_str()) {
+            platforms.insert(name.clone(), node.clone());
+            continue;
+        }
+        if !is_variable(name) || VARIABLES.contains(&name.as_str()) {
             continue;
         }
         // Other variables are the user's own; only what looks like ours is wrong.
-        if let Some(near) = crate::error::nearest(name, VARIABLES) {
+        if let Some(near) = crate::error::nearest(name, known()) {
             problems.push(
                 Diagnostic::error(format!("unknown variable `{name}`"))
                     .at(&node.origin)
@@ -147,6 +179,7 @@ pub fn read(vars: &Vars) -> Loaded<Desired> {
         integration: state::read_integration(vars, &mut problems),
         state: state::read_state(vars, &mut problems),
         policy: state::read_policy(vars, &mut problems),
+        platforms,
     };
     (desired, problems)
 }

@@ -73,6 +73,17 @@ impl Args {
         Ok(args)
     }
 
+    /// Parameters that are final: nothing in them is a template, and their schema holds.
+    #[must_use]
+    pub fn from_node(params: &Node, origin: &Origin) -> Self {
+        let map = params.as_map().cloned().unwrap_or_default();
+        let given = map.into_iter().map(|(name, entry)| (name, entry.node));
+        Self {
+            given: given.collect(),
+            origin: origin.clone(),
+        }
+    }
+
     /// A parameter as it came out.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {

@@ -249,7 +249,7 @@ impl Context<'_> {
         let names: Vec<&str> = self
             .scope
             .names()
-            .filter(|name| name.starts_with("containers_gpu") || *name == "gpu_policy")
+            .filter(|name| crate::desired::is_variable(name))
             .collect();
         let (vars, problems) = crate::render::some_vars(self.scope, names);
         first_error(problems)?;

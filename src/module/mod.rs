@@ -20,6 +20,7 @@ mod kernel_cmdline;
 mod mode;
 mod modprobe;
 mod path;
+mod platform;
 mod reads;
 mod reboot;
 mod schema;
@@ -95,6 +96,8 @@ pub static MODULES: &[&Module] = &[
     &gpu::SLICING,
     &gpu::VALIDATION,
     &gpu::HEALTH,
+    &platform::PLATFORM,
+    &platform::HEALTH,
     &template::TEMPLATE,
     &copy::COPY,
     &file::FILE,

@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Origin, Problems, Severity, nearest};
 use crate::module::{self, Args};
+use crate::platform;
 use crate::playbook::{Playbook, Project, Task};
 use crate::render::{self, Binding, Form, Halt, Layer, Scope, Use};
 use crate::strategy;
@@ -55,6 +56,7 @@ pub fn check(
         found.extend(problems);
         if sound && slices {
             found.extend(strategy::check_offline(&desired, catalog));
+            found.extend(platform::check_offline(&desired, catalog));
         }
         wanted.push(desired);
         for number in host.plays {

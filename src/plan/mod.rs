@@ -141,7 +141,7 @@ pub fn desired(input: &HostInput<'_>) -> Loaded<Desired> {
     let scope = scope(input, play.copied());
     let names: Vec<&str> = scope
         .names()
-        .filter(|name| name.starts_with("containers_gpu") || *name == "gpu_policy")
+        .filter(|name| crate::desired::is_variable(name))
         .collect();
     let (vars, mut problems) = render::some_vars(&scope, names);
     if problems.has_errors() {
