@@ -12,6 +12,7 @@ mod crash;
 mod discover;
 mod discover_sim;
 mod flow;
+mod group_request;
 mod handlers_owed;
 mod harness;
 mod hosts;

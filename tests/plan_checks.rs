@@ -105,6 +105,7 @@ impl Host {
             project: &project,
             tags: &tags,
             allow_reboot: false,
+            share: None,
         };
         let mut cache = ReadCache::default();
         for _ in 0..5 {

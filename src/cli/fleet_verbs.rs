@@ -1,15 +1,18 @@
 //! The verbs that only look at hosts: `discover` and `runs`. What they print is made
 //! by `discover` and `runs` beside this file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::apply::runs::HostRuns;
 use crate::apply::{self, RunId};
 use crate::cli::args::{ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, RunsArgs};
+use crate::cli::group_request::{self, Shares};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Failure, discover, metrics, runs};
+use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
@@ -38,7 +41,7 @@ pub async fn ready(
     playbook: Option<&std::path::Path>,
 ) -> Result<(Settings, Arc<Hosts>), Failure> {
     let settings = settings::load(hosts, playbook)?;
-    let ready = hosts::prepare(&settings, connection)?
+    let ready = hosts::prepare(&settings, &HashMap::new(), connection)?
         .start(&hosts.inventory)
         .await?;
     Ok((settings, Arc::new(ready)))
@@ -129,14 +132,21 @@ fn tell_metrics(
 ) -> Result<Vec<(HostName, Outcome, Option<HostProblem>)>, Failure> {
     let mut ends = Vec::new();
     let mut rows = Vec::new();
+    let shares = shares(settings, hosts, seen)?;
     for host in &settings.hosts {
         let facts = seen.iter().find(|(name, _)| name == host);
         let (Some((_, facts)), Some(desired)) = (facts, hosts.desired.get(host)) else {
             rows.push((host.as_str(), metrics::Host::Down));
             continue;
         };
-        let counted = strategy::decide(desired, facts, &settings.catalog)
-            .map(|decisions| strategy::census(&decisions, facts));
+        let counted = shares.of(host).and_then(|share| {
+            let mut desired = Desired::clone(desired);
+            if let Some(share) = share {
+                desired.slicing.request.clone_from(&share.request);
+            }
+            let decisions = strategy::decide(&desired, facts, &settings.catalog)?;
+            Ok(strategy::census(&decisions, facts))
+        });
         let (counts, problem) = match counted {
             Ok(counts) => (Some(counts), None),
             Err(found) => (None, Some(HostProblem::Refused(found))),
@@ -154,6 +164,24 @@ fn tell_metrics(
         None => report::data(&text),
     }
     Ok(ends)
+}
+
+/// What hosts get of the totals of their groups, as far as all of a group were looked at.
+fn shares(
+    settings: &Settings,
+    hosts: &Hosts,
+    seen: &[(HostName, Arc<HostFacts>)],
+) -> Result<Shares, Problems> {
+    let pools = group_request::find(&settings.inventory, &hosts.desired, |host| {
+        hosts::wanted(settings, host).map(Some)
+    })?;
+    let mut wanted = hosts.desired.clone();
+    wanted.extend(pools.beside.clone());
+    let seen = seen
+        .iter()
+        .map(|(host, facts)| (host.clone(), Ok(Arc::clone(facts))))
+        .collect();
+    Ok(pools.shares(&wanted, &seen, &settings.catalog))
 }
 
 /// Runs `deploy runs` and `deploy runs show`.

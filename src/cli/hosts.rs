@@ -69,17 +69,40 @@ fn is_ours(name: &str) -> bool {
         || matches!(name, "deploy_root" | "sim")
 }
 
-/// Reads what the hosts' variables say of connections and GPUs.
+/// What a host's own variables want of its GPUs, whatever a playbook adds.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn wanted(settings: &Settings, host: &HostName) -> Result<Desired, Problems> {
+    let vars = settings.inventory.vars_of(host);
+    let names: Vec<&str> = vars
+        .keys()
+        .map(String::as_str)
+        .filter(|name| is_ours(name))
+        .collect();
+    let scope = Scope::default().with_vars(Layer::Host, &vars);
+    let (vars, mut problems) = render::some_vars(&scope, names);
+    let (desired, found) = desired::read(&vars);
+    problems.extend(found);
+    problems.or(desired)
+}
+
+/// Reads what the hosts' variables say of connections and GPUs. `beside` are hosts that are
+/// only looked at.
 ///
 /// # Errors
 /// Everything that is wrong with any of them, each finding once.
-pub fn prepare(settings: &Settings, args: &ConnectionArgs) -> Result<Prepared, Problems> {
+pub fn prepare(
+    settings: &Settings,
+    beside: &HashMap<HostName, Arc<Desired>>,
+    args: &ConnectionArgs,
+) -> Result<Prepared, Problems> {
     let flags = flags(args)?;
     let mut problems = Problems::default();
     let mut targets = HashMap::new();
     let mut wanted = HashMap::new();
     let mut simulated: Vec<(HostName, Vars)> = Vec::new();
-    for host in &settings.hosts {
+    for host in settings.hosts.iter().chain(beside.keys()) {
         let vars = settings.inventory.vars_of(host);
         let names: Vec<&str> = vars
             .keys()

@@ -13,6 +13,7 @@ use crate::cli::Failure;
 use crate::cli::args::PlayArgs;
 use crate::cli::flow::Batches;
 use crate::cli::gate::Limits;
+use crate::cli::group_request::{self, Pools, Wanted};
 use crate::cli::reach::{self, Reached};
 use crate::cli::settings::{self, Settings, once, take};
 use crate::desired::Desired;
@@ -22,6 +23,7 @@ use crate::module::{self, ReadCache};
 use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
+use crate::strategy::Share;
 use crate::transport::{Read, Session};
 use crate::value::{HostName, Vars};
 
@@ -43,6 +45,8 @@ pub struct Job {
     groups: Arc<Json>,
     extra: Vars,
     plays: HashMap<HostName, Vec<usize>>,
+    /// The same without `--limit`.
+    all_plays: HashMap<HostName, Vec<usize>>,
 }
 
 /// Which playbook.
@@ -79,16 +83,12 @@ impl Job {
             }
         };
         let (playbook, project) = read(which, &settings.content)?;
-        let mut plays: HashMap<HostName, Vec<usize>> = HashMap::new();
-        for (number, play) in playbook.plays.iter().enumerate() {
-            let selected = settings
-                .inventory
-                .select(&play.hosts, args.hosts.limit.as_deref())
-                .map_err(|found| at(found, &play.hosts_origin));
-            for host in take(selected, &mut problems).unwrap_or_default() {
-                plays.entry(host).or_default().push(number);
-            }
-        }
+        let limit = args.hosts.limit.as_deref();
+        let plays = plays_of(&settings, &playbook, limit, &mut problems);
+        let all_plays = match limit {
+            Some(_) => plays_of(&settings, &playbook, None, &mut Problems::default()),
+            None => HashMap::new(),
+        };
         let tags = Tags {
             only: args.tags.clone(),
             skip: args.skip_tags.clone(),
@@ -108,6 +108,7 @@ impl Job {
             playbook,
             project,
             plays,
+            all_plays,
         })
     }
 
@@ -121,6 +122,25 @@ impl Job {
             extra: &self.extra,
             groups: Some(&self.groups),
         }
+    }
+
+    /// The groups whose totals hosts share, of whom `desired` is wanted.
+    ///
+    /// # Errors
+    /// As `group_request::find`.
+    pub(super) fn pools(&self, desired: &Wanted) -> Result<Pools, Problems> {
+        group_request::find(&self.settings.inventory, desired, |host| {
+            let vars = self.settings.inventory.vars_of(host);
+            let Some(plays) = self.all_plays.get(host) else {
+                return Ok(None);
+            };
+            let input = HostInput {
+                plays,
+                ..self.input(host, &vars)
+            };
+            let (desired, problems) = plan::desired(&input);
+            problems.or(Some(desired))
+        })
     }
 
     /// Checks the playbook for all hosts, offline.
@@ -159,6 +179,7 @@ impl Job {
         host: &HostName,
         reached: Reached,
         look: bool,
+        share: Option<&Share>,
     ) -> Result<(Box<dyn Session>, Complete), (HostProblem, Option<Arc<HostPlan>>)> {
         let Reached {
             mut session,
@@ -176,6 +197,7 @@ impl Job {
             project: &self.project,
             tags: &self.tags,
             allow_reboot: self.allow_reboot,
+            share,
         };
         let problem = match rounds(&input, &mut cache, session.as_mut()).await {
             Ok(found) => return Ok((session, found)),
@@ -223,6 +245,26 @@ impl Job {
             },
         }
     }
+}
+
+/// Of each host the plays that are for it.
+fn plays_of(
+    settings: &Settings,
+    playbook: &Playbook,
+    limit: Option<&str>,
+    problems: &mut Problems,
+) -> HashMap<HostName, Vec<usize>> {
+    let mut plays: HashMap<HostName, Vec<usize>> = HashMap::new();
+    for (number, play) in playbook.plays.iter().enumerate() {
+        let selected = settings
+            .inventory
+            .select(&play.hosts, limit)
+            .map_err(|found| at(found, &play.hosts_origin));
+        for host in take(selected, problems).unwrap_or_default() {
+            plays.entry(host).or_default().push(number);
+        }
+    }
+    plays
 }
 
 /// Plans with what is known, and reads what is missing, until there is a plan.

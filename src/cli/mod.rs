@@ -16,6 +16,7 @@ pub mod flow;
 #[cfg(test)]
 mod flow_tests;
 pub mod gate;
+mod group_request;
 pub mod hosts;
 pub mod interrupt;
 pub mod inventory;

@@ -1,7 +1,7 @@
 //! `deploy gpu` and `deploy run`: a playbook on the selected hosts, as the one way of
 //! `flow` goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::runs::RunRecord;
@@ -9,6 +9,7 @@ use crate::apply::{self, HostResult, RunContext, RunId, standing};
 use crate::cli::args::PlayArgs;
 use crate::cli::fleet_verbs::{self, reporter};
 use crate::cli::flow::{self, Consent, Events, Planned, Verb};
+use crate::cli::group_request::Shares;
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
@@ -37,7 +38,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         .map(fleet_verbs::run_id)
         .transpose()?;
     let consent = Consent::of(args.check, args.yes);
-    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let mut reporter = reporter(&args.output, consent.check_mode(), consent.plans());
     let job = match Job::load(which, args) {
         Ok(job) => Arc::new(job),
         Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
@@ -46,9 +47,12 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
     let mut connection = args.connection.clone();
     connection.r#become |= job.wants_become();
     let checked = job.check();
-    let prepared = hosts::prepare(&job.settings, &connection);
-    let (desired, prepared) = match (checked, prepared) {
-        (Ok(desired), Ok(prepared)) => (desired, prepared),
+    let checked = checked.and_then(|desired| Ok((job.pools(&desired)?, desired)));
+    let nobody = HashMap::new();
+    let beside = checked.as_ref().map_or(&nobody, |(pools, _)| &pools.beside);
+    let prepared = hosts::prepare(&job.settings, beside, &connection);
+    let ((pools, desired), prepared) = match (checked, prepared) {
+        (Ok(checked), Ok(prepared)) => (checked, prepared),
         (checked, prepared) => {
             let mut found = checked.err().unwrap_or_default();
             found.extend(prepared.err().unwrap_or_default());
@@ -60,6 +64,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         Err(found) => return Ok(reporter.refuse(&found)),
     };
     hosts.desired = desired;
+    hosts.desired.extend(pools.beside.clone());
     if let Err(found) = hosts.may_run(which) {
         return Ok(reporter.refuse(&found));
     }
@@ -71,6 +76,21 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         return Ok(reporter.refuse(&found.into()));
     }
     let batches = job.batches(args);
+    let soon: HashSet<HostName> = batches
+        .batches
+        .first()
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    let catalog = &job.settings.catalog;
+    let shares = pools.gather(&hosts, catalog, forks, &soon).await;
+    for note in &shares.notes {
+        reporter.event(&Event::Note {
+            host: None,
+            text: note.clone(),
+        });
+    }
     let started = jiff::Timestamp::now();
     let run = RunId::new(started, chance());
 
@@ -79,6 +99,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         hosts,
         run,
         resume,
+        shares,
         followed: Mutex::default(),
         started,
         who: reach::who(),
@@ -96,6 +117,8 @@ struct Apply {
     run: RunId,
     /// An earlier run that is gone on with.
     resume: Option<RunId>,
+    /// What hosts get of the totals of their groups.
+    shares: Shares,
     /// Hosts on which that run itself was followed or confirmed, and no new one made.
     followed: Mutex<HashSet<HostName>>,
     started: jiff::Timestamp,
@@ -219,7 +242,11 @@ enum Work {
 
 async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<Work> {
     let job = &apply.job;
-    let mut reached = match reach(&apply.hosts, host, &job.settings.catalog).await {
+    let reached = match apply.shares.take(host) {
+        Some(reached) => reached,
+        None => reach(&apply.hosts, host, &job.settings.catalog).await,
+    };
+    let mut reached = match reached {
         Ok(reached) => reached,
         Err(problem) => return Planned::Ended(Outcome::Unreachable, problem),
     };
@@ -245,6 +272,13 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
             }
         }
     }
+    let share = match apply.shares.of(host) {
+        Ok(share) => share,
+        Err(problems) => {
+            reached.session.close().await;
+            return Planned::Ended(Outcome::Failed, HostProblem::Refused(problems));
+        }
+    };
     let reached = match settle(
         &apply.hosts,
         host,
@@ -263,7 +297,7 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         facts: Arc::clone(&reached.facts),
     });
     let look = apply.consent != Consent::Given;
-    match job.plan(host, reached, look).await {
+    match job.plan(host, reached, look, share).await {
         Ok((session, found)) if !apply::changes_something(&found.plan) => {
             session.close().await;
             // With no step to show, its notes are all that a plan has to say.

@@ -1,6 +1,8 @@
 //! `deploy render`: files as they would land on one host. Nothing is changed.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::cli::Failure;
 use crate::cli::args::{Format, OnFailure, OutputArgs, PlayArgs, RenderArgs};
@@ -54,12 +56,24 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
     let desired = job.check()?;
     let mut connection = play.connection;
     connection.r#become |= job.wants_become();
-    let prepared = hosts::prepare(&job.settings, &connection)?;
+    let pools = job.pools(&desired)?;
+    let prepared = hosts::prepare(&job.settings, &pools.beside, &connection)?;
     let mut hosts = prepared.start(&play.hosts.inventory).await?;
     hosts.desired = desired;
+    hosts.desired.extend(pools.beside.clone());
+    let hosts = Arc::new(hosts);
+    let soon = HashSet::from([host.clone()]);
+    let forks = connection.forks.into();
+    let shares = pools
+        .gather(&hosts, &job.settings.catalog, forks, &soon)
+        .await;
     let planned = async {
-        let reached = reach(&hosts, &host, &job.settings.catalog).await?;
-        job.plan(&host, reached, false)
+        let reached = match shares.take(&host) {
+            Some(reached) => reached?,
+            None => reach(&hosts, &host, &job.settings.catalog).await?,
+        };
+        let share = shares.of(&host).map_err(HostProblem::Refused)?;
+        job.plan(&host, reached, false, share)
             .await
             .map_err(|(problem, _)| problem)
     };

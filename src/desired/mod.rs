@@ -14,6 +14,7 @@ pub mod discovery;
 mod level_zero;
 mod mps;
 mod partition;
+mod request;
 mod rocm;
 mod slicing;
 mod state;
@@ -31,9 +32,10 @@ pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
 pub use mps::MpsWanted;
 pub use partition::PartitionWanted;
+pub use request::Request;
 pub use rocm::{RocmMask, RocmWanted};
 pub use slicing::{
-    Choice, GpuEntry, Match, MigParted, MigWanted, Request, SharePolicy, SliceDuration, Slicing,
+    Choice, GpuEntry, Match, MigParted, MigWanted, SharePolicy, SliceDuration, Slicing,
     SriovWanted, TimeSlicingWanted, Wanted,
 };
 pub use state::{

@@ -11,11 +11,12 @@ use crate::value::Node;
 
 use super::DeviceRef;
 use super::auto::{self, AutoWanted};
-use super::block::{Block, Located, as_count, wrong_kind};
+use super::block::{Block, Located, wrong_kind};
 use super::compute::{self, ComputeSplit};
 use super::level_zero::{self, LevelZeroWanted};
 use super::mps::{self, MpsWanted};
 use super::partition::{self, PartitionWanted};
+use super::request::{self, Request};
 use super::rocm::{self, RocmWanted};
 use super::vf_share::{self, VfShareWanted};
 use super::vgpu::{self, VgpuWanted};
@@ -31,6 +32,9 @@ pub struct Slicing {
     pub gpus: Vec<GpuEntry>,
     /// `request`: totals for the host, instead of `mig.profiles`; empty if not given.
     pub request: Vec<Request>,
+    /// `request_group`: the group of the inventory over all of whose hosts the totals go,
+    /// where they are not for the host alone.
+    pub request_group: Option<Located<String>>,
     /// Where the whole stands; absent if nobody wrote it.
     pub origin: Option<Origin>,
 }
@@ -190,17 +194,8 @@ pub struct SriovWanted {
     pub origin: Option<Origin>,
 }
 
-/// One line of `request`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// Profile name.
-    pub profile: Located<String>,
-    /// How many on the whole host.
-    pub count: u32,
-}
-
 /// More than any card or host has; keeps a slip of the finger from filling memory.
-const MOST_INSTANCES: u32 = 1024;
+pub(super) const MOST_INSTANCES: u32 = 1024;
 
 pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Slicing {
     let mut block = Block::new("containers_gpu_slicing", node, problems);
@@ -209,9 +204,10 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Slicing {
     let base = Wanted::unsaid();
     let default = read_wanted(&mut block, &base, enabled.value);
     let gpus = read_entries(&mut block, &default, enabled.value);
-    let request = read_request(&mut block);
+    let request_group = request::read_group(&mut block);
+    let request = request::read(&mut block, request_group.as_ref());
     if enabled.value {
-        check_request(&mut block, &default, &request);
+        request::check(&mut block, &default, &request);
     }
     block.finish();
     Slicing {
@@ -219,6 +215,7 @@ pub(super) fn read(node: Option<&Node>, problems: &mut Problems) -> Slicing {
         default,
         gpus,
         request,
+        request_group,
         origin,
     }
 }
@@ -608,67 +605,5 @@ fn read_match(parent: &mut Block<'_, '_>, entry: &Node) -> Match {
         model,
         vendor,
         origin,
-    }
-}
-
-fn read_request(block: &mut Block<'_, '_>) -> Vec<Request> {
-    let Some(node) = block.node("request") else {
-        return Vec::new();
-    };
-    let path = block.path_of("request");
-    let Some(map) = node.as_map() else {
-        let diagnostic = wrong_kind(&path, "a mapping of profiles to counts", node);
-        block.problems.push(diagnostic);
-        return Vec::new();
-    };
-    let mut requests = Vec::new();
-    for (profile, entry) in map {
-        let count = as_count(&entry.node).filter(|count| *count <= MOST_INSTANCES);
-        let Some(count) = count else {
-            let wanted = format!("a whole number from 0 to {MOST_INSTANCES}");
-            let diagnostic = wrong_kind(&format!("{path}.{profile}"), &wanted, &entry.node);
-            block.problems.push(diagnostic);
-            continue;
-        };
-        requests.push(Request {
-            profile: Located {
-                value: profile.clone(),
-                origin: Some(entry.key.clone()),
-            },
-            count,
-        });
-    }
-    requests
-}
-
-fn check_request(block: &mut Block<'_, '_>, default: &Wanted, request: &[Request]) {
-    let Some(first) = request.first() else { return };
-    if default.auto.origin.is_some() {
-        let diagnostic = Diagnostic::error("`request` and `auto` contradict each other")
-            .hint("give totals for the host, or what the tenants of each card need");
-        block.problems.push(first.profile.blame(diagnostic));
-    }
-    if let Choice::Use(chosen) = default.strategy.value
-        && chosen != Technology::Mig
-    {
-        let diagnostic = Diagnostic::error(format!("`request` contradicts `strategy: {chosen}`"))
-            .hint("totals of MIG profiles need `strategy: mig` (or `auto`)");
-        block.problems.push(first.profile.blame(diagnostic));
-    }
-    if let Some(listed) = default.mig.listed.first() {
-        let mut diagnostic =
-            Diagnostic::error("`request` and `mig.profiles` contradict each other")
-                .hint("give totals for the host, or profiles for each card");
-        if let Some(origin) = &listed.origin {
-            diagnostic = diagnostic.related(origin, "the profiles stand here");
-        }
-        block.problems.push(first.profile.blame(diagnostic));
-    } else if default.mig.gpu_instance_count.is_written()
-        && default.mig.gpu_instance_count.value != 1
-    {
-        let diagnostic =
-            Diagnostic::error("`request` and `mig.gpu_instance_count` contradict each other")
-                .hint("the counts stand in `request` itself");
-        block.problems.push(first.profile.blame(diagnostic));
     }
 }

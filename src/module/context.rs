@@ -15,7 +15,7 @@ use crate::playbook::{Project, Task};
 use crate::render::{Halt, Rendered, Scope};
 use crate::shell::{Command, Script};
 use crate::step::StepId;
-use crate::strategy::{Decision, KernelArguments};
+use crate::strategy::{Decision, KernelArguments, Share};
 use crate::transport::{Output, PathState, Read};
 
 /// Content of larger files is not shown, so it is not asked for.
@@ -89,6 +89,8 @@ pub struct Context<'a> {
     pub project: &'a Project,
     /// `--allow-reboot`.
     pub allow_reboot: bool,
+    /// What the host gets of the totals of its group, where it shares some.
+    pub share: Option<&'a Share>,
     /// What was read.
     pub cache: &'a ReadCache,
     /// What the steps so far will have changed.
@@ -253,10 +255,32 @@ impl Context<'_> {
             .collect();
         let (vars, problems) = crate::render::some_vars(self.scope, names);
         first_error(problems)?;
-        let (desired, problems) = crate::desired::read(&vars);
+        let (mut desired, problems) = crate::desired::read(&vars);
         first_error(problems)?;
+        self.take_share(&mut desired)?;
         self.gpus.desired = Some(desired.clone());
         Ok(desired)
+    }
+
+    /// The totals of a group are no host's own; its share of them is.
+    fn take_share(&self, desired: &mut Desired) -> Rendered<()> {
+        let slicing = &mut desired.slicing;
+        let Some(group) = slicing.request_group.take() else {
+            return Ok(());
+        };
+        if !slicing.enabled.value {
+            return Ok(());
+        }
+        let Some(share) = self.share else {
+            let message = format!(
+                "what this host gets of the `request` of group `{}` is not known",
+                group.value
+            );
+            let hint = "`containers_gpu_slicing` must be known before the first task: no task and no fact may set it";
+            return Err(group.blame(Diagnostic::error(message).hint(hint)).into());
+        };
+        slicing.request.clone_from(&share.request);
+        Ok(())
     }
 }
 

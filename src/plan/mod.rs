@@ -22,6 +22,7 @@ pub use crate::module::{Landing, ReadCache};
 use crate::playbook::{Playbook, Project, Tags};
 use crate::render::{self, Binding, Layer, Scope};
 use crate::step::{Step, StepId};
+use crate::strategy::Share;
 use crate::transport::Read;
 use crate::value::{HostName, Loaded, Vars};
 
@@ -92,6 +93,8 @@ pub struct PlanInput<'a> {
     /// way to give leave is `containers_gpu_state_management.reboot_required: true`.
     /// Without either nothing is planned that would wait half done for a reboot.
     pub allow_reboot: bool,
+    /// What the host gets of the totals of its group, where it shares some.
+    pub share: Option<&'a Share>,
 }
 
 /// A plan, or what it still needs.

@@ -42,6 +42,8 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
     };
     let (owed, note) = owed::names(cache);
     walk.notes.extend(note);
+    walk.notes
+        .extend(input.share.and_then(|share| share.note.clone()));
     walk.owed.extend(owed);
     for number in input.host.plays {
         let Some(play) = input.host.playbook.plays.get(*number) else {
@@ -292,6 +294,7 @@ impl Walk<'_> {
             catalog: self.input.catalog,
             project: self.input.project,
             allow_reboot: self.input.allow_reboot,
+            share: self.input.share,
             cache: self.cache,
             world: &mut self.world,
             gpus: &mut self.gpus,

@@ -67,15 +67,8 @@ impl Strategy for Mig {
         }
         // A card that could not be read would make the totals look too small.
         if !shared.is_empty() && !problems.has_errors() {
-            let pool: Vec<spread::Card<'_>> = shared
-                .iter()
-                .map(|card| spread::Card {
-                    geometry: &card.geometry,
-                    existing: &card.existing,
-                    busy: &card.busy,
-                })
-                .collect();
-            match spread::spread(&pool, request) {
+            let pool: Vec<spread::Card<'_>> = shared.iter().map(Card::in_pool).collect();
+            match spread::spread(&pool, request, "this host") {
                 Ok(solutions) => {
                     for (card, solution) in shared.iter().zip(&solutions) {
                         decisions.extend(card.decision(solution, Vec::new(), &mut problems));
@@ -164,7 +157,7 @@ pub(super) fn unseen(gpu: &Gpu) -> Diagnostic {
 }
 
 /// One card that is to be sliced, with what can be placed on it.
-struct Card<'a> {
+pub(super) struct Card<'a> {
     ask: Ask<'a>,
     geometry: Geometry,
     existing: Vec<Placed>,
@@ -173,7 +166,7 @@ struct Card<'a> {
 }
 
 impl<'a> Card<'a> {
-    fn read(ask: &Ask<'a>) -> Result<Self, Diagnostic> {
+    pub(super) fn read(ask: &Ask<'a>) -> Result<Self, Diagnostic> {
         let gpu = ask.gpu;
         let label = gpu.label();
         let nvidia = gpu.nvidia.known().ok_or_else(|| unseen(gpu))?;
@@ -213,6 +206,15 @@ impl<'a> Card<'a> {
             existing,
             busy,
         })
+    }
+
+    /// The card as one of those that share totals.
+    pub(super) fn in_pool(&self) -> spread::Card<'_> {
+        spread::Card {
+            geometry: &self.geometry,
+            existing: &self.existing,
+            busy: &self.busy,
+        }
     }
 
     /// The wanted profiles as indexes, with what the user should know of them.

@@ -15,6 +15,7 @@ mod files;
 mod fit;
 mod force;
 mod geometry;
+mod group;
 mod health;
 mod level_zero;
 mod mig;
@@ -51,6 +52,7 @@ pub use census::{Card as CardCensus, Row as CensusRow, Slices, census};
 pub use cmdline::{KernelArguments, KernelChange, kernel_arguments};
 pub use files::KeptFile;
 pub use fit::{Fit, FitInstance, Need, fit};
+pub use group::{Member, Share, share};
 pub use offline::check as check_offline;
 pub use power::{Boot, HOW_TO_ALLOW, REBOOT_TIMEOUT_S, When, reboot_step};
 pub use usage::in_use;
@@ -282,41 +284,9 @@ pub fn decide(
             .hint("`strategy: auto` and `strategy: none` take a host without a GPU; `deploy discover` shows what was seen")
             .into());
     }
-    let mut asks = Vec::new();
-    let mut picks: Vec<Option<auto::Pick>> = Vec::new();
-    for (position, gpu) in facts.gpus.iter().enumerate() {
-        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
-        picks.push(match wanted.strategy.value {
-            Choice::Use(_) => None,
-            Choice::Auto => match auto::pick(wanted, desired, is_default, gpu, catalog) {
-                Ok(pick) => Some(pick),
-                Err(found) => {
-                    problems.push(found);
-                    None
-                }
-            },
-        });
-    }
-    for (position, gpu) in facts.gpus.iter().enumerate() {
-        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
-        let (technology, picked) = match (&wanted.strategy.value, &picks[position]) {
-            (Choice::Use(technology), _) => (*technology, None),
-            (Choice::Auto, Some(pick)) => (pick.technology, Some(pick)),
-            (Choice::Auto, None) => continue,
-        };
-        let ask = Ask {
-            gpu,
-            host: facts,
-            position,
-            model: gpu.model.known().and_then(|key| catalog.by_key(key)),
-            wanted: picked
-                .and_then(|pick| pick.wanted.as_ref())
-                .unwrap_or(wanted),
-            is_default,
-            picked,
-        };
-        asks.push((technology, ask));
-    }
+    let (picks, found) = picks(desired, facts, catalog);
+    problems.extend(found);
+    let asks = asks(desired, facts, catalog, &picks);
     for (technology, ask) in &asks {
         let whole = [Technology::Passthrough, Technology::None];
         if !whole.contains(technology) && passthrough::return_of(ask.gpu, ask.host).is_some() {
@@ -358,6 +328,59 @@ pub fn decide(
         report_only(&mut decisions, facts);
     }
     Ok(decisions)
+}
+
+/// What `auto` picked for each card; none where a technology is named, or nothing does what is
+/// asked for, which is among the findings.
+fn picks(
+    desired: &Desired,
+    facts: &HostFacts,
+    catalog: &Catalog,
+) -> (Vec<Option<auto::Pick>>, Problems) {
+    let mut problems = Problems::default();
+    let mut pick = |(position, gpu): (usize, &Gpu)| {
+        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
+        if let Choice::Use(_) = wanted.strategy.value {
+            return None;
+        }
+        auto::pick(wanted, desired, is_default, gpu, catalog)
+            .map_err(|found| problems.push(found))
+            .ok()
+    };
+    let picks = facts.gpus.iter().enumerate().map(&mut pick).collect();
+    (picks, problems)
+}
+
+/// Each card with what is wanted of it, and by which technology. A card for which `auto` found
+/// none is left out.
+fn asks<'a>(
+    desired: &'a Desired,
+    facts: &'a HostFacts,
+    catalog: &'a Catalog,
+    picks: &'a [Option<auto::Pick>],
+) -> Vec<(Technology, Ask<'a>)> {
+    let cards = facts.gpus.iter().zip(picks).enumerate();
+    let asks = cards.filter_map(|(position, (gpu, picked))| {
+        let (wanted, is_default) = wanted_for(desired, facts, position, catalog);
+        let technology = match wanted.strategy.value {
+            Choice::Use(technology) => technology,
+            Choice::Auto => picked.as_ref()?.technology,
+        };
+        let picked = picked.as_ref();
+        let ask = Ask {
+            gpu,
+            host: facts,
+            position,
+            model: gpu.model.known().and_then(|key| catalog.by_key(key)),
+            wanted: picked
+                .and_then(|pick| pick.wanted.as_ref())
+                .unwrap_or(wanted),
+            is_default,
+            picked,
+        };
+        Some((technology, ask))
+    });
+    asks.collect()
 }
 
 /// The steps that bring a host's cards to what was decided; none if all are so. Where

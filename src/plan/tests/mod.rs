@@ -136,6 +136,7 @@ impl Bench {
                 project: &self.project,
                 tags: &self.tags,
                 allow_reboot: self.allow_reboot,
+                share: None,
             },
             cache,
         )

@@ -104,7 +104,7 @@ proptest! {
             .map(|existing| Card { geometry: &geometry, existing, busy: &[] })
             .collect();
         let best = oracle(&all, &existing, &counts);
-        let found = spread(&cards, &request(&counts));
+        let found = spread(&cards, &request(&counts), "this host");
         prop_assert_eq!(found.is_ok(), best.is_some());
         if let Ok(solutions) = found {
             let mut totals = vec![0; 3];
@@ -115,6 +115,67 @@ proptest! {
             prop_assert_eq!(Some(solutions.iter().map(|solution| solution.kept).sum()), best);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn few_cards_are_opened_and_nothing_is_missed(
+        counts in prop::collection::vec(0_u32..6, 3),
+        now in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        let geometry = geometry();
+        let all = layouts(&geometry);
+        let existing: Vec<Vec<Placed>> = now.iter().map(|index| index.get(&all).clone()).collect();
+        let cards: Vec<Card<'_>> = existing
+            .iter()
+            .map(|existing| Card { geometry: &geometry, existing, busy: &[] })
+            .collect();
+        let options = all_options(&cards, &request(&counts));
+        let best = oracle(&all, &existing, &counts);
+        let found = few::search(&options, &counts);
+        prop_assert_eq!(found.is_some(), best.is_some());
+        if let Some(found) = found {
+            let chosen: Vec<&Layout> = found.iter().zip(&options).map(|(at, all)| &all[*at]).collect();
+            for (kind, count) in counts.iter().enumerate() {
+                prop_assert_eq!(chosen.iter().map(|layout| layout.counts[kind]).sum::<u32>(), *count);
+            }
+            let kept = chosen.iter().map(|layout| layout.score.kept).sum::<u32>();
+            prop_assert_eq!(Some(kept), best);
+        }
+    }
+}
+
+/// The cards of a large group, as they are after a request was met.
+fn many(found: &[Solution]) -> Vec<Vec<Placed>> {
+    found
+        .iter()
+        .map(|solution| solution.placed.clone())
+        .collect()
+}
+
+#[test]
+fn hundreds_of_cards_are_filled_and_a_small_change_moves_nothing() {
+    let geometry = geometry();
+    let spread_over = |existing: &[Vec<Placed>], counts: &[u32]| {
+        let cards: Vec<Card<'_>> = existing
+            .iter()
+            .map(|existing| Card {
+                geometry: &geometry,
+                existing,
+                busy: &[],
+            })
+            .collect();
+        spread(&cards, &request(counts), "the group").expect("it fits")
+    };
+    let kept = |found: &[Solution]| found.iter().map(|solution| solution.kept).sum::<u32>();
+    let first = spread_over(&vec![Vec::new(); 300], &[700, 150, 20]);
+    assert_eq!(many(&first).concat().len(), 870);
+    let again = spread_over(&many(&first), &[700, 150, 20]);
+    assert_eq!(kept(&again), 870, "what is there stays");
+    let more = spread_over(&many(&first), &[703, 149, 20]);
+    assert_eq!(kept(&more), 869, "one goes, and nobody else moves");
 }
 
 #[test]
@@ -141,7 +202,7 @@ fn cards_that_hold_what_is_wanted_are_not_touched() {
             busy: &[],
         },
     ];
-    let found = spread(&cards, &request(&[0, 1, 0])).expect("it fits");
+    let found = spread(&cards, &request(&[0, 1, 0]), "this host").expect("it fits");
     let sizes: Vec<usize> = found.iter().map(|solution| solution.placed.len()).collect();
     assert_eq!(sizes, [0, 1, 0]);
     assert_eq!(found[1].placed, half);
@@ -157,7 +218,8 @@ fn sixteen_large_cards_are_within_the_budget() {
             busy: &[],
         })
         .collect();
-    let found = spread(&cards, &request(&[24, 10, 5])).expect("24 + 20 + 20 = 64 units of 64");
+    let found =
+        spread(&cards, &request(&[24, 10, 5]), "this host").expect("24 + 20 + 20 = 64 units of 64");
     assert_eq!(
         found
             .iter()
@@ -165,7 +227,8 @@ fn sixteen_large_cards_are_within_the_budget() {
             .sum::<usize>(),
         39
     );
-    let refused = spread(&cards, &request(&[25, 10, 5])).expect_err("one unit too many");
+    let refused =
+        spread(&cards, &request(&[25, 10, 5]), "this host").expect_err("one unit too many");
     let hint = refused.hint.expect("what fits");
     assert!(
         hint.contains("24 × 1g.6gb, or 9 × 2g.12gb, or 4 × 4g.24gb"),
