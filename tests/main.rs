@@ -25,6 +25,7 @@ mod real_guard;
 mod real_hosts;
 mod real_machine;
 mod real_passthrough;
+mod real_podman;
 mod real_reboot;
 mod rooms;
 mod round_trips;

@@ -9,6 +9,7 @@ use super::{Args, Done, Module};
 use crate::error::Diagnostic;
 use crate::platform::{self, Host, Platform, PlatformFile, View, Wish};
 use crate::render::{self, Binding, Layer, Rendered};
+use crate::step::Step;
 use crate::transport::{Output, PathState, Read};
 use crate::value::Node;
 
@@ -110,12 +111,20 @@ fn grant(wishes: Vec<Wish>, ctx: &mut Context<'_>, done: &mut Done) -> Rendered<
     for wish in wishes {
         match wish {
             Wish::Note(note) => done.notes.push(note),
-            Wish::Step(mut step) => {
-                step.task.clone_from(&ctx.task.name);
-                step.id = ctx.id(step.id.0);
-                done.steps.push(*step);
+            Wish::Step(step) => done.steps.push(own(*step, ctx)),
+            Wish::IfChanged { paths, step } => {
+                // What stands there only because an earlier step of the plan puts it there.
+                if paths.iter().any(|path| ctx.world.paths.contains_key(path)) {
+                    done.steps.push(own(*step, ctx));
+                }
             }
             Wish::File(file) => done.steps.extend(write(&file, ctx)?),
+            Wish::FileThen { file, undone } => {
+                if let Some(mut step) = write(&file, ctx)? {
+                    step.undo.0.extend(undone.0);
+                    done.steps.push(step);
+                }
+            }
             Wish::Module { name, params } => {
                 let args = args_of(&params, ctx);
                 let Some(module) = super::find(name) else {
@@ -131,11 +140,20 @@ fn grant(wishes: Vec<Wish>, ctx: &mut Context<'_>, done: &mut Done) -> Rendered<
     Ok(())
 }
 
+/// A platform's step as one of this task.
+fn own(step: Step, ctx: &mut Context<'_>) -> Step {
+    Step {
+        task: ctx.task.name.clone(),
+        id: ctx.id(step.id.0.clone()),
+        ..step
+    }
+}
+
 fn args_of(params: &Json, ctx: &Context<'_>) -> Args {
     Args::from_node(&Node::from_json(params, &ctx.task.origin), &ctx.task.origin)
 }
 
-fn write(file: &PlatformFile, ctx: &mut Context<'_>) -> Rendered<Option<crate::step::Step>> {
+fn write(file: &PlatformFile, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
     let Some(found) = ctx.project.template(file.template) else {
         let message = format!("there is no template `{}`", file.template);
         return Err(Diagnostic::error(message).at(&ctx.task.origin).into());

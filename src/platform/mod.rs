@@ -7,6 +7,8 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod podman;
+
 use std::fmt::Debug;
 
 use serde_json::Value as Json;
@@ -16,13 +18,14 @@ use crate::desired::{Block, Desired};
 use crate::error::{Diagnostic, Problems, nearest};
 use crate::facts::HostFacts;
 use crate::render::Rendered;
+use crate::shell::Script;
 use crate::step::Step;
 use crate::strategy::Decision;
 use crate::transport::{Output, PathState, Read};
 use crate::value::{Node, Value};
 
 /// The platforms that this version sets up, in the order in which that is done.
-static PLATFORMS: &[&dyn Platform] = &[];
+static PLATFORMS: &[&dyn Platform] = &[&podman::Podman];
 
 /// The variable that says which platforms a host has.
 const VARIABLE: &str = "gpu_platform";
@@ -112,6 +115,14 @@ pub trait Host {
 pub enum Wish {
     /// A file made from a template.
     File(Box<PlatformFile>),
+    /// A file, and what is called once its undo has put back what stood there, so that who
+    /// reads it reads it again.
+    FileThen {
+        /// The file.
+        file: Box<PlatformFile>,
+        /// Calls behind its undo.
+        undone: Script,
+    },
     /// What a module does: `file`, `copy`, `systemd`, `modprobe`, … with its parameters.
     Module {
         /// Its short name.
@@ -121,6 +132,14 @@ pub enum Wish {
     },
     /// A change by the platform's own tool; only where something differs.
     Step(Box<Step>),
+    /// A step that is made only where this plan changes what stands at one of these paths, such
+    /// as a restart.
+    IfChanged {
+        /// The paths.
+        paths: Vec<String>,
+        /// The step.
+        step: Box<Step>,
+    },
     /// A sentence for the plan.
     Note(String),
 }

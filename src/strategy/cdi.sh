@@ -16,5 +16,11 @@ cdi_refresh() {
         amd-ctk cdi generate --output="$R/etc/cdi/amd.json" </dev/null >/dev/null ||
             printf '%s\n' 'amd-ctk could not write /etc/cdi/amd.json; the CDI specification is stale' >&2
     fi
+    for vendor in amd intel; do
+        if [ -e "$R/etc/cdi/deploy-$vendor.json" ]; then
+            cdi_write "$vendor" ||
+                printf '%s\n' "/etc/cdi/deploy-$vendor.json could not be written; the CDI specification is stale" >&2
+        fi
+    done
     return 0
 }

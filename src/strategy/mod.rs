@@ -75,12 +75,17 @@ static STRATEGIES: [&dyn Strategy; 10] = [
 ];
 
 /// Shell functions that no single strategy owns.
-const SHARED_LIBRARY: [&str; 4] = [
+const SHARED_LIBRARY: [&str; 5] = [
     include_str!("use.sh"),
     include_str!("health.sh"),
     include_str!("cdi.sh"),
+    CDI_SPEC_LIBRARY,
     include_str!("sysfs.sh"),
 ];
+
+/// Shell functions that write container device specifications for cards whose vendor has no
+/// tool for it: `cdi_spec VENDOR`, `cdi_write VENDOR`.
+pub const CDI_SPEC_LIBRARY: &str = include_str!("cdi_spec.sh");
 
 /// One technology.
 trait Strategy: Sync {

@@ -22,6 +22,17 @@ layer() { # DISK LOWER TARGET
 layer root "$lower" "$root"
 layer var "$lower/var" "$root/var"
 mount --bind "$folder/sim" "$root/sim"
+# Folders that cannot be the upper layer of one overlay and the place of another.
+more=()
+if [ -d "$folder/data" ]; then
+    # What a host needs that runs containers itself.
+    export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+    more=(--system-call-filter='add_key keyctl bpf' --bind=/dev/fuse --bind=/dev/net/tun)
+    (cd "$folder/data" && find . -mindepth 1 -name _ -printf '%h\n') | while read -r data; do
+        mkdir -p "$root/$data"
+        mount --bind "$folder/data/$data/_" "$root/$data"
+    done
+fi
 mount --bind "$binary" "$root/usr/local/libexec/deploy-sim/deploy"
 
 boot_overlay() {
@@ -61,7 +72,7 @@ boot_systemd() {
         status=0
         systemd-nspawn --quiet --directory="$root" --machine="$name" --boot \
             --register=no --keep-unit --network-namespace-path=/run/network --capability=all \
-            --resolv-conf=off --timezone=off --link-journal=no --console=pipe || status=$?
+            --resolv-conf=off --timezone=off --link-journal=no --console=pipe "${more[@]}" || status=$?
     done
     exit "$status"
 }

@@ -2,7 +2,7 @@
 # Real test hosts on this machine, several independent sets of them at once. A set has a
 # name of the caller's (PREFIX); its hosts are h1, h2, ... at 10.77.0.1, 10.77.0.2, ...
 #
-#   hosts.sh up PREFIX overlay|systemd COUNT MACHINES BINARY [--delay MS] [--owner PID]
+#   hosts.sh up PREFIX overlay|systemd COUNT MACHINES BINARY [--delay MS] [--owner PID] [--with podman]
 #                                      starts hosts; waits until all answer
 #   hosts.sh down PREFIX               ends the set and all that is left of it
 #   hosts.sh sweep                     the same for sets whose owner is gone
@@ -23,7 +23,8 @@
 #
 # overlay: its own file systems, processes, name, network and OpenSSH; no systemd.
 # systemd: the same with systemd 257 as process 1 (systemd-nspawn): units, timers, journal,
-# `systemctl reboot` with a new boot id. The kernel is this machine's in both.
+# `systemctl reboot` with a new boot id. The kernel is this machine's in both. With
+# `--with podman` it has podman, crun, runc and Quadlet too, and an image to load.
 #
 # The GPUs are simulated, the rest is real: MACHINES/hosts/hN is a machine of
 # `deploy sim`, BINARY the `deploy` that plays its tools; see inside/sim-hardware.
@@ -147,6 +148,10 @@ furnish() { # HOST
     mount -t tmpfs -o "size=$var_size,mode=755" var "$folder/var"
     mkdir "$folder"/{root,var}/{upper,work}
     cp -a "$folder/machine" "$folder/sim"
+    if [ "$(cat "$set_folder/with")" = podman ]; then
+        mkdir -p "$folder"/data/{var/lib/containers,home}/_
+        cp -a "$(cat "$set_folder/lower")/home/." "$folder/data/home/_"
+    fi
     tools=$upper/usr/local/libexec/deploy-sim
     mkdir -p "$upper"/{sim,etc/ssh,etc/systemd/system/sysinit.target.wants,root/.ssh,usr/local/bin,usr/local/sbin} "$tools"
     chmod 700 "$upper/root" "$upper/root/.ssh"
@@ -220,19 +225,25 @@ power_cut() { # HOST
 up() {
     [ $# -ge 5 ] || usage "$0"
     prefix=$1 kind=$2
-    local count=$3 machines=$4 binary delay=0 owner="" lower n
+    local count=$3 machines=$4 binary delay=0 owner="" with="" lower n
     binary=$(realpath "$5")
     shift 5
     while [ $# -gt 0 ]; do
         case $1 in
             --delay) delay=$2 ;;
             --owner) owner=$2 ;;
+            --with) with=$2 ;;
             *) usage "$0" ;;
         esac
         shift 2
     done
     case $prefix in *[!a-z0-9-]* | '') die "a prefix is made of a-z, 0-9 and -" ;; esac
-    case $kind in overlay) lower=plain ;; systemd) lower=systemd ;; *) usage "$0" ;; esac
+    case $kind+$with in
+        overlay+) lower=plain ;;
+        systemd+) lower=systemd ;;
+        systemd+podman) lower=podman ;;
+        *) usage "$0" ;;
+    esac
     need_root
     need ip iproute2
     need nsenter util-linux
@@ -248,6 +259,7 @@ up() {
     mount -t tmpfs -o mode=700 deploy-test-hosts "$set_folder"
     echo "$lower" >"$set_folder/lower"
     echo "$binary" >"$set_folder/binary"
+    echo "$with" >"$set_folder/with"
     [ -z "$owner" ] || process_mark "$owner" >"$set_folder/owner"
     echo "$kind" >"$set_folder/kind"
     ssh-keygen -q -t ed25519 -N '' -C deploy-test-hosts -f "$set_folder/key"
@@ -355,7 +367,7 @@ case $verb in
             renew)
                 power_cut "$host"
                 umount "$folder/root" "$folder/var"
-                rm -rf "$folder/sim"
+                rm -rf "$folder/sim" "$folder/data"
                 furnish "$host"
                 launch "$host"
                 await "$host"

@@ -92,12 +92,14 @@ pub(crate) struct Hosts {
 /// Files and folders that make up a host's configuration.
 const LOOKED_AT: [&str; 6] = ["etc", "opt", "root", "srv", "usr/local", "var/lib"];
 /// What changes there by itself, or is `deploy`'s own memory.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 7] = [
     // The simulator's program, and what no apply is about: large.
     "usr/local/libexec/deploy-sim",
     "var/lib/apt",
     "var/lib/dpkg",
     "root/.cache",
+    // What podman keeps, which tests ask podman for.
+    "var/lib/containers",
     "var/lib/deploy",
     "var/lib/systemd",
 ];
@@ -116,15 +118,27 @@ impl Hosts {
     /// Starts one host with systemd and the cards of this description (`sim`, in YAML's
     /// flow form).
     pub(crate) fn systemd_with(sim: &str) -> Self {
-        Self::up_with(Kind::Systemd, 1, 0, Some(sim))
+        Self::up_with(Kind::Systemd, 1, 0, Some(sim), None)
+    }
+
+    /// Starts one host with systemd, podman and an image to load, and the cards of this
+    /// description.
+    pub(crate) fn podman(sim: &str) -> Self {
+        Self::up_with(Kind::Systemd, 1, 0, Some(sim), Some("podman"))
     }
 
     /// Starts hosts and waits until all of them answer.
     pub(crate) fn up(kind: Kind, count: usize, delay_ms: u32) -> Self {
-        Self::up_with(kind, count, delay_ms, None)
+        Self::up_with(kind, count, delay_ms, None, None)
     }
 
-    fn up_with(kind: Kind, count: usize, delay_ms: u32, sim: Option<&str>) -> Self {
+    fn up_with(
+        kind: Kind,
+        count: usize,
+        delay_ms: u32,
+        sim: Option<&str>,
+        with: Option<&str>,
+    ) -> Self {
         static SWEPT: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         SWEPT.call_once(|| {
@@ -142,18 +156,10 @@ impl Hosts {
         let (delay, owner) = (delay_ms.to_string(), std::process::id().to_string());
         let machines = machines.to_str().expect("a plain path");
         let binary = env!("CARGO_BIN_EXE_deploy");
-        let ended = script(&[
-            "up",
-            &hosts.prefix,
-            word,
-            &count,
-            machines,
-            binary,
-            "--delay",
-            &delay,
-            "--owner",
-            &owner,
-        ]);
+        let mut words = vec!["up", &hosts.prefix, word, &count, machines, binary];
+        words.extend(["--delay", &delay, "--owner", &owner]);
+        words.extend(with.iter().flat_map(|with| ["--with", with]));
+        let ended = script(&words);
         assert_eq!(ended.code, 0, "the test hosts start: {}", ended.all());
         hosts
     }

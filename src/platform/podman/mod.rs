@@ -1,0 +1,457 @@
+//! Podman: containers as units of systemd through Quadlet, each with its slice by a name of the
+//! container device interface.
+//!
+//! `wanted` reads the variables, `look` the host, `devices` shares out the slices; `cdi`,
+//! `rootless`, `unit` and `kept` say what is to be there. Nothing in a container is allowed
+//! that was not asked for, and what was is named in the plan.
+
+mod cdi;
+mod devices;
+mod kept;
+mod limits;
+mod look;
+mod preflight;
+mod rootless;
+mod unit;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use crate::catalog::Catalog;
+use crate::desired::{Desired, Located};
+use crate::error::{Problems, Severity};
+use crate::render::Rendered;
+use crate::shell::{Command, Script};
+use crate::step::{Change, Class, Step, StepId};
+use crate::transport::PathState;
+
+use super::{Host, Platform, PlatformFile, View, Wish};
+use devices::{Device, Name, Offer};
+use kept::Kept;
+use look::Seen;
+use unit::Place;
+use wanted::{Container, Pod, PodmanWanted};
+
+/// The platform.
+#[derive(Debug)]
+pub(super) struct Podman;
+
+impl Platform for Podman {
+    fn name(&self) -> &'static str {
+        "podman"
+    }
+
+    fn variable(&self) -> &'static str {
+        wanted::VARIABLE
+    }
+
+    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
+        let wanted = wanted::read(desired, problems);
+        if !problems.has_errors() {
+            preflight::check_offline(&wanted, desired, problems);
+        }
+    }
+
+    fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view)?;
+        let kept = kept::read(host)?;
+        let seen = look_at(&wanted, &kept, host)?;
+        let offer = devices::offered(view);
+        let shares = first(devices::shared_out(&wanted, &offer, view))?;
+        preflight::check(&wanted, &seen, view)?;
+        let mut wishes = preflight::notes(&wanted);
+        let all: Vec<&Device> = shares.iter().flatten().collect();
+        wishes.extend(cdi::wishes(&all, &offer, &seen)?);
+        wishes.extend(preflight::selinux(&all, &seen));
+        wishes.extend(users(&wanted, &shares, &seen)?);
+        let mut units = Units {
+            view,
+            seen: &seen,
+            offer: &offer,
+            host,
+            wishes,
+            kept: Vec::new(),
+        };
+        for pod in &wanted.pods {
+            units.pod(pod)?;
+        }
+        for (container, devices) in wanted.containers.iter().zip(&shares) {
+            units.container(container, devices)?;
+        }
+        let (mut wishes, now) = (units.wishes, units.kept);
+        let gone = kept
+            .iter()
+            .filter(|old| now.iter().all(|new| !new.same(old)));
+        wishes.extend(kept::removed(gone, &now, &seen));
+        wishes.extend(kept::record(&now, &kept));
+        Ok(wishes)
+    }
+
+    fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let kept = kept::read(host)?;
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seen = look_at(&PodmanWanted::default(), &kept, host)?;
+        let mut wishes = kept::removed(kept.iter(), &[], &seen);
+        wishes.extend(kept::record(&[], &kept));
+        Ok(wishes)
+    }
+
+    fn health(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view)?;
+        let kept = kept::read(host)?;
+        let seen = look_at(&wanted, &kept, host)?;
+        let mut wishes = Vec::new();
+        for container in &wanted.containers {
+            let place = place_of(container.user.as_ref(), &seen)?;
+            wishes.push(Wish::Step(Box::new(healthy(container, &place))));
+        }
+        Ok(wishes)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("podman.sh")
+    }
+}
+
+/// The block; that it is right was seen before connecting, but for what templates gave.
+fn read(view: &View<'_>) -> Rendered<PodmanWanted> {
+    let mut problems = Problems::default();
+    let wanted = wanted::read(view.desired, &mut problems);
+    let error = problems
+        .0
+        .into_iter()
+        .find(|p| p.severity == Severity::Error);
+    error.map_or(Ok(wanted), |problem| Err(problem.into()))
+}
+
+/// The value, or the first that stands against it.
+fn first<T>(found: Result<T, Problems>) -> Rendered<T> {
+    found.map_err(|problems| {
+        let mut all = problems.0.into_iter();
+        let unsaid =
+            || crate::error::Diagnostic::error("containers cannot be given what they ask for");
+        all.next().unwrap_or_else(unsaid).into()
+    })
+}
+
+fn look_at(wanted: &PodmanWanted, kept: &[Kept], host: &mut dyn Host) -> Rendered<Seen> {
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    let mut units: BTreeSet<(String, String)> = BTreeSet::new();
+    let scope = |user: &Option<Located<String>>| match user {
+        Some(user) => user.value.clone(),
+        None => "-".to_owned(),
+    };
+    for container in &wanted.containers {
+        names.extend(container.user.iter().map(|user| user.value.clone()));
+        units.insert((
+            scope(&container.user),
+            format!("{}.service", container.name.value),
+        ));
+    }
+    for pod in &wanted.pods {
+        names.extend(pod.user.iter().map(|user| user.value.clone()));
+        units.insert((scope(&pod.user), format!("{}-pod.service", pod.name.value)));
+    }
+    for old in kept {
+        if old.scope != "-" {
+            names.insert(old.scope.clone());
+        }
+        units.insert((old.scope.clone(), old.unit.clone()));
+    }
+    look::look(host, &names, &units)
+}
+
+fn place_of(user: Option<&Located<String>>, seen: &Seen) -> Rendered<Place> {
+    Ok(match user {
+        None => Place {
+            scope: "-".to_owned(),
+            uid: None,
+        },
+        Some(name) => Place {
+            scope: name.value.clone(),
+            uid: Some(rootless::known(name, seen)?.uid),
+        },
+    })
+}
+
+/// What each user needs, once.
+fn users(wanted: &PodmanWanted, shares: &[Vec<Device>], seen: &Seen) -> Rendered<Vec<Wish>> {
+    let mut of: BTreeMap<&str, (&Located<String>, Vec<&Device>)> = BTreeMap::new();
+    for pod in &wanted.pods {
+        if let Some(user) = &pod.user {
+            of.entry(&user.value).or_insert((user, Vec::new()));
+        }
+    }
+    for (container, devices) in wanted.containers.iter().zip(shares) {
+        if let Some(user) = &container.user {
+            let (_, all) = of.entry(&user.value).or_insert((user, Vec::new()));
+            all.extend(devices);
+        }
+    }
+    let mut wishes = Vec::new();
+    for (user, devices) in of.values() {
+        wishes.extend(rootless::wishes(user, devices, seen)?);
+    }
+    Ok(wishes)
+}
+
+/// A folder that all may read.
+fn folder(path: &str) -> Wish {
+    Wish::Module {
+        name: "file",
+        params: json!({ "path": path, "state": "directory", "mode": "0755" }),
+    }
+}
+
+/// Wishes for units in the making.
+struct Units<'a, 'h> {
+    view: &'a View<'a>,
+    seen: &'a Seen,
+    offer: &'a Offer,
+    host: &'h mut dyn Host,
+    wishes: Vec<Wish>,
+    kept: Vec<Kept>,
+}
+
+impl Units<'_, '_> {
+    fn pod(&mut self, pod: &Pod) -> Rendered<()> {
+        let place = place_of(pod.user.as_ref(), self.seen)?;
+        let name = &pod.name.value;
+        let unit = format!("{name}-pod.service");
+        let file = place.file(name, "pod");
+        self.folders(&place);
+        self.file(
+            "podman_pod.j2",
+            &file,
+            unit::pod_vars(pod, &place),
+            &place,
+            &unit,
+        );
+        self.kept.push(Kept {
+            scope: place.scope.clone(),
+            unit: unit.clone(),
+            files: vec![file.clone()],
+        });
+        // Its containers start it; where it runs already, they go with it.
+        if self.seen.runs(&place.scope, &unit) {
+            self.wishes.push(Wish::IfChanged {
+                paths: vec![file],
+                step: Box::new(run(&place, &unit, None, "restart")),
+            });
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, container: &Container, devices: &[Device]) -> Rendered<()> {
+        let place = place_of(container.user.as_ref(), self.seen)?;
+        let name = &container.name.value;
+        let unit = format!("{name}.service");
+        let file = place.file(name, "container");
+        let vars = unit::container_vars(container, devices, &place, self.view);
+        let mut files = vec![file.clone()];
+        self.folders(&place);
+        self.file("podman_container.j2", &file, vars, &place, &unit);
+        let mut renamed = false;
+        if unit::has_mig(devices) {
+            let path = place.devices_file(name);
+            renamed = self.names(&path, devices, &place, &unit)?;
+            files.push(path);
+        }
+        self.kept.push(Kept {
+            scope: place.scope.clone(),
+            unit: unit.clone(),
+            files,
+        });
+        let verb = match self.seen.runs(&place.scope, &unit) {
+            true => "restart",
+            false => "start",
+        };
+        let step = Box::new(run(&place, &unit, Some(name), verb));
+        self.wishes.push(match verb == "start" || renamed {
+            true => Wish::Step(step),
+            false => Wish::IfChanged {
+                paths: vec![file],
+                step,
+            },
+        });
+        Ok(())
+    }
+
+    fn folders(&mut self, place: &Place) {
+        for path in [place.folder(), unit::OWN_FOLDER.to_owned()] {
+            let made = self.wishes.iter().any(|wish| match wish {
+                Wish::Module { params, .. } => params["path"] == path.as_str(),
+                _ => false,
+            });
+            if !made {
+                self.wishes.push(folder(&path));
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        template: &'static str,
+        dest: &str,
+        vars: serde_json::Value,
+        place: &Place,
+        unit: &str,
+    ) {
+        let file = PlatformFile {
+            template,
+            dest: dest.to_owned(),
+            mode: "0644",
+            owner: None,
+            vars,
+        };
+        self.wishes.push(Wish::FileThen {
+            file: Box::new(file),
+            undone: self.undone(place, unit),
+        });
+    }
+
+    fn undone(&self, place: &Place, unit: &str) -> Script {
+        let state = match self.seen.runs(&place.scope, unit) {
+            true => "active",
+            false => "inactive",
+        };
+        let call = Command::new("podman_undone").args([place.scope.as_str(), unit, state]);
+        Script::one(call)
+    }
+
+    /// The file that names a container's MIG devices; whether it changes.
+    fn names(
+        &mut self,
+        path: &str,
+        devices: &[Device],
+        place: &Place,
+        unit: &str,
+    ) -> Rendered<bool> {
+        let mut asks: Vec<String> = Vec::new();
+        let mut known = vec!["# Written by deploy: the MIG devices of a container.".to_owned()];
+        let mut sure = true;
+        for device in devices {
+            let Name::Mig {
+                card,
+                profile,
+                ordinal,
+                now,
+            } = &device.name
+            else {
+                continue;
+            };
+            asks.extend([card.clone(), profile.clone(), ordinal.to_string()]);
+            match now {
+                Some(uuid) => known.push(format!("GPU_{}={uuid}", known.len())),
+                None => sure = false,
+            }
+        }
+        let before = match self.host.look(path)? {
+            PathState::File {
+                content: Some(content),
+                ..
+            } => Some(String::from_utf8_lossy(&content).into_owned()),
+            _ => None,
+        };
+        let wanted = known.join("\n") + "\n";
+        sure &= devices
+            .iter()
+            .all(|device| !self.offer.pending.contains(&device.card));
+        if sure && before.as_deref() == Some(wanted.as_str()) {
+            return Ok(false);
+        }
+        let names_of = |text: &str| {
+            let names = text.lines().filter_map(|line| line.split_once('='));
+            names
+                .map(|(_, uuid)| uuid.to_owned())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let what: Vec<String> = devices.iter().map(Device::what).collect();
+        let change = Change::Setting {
+            subject: format!("unit {unit}{}", place.of()),
+            name: "MIG devices".to_owned(),
+            before: before.as_deref().map_or("none".to_owned(), names_of),
+            after: match sure {
+                true => names_of(&wanted),
+                false => format!("{}, by the UUID that it will have", what.join(", ")),
+            },
+        };
+        let id = StepId(format!("podman:{}:{unit}:devices", place.scope));
+        let key = id.key();
+        let title = format!("give {unit}{} its MIG devices", place.of());
+        let mut step = Step::new(id, "", title, change);
+        step.snapshot = Script::one(Command::new("path_snapshot").arg(&key).path(path));
+        step.apply = Script::one(Command::new("podman_devices").path(path).args(&asks));
+        step.verify = Script::one(Command::new("podman_devices_are").path(path).args(&asks));
+        step.undo = Script::one(Command::new("path_restore").arg(&key).path(path));
+        step.undo.0.extend(self.undone(place, unit).0);
+        self.wishes.push(Wish::Step(Box::new(step)));
+        Ok(true)
+    }
+}
+
+/// Starts a unit, or restarts it. What it was before, the undo of its files brings back.
+fn run(place: &Place, unit: &str, container: Option<&str>, verb: &str) -> Step {
+    let scope = place.scope.as_str();
+    let subject = format!("unit {unit}{}", place.of());
+    let title = format!("{verb} {subject}");
+    let starts = verb == "start";
+    let change = match starts {
+        true => Change::Setting {
+            subject,
+            name: "state".to_owned(),
+            before: "inactive".to_owned(),
+            after: "active".to_owned(),
+        },
+        false => Change::Action {
+            what: title.clone(),
+        },
+    };
+    let id = StepId(format!("podman:{scope}:{unit}:{verb}"));
+    let mut step = Step::new(id, "", title, change);
+    let is = |state: &str| Script::one(Command::new("podman_unit_is").args([scope, unit, state]));
+    step.check = is(if starts { "inactive" } else { "active" });
+    step.apply = Script::one(Command::new("podman_start").args([scope, unit, verb]));
+    step.verify = match container {
+        Some(name) => Script::one(Command::new("podman_runs").args([scope, unit, name])),
+        None => is("active"),
+    };
+    match starts {
+        true => step.undo = Script::one(Command::new("podman_stop").args([scope, unit])),
+        false => {
+            step.class = Class::Disruptive;
+            // Its files' undo restarts it.
+            step.undo = Script::one(Command::new("true"));
+        }
+    }
+    step.timeout_s = unit::START_TIMEOUT_S + 30;
+    step
+}
+
+/// Looks whether a container runs and can use what it was given, as its user would.
+fn healthy(container: &Container, place: &Place) -> Step {
+    let name = &container.name.value;
+    let what = format!("container {name}{} runs", place.of());
+    let what = match container.health_command.is_empty() {
+        true => what,
+        false => format!("{what}, and its health command succeeds"),
+    };
+    let change = Change::Check { what: what.clone() };
+    let id = StepId(format!("podman:{}:{name}:health", place.scope));
+    let mut step = Step::new(id, "", format!("check that {what}"), change);
+    step.phase = crate::step::Phase::Check;
+    let unit = format!("{name}.service");
+    let runs = Command::new("podman_runs").args([&place.scope, &unit, name]);
+    step.verify = Script::one(runs);
+    if !container.health_command.is_empty() {
+        let call = Command::new("podman_as").args([&*place.scope, "podman", "exec", name]);
+        step.verify = step.verify.then(call.args(&container.health_command));
+    }
+    step.timeout_s = 120;
+    step
+}

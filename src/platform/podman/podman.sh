@@ -1,0 +1,208 @@
+# Containers of podman as units of systemd. Sourced; POSIX sh.
+
+# podman_as USER COMMAND...: as a login of the user would run it; - is root itself.
+podman_as() (
+    cd / || exit 1
+    user=$1
+    shift
+    [ "$user" != - ] || exec "$@" </dev/null
+    uid=$(id -u -- "$user") || exit 1
+    exec runuser -u "$user" -- env "XDG_RUNTIME_DIR=/run/user/$uid" \
+        "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$uid/bus" "$@" </dev/null
+)
+
+# podman_systemctl USER ARGUMENT...: the user's units, or with - the system's.
+podman_systemctl() {
+    if [ "$1" = - ]; then
+        shift
+        systemctl "$@"
+        return
+    fi
+    of=$1
+    shift
+    podman_as "$of" systemctl --user "$@"
+}
+
+# podman_reload USER: has Quadlet make units of its files anew. Without a manager that runs
+# there is nobody to be told.
+podman_reload() {
+    if [ "$1" != - ]; then
+        uid=$(id -u -- "$1") || return 1
+        [ -e "$R/run/user/$uid/systemd/private" ] || return 0
+    fi
+    podman_systemctl "$1" daemon-reload
+}
+
+# podman_unit_is USER UNIT active|inactive. One that failed, or that is not there, is inactive.
+podman_unit_is() {
+    now=$(podman_systemctl "$1" is-active -- "$2" 2>/dev/null)
+    case $3:$now in
+    active:active | inactive:inactive | inactive:failed | inactive:unknown | inactive:) return 0 ;;
+    esac
+    printf '%s\n' "unit $2: is ${now:-unknown}, not $3" >&2
+    return 1
+}
+
+# podman_start USER UNIT start|restart: what its journal says last, where it does not start.
+podman_start() {
+    podman_reload "$1" || return 1
+    podman_systemctl "$1" reset-failed -- "$2" >/dev/null 2>&1 || :
+    podman_systemctl "$1" "$3" -- "$2" && return 0
+    if [ "$1" = - ]; then journalctl --no-pager -q -n 8 -o cat -u "$2" >&2 </dev/null
+    else journalctl --no-pager -q -n 8 -o cat "_SYSTEMD_USER_UNIT=$2" >&2 </dev/null; fi
+    podman_systemctl "$1" stop -- "$2" >/dev/null 2>&1 || :
+    return 1
+}
+
+# podman_put_back USER UNIT: runs again what ran, by the files as they were.
+podman_put_back() {
+    podman_reload "$1" && podman_systemctl "$1" restart -- "$2"
+}
+
+# podman_stop USER UNIT: also where the unit is gone already.
+podman_stop() {
+    if podman_unit_is "$1" "$2" inactive 2>/dev/null; then return 0; fi
+    podman_systemctl "$1" stop -- "$2"
+}
+
+# podman_runs USER UNIT CONTAINER DEVICES: the unit runs, and podman knows the container with
+# no right that was not given to it and with so many devices.
+podman_runs() {
+    podman_unit_is "$1" "$2" active || return 1
+    now=$(podman_as "$1" podman container inspect --format '{{.State.Status}}' -- "$3" 2>/dev/null)
+    [ "$now" = running ] && return 0
+    printf '%s\n' "container $3: podman says ${now:-that there is none}, not running" >&2
+    return 1
+}
+
+# podman_cdi_snapshot KEY VENDOR ... the file of our own specification.
+podman_cdi_is() { # VENDOR same|absent
+    file=$R/etc/cdi/deploy-$1.json
+    if [ "$2" = absent ]; then
+        [ ! -e "$file" ] && return 0
+        printf '%s\n' "$file is there" >&2
+        return 1
+    fi
+    [ -f "$file" ] && [ "$(cat "$file")" = "$(cdi_spec "$1")" ] && return 0
+    printf '%s\n' "$file: does not say what nodes the cards have" >&2
+    return 1
+}
+
+# podman_cdi_names VENDOR NAME...: our own specification is there and names these.
+podman_cdi_names() {
+    vendor=$1
+    shift
+    podman_cdi_is "$vendor" same || return 1
+    for name; do
+        cdi_nodes "$vendor" | grep -q "^$name " && continue
+        printf '%s\n' "$vendor.com/gpu=$name: the card has no such node" >&2
+        return 1
+    done
+}
+
+# podman_cdi_nvidia FILE: by NVIDIA's tool, with names that do not change with the order of the
+# cards; tools before 1.15 have only numbers unless they are asked.
+podman_cdi_nvidia() {
+    nvidia-ctk cdi generate --output="$1" </dev/null || return 1
+    grep -q -e 'name: GPU-' -e 'name: MIG-' -e '"name": *"\(GPU\|MIG\)-' "$1" && return 0
+    nvidia-ctk cdi generate --output="$1" --device-name-strategy=uuid </dev/null
+}
+
+# podman_cdi_nvidia_names NAME...: NVIDIA's tool lists these.
+podman_cdi_nvidia_names() {
+    list=$(nvidia-ctk cdi list 2>/dev/null </dev/null) || return 1
+    for name; do
+        printf '%s\n' "$list" | grep -qxF "$name" && continue
+        printf '%s\n' "nvidia-ctk cdi list: has no $name" >&2
+        return 1
+    done
+}
+
+# podman_mig CARD PROFILE ORDINAL: the UUID of the MIG device that is so manieth of its profile
+# on the card, in the driver's order.
+podman_mig() {
+    list=$(nvidia-smi -L </dev/null) || return 1
+    printf '%s\n' "$list" | awk -v card="(UUID: $1)" -v profile="$2" -v nth="$3" '
+        /^GPU / { here = index($0, card) > 0 }
+        here && $1 == "MIG" && $2 == profile && ++seen == nth {
+            uuid = $NF
+            sub(/\)$/, "", uuid)
+            print uuid
+            found = 1
+        }
+        END { exit !found }' && return 0
+    printf '%s\n' "GPU $1 has no MIG device $2 number $3" >&2
+    return 1
+}
+
+# podman_devices FILE CARD PROFILE ORDINAL ...: the names of a container's MIG devices, for its
+# unit.
+podman_devices() {
+    file=$1
+    shift
+    podman_device_lines "$@" >"$file.new" && chmod 644 "$file.new" && mv -f "$file.new" "$file" && return 0
+    rm -f "$file.new"
+    return 1
+}
+podman_devices_are() {
+    file=$1
+    shift
+    lines=$(podman_device_lines "$@") || return 1
+    [ "$lines" = "$(cat "$file")" ] && return 0
+    printf '%s\n' "$(shown "$file"): names other MIG devices than there are" >&2
+    return 1
+}
+podman_device_lines() {
+    echo '# Written by deploy: the MIG devices of a container.'
+    number=0
+    while [ $# -ge 3 ]; do
+        number=$((number + 1))
+        uuid=$(podman_mig "$1" "$2" "$3") || return 1
+        printf 'GPU_%s=%s\n' "$number" "$uuid"
+        shift 3
+    done
+}
+
+# podman_member_is USER GROUP yes|no; podman_leave USER GROUP
+podman_member_is() {
+    case " $(id -Gn -- "$1") " in
+    *" $2 "*) now=yes ;;
+    *) now=no ;;
+    esac
+    [ "$now" = "$3" ] && return 0
+    printf '%s\n' "user $1: member of $2: $now" >&2
+    return 1
+}
+podman_leave() {
+    if podman_member_is "$1" "$2" no 2>/dev/null; then return 0; fi
+    gpasswd -d "$1" "$2" >/dev/null
+}
+
+# podman_linger USER UID: the user's systemd runs now and at each boot.
+podman_linger() {
+    loginctl enable-linger -- "$1" </dev/null && systemctl start -- "user@$2.service"
+}
+podman_lingers() {
+    [ -e "$R/var/lib/systemd/linger/$1" ] && unit_is "user@$2.service" active
+}
+# podman_linger_undo USER UID LINGERED RAN
+podman_linger_undo() {
+    if [ "$3" = no ]; then loginctl disable-linger -- "$1" </dev/null || return 1; fi
+    [ "$4" = yes ] || systemctl stop -- "user@$2.service"
+}
+
+# podman_undone USER UNIT active|inactive: after a file of it was put back. What ran runs again
+# by it.
+podman_undone() {
+    podman_reload "$1" || return 1
+    [ "$3" = active ] || return 0
+    podman_systemctl "$1" restart -- "$2"
+}
+
+# podman_sebool_is NAME on|off
+podman_sebool_is() {
+    now=$(getsebool "$1" </dev/null) || return 1
+    [ "${now##* }" = "$2" ] && return 0
+    printf '%s\n' "SELinux boolean $1: is ${now##* }, not $2" >&2
+    return 1
+}

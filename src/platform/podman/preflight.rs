@@ -1,0 +1,254 @@
+//! What stands against a container before anything is done for it, and what the plan says of
+//! rights that were asked for.
+
+use crate::catalog::Technology;
+use crate::desired::{Choice, ContainerRuntime, Desired, Wanted};
+use crate::error::{Diagnostic, Problems};
+use crate::facts::{Init, Vendor};
+use crate::platform::{View, Wish};
+use crate::render::Rendered;
+use crate::shell::{Command, Script};
+use crate::step::{Change, Step, StepId};
+
+use super::devices::Device;
+use super::limits;
+use super::look::Seen;
+use super::wanted::{Container, PodmanWanted, UserNamespace, Which};
+
+/// The oldest podman whose Quadlet has what the units use, and the oldest with pods.
+const OLDEST: (u32, u32) = (4, 6);
+const OLDEST_WITH_PODS: (u32, u32) = (5, 0);
+
+/// MIG devices that the variables alone rule out.
+pub(super) fn check_offline(wanted: &PodmanWanted, desired: &Desired, problems: &mut Problems) {
+    let slicing = &desired.slicing;
+    if !slicing.enabled.value {
+        return;
+    }
+    let all: Vec<&Wanted> = slicing
+        .gpus
+        .iter()
+        .map(|entry| &entry.wanted)
+        .chain([&slicing.default])
+        .collect();
+    // Where the tool picks, or totals are given, the profiles are not written anywhere.
+    let open = all.iter().any(|wanted| {
+        wanted.strategy.value == Choice::Auto
+            || (wanted.strategy.value == Choice::Use(Technology::Mig)
+                && (wanted.mig.mig_parted.is_some()
+                    || wanted.mig.compute_instance_count.value > 1
+                    || !wanted.mig.compute_instances.is_empty()))
+    });
+    if open {
+        return;
+    }
+    let mut made: Vec<&str> = Vec::new();
+    for wanted in &all {
+        if wanted.strategy.value == Choice::Use(Technology::Mig) {
+            made.extend(wanted.mig.listed.iter().map(|profile| &*profile.value));
+        }
+    }
+    made.extend(
+        slicing
+            .request
+            .iter()
+            .map(|request| &*request.profile.value),
+    );
+    made.sort_unstable();
+    made.dedup();
+    for container in &wanted.containers {
+        for ask in &container.gpu {
+            let Which::Profile(profile, _) = &ask.which else {
+                continue;
+            };
+            if made.contains(&&*profile.value) {
+                continue;
+            }
+            let message = format!(
+                "container `{}` asks for a MIG device {}, which no card will have",
+                container.name.value, profile.value
+            );
+            let hint = match made.is_empty() {
+                true => "`containers_gpu_slicing` makes no MIG devices".to_owned(),
+                false => format!("`containers_gpu_slicing` makes `{}`", made.join("`, `")),
+            };
+            problems.push(profile.blame(Diagnostic::error(message).hint(hint)));
+        }
+    }
+}
+
+/// What the host lacks for these containers.
+pub(super) fn check(wanted: &PodmanWanted, seen: &Seen, view: &View<'_>) -> Rendered<()> {
+    if let Init::Other(init) = &view.facts.init {
+        let message = format!(
+            "this host does not run systemd but {init}, and containers are units of it here"
+        );
+        return Err(Diagnostic::error(message).into());
+    }
+    let oldest = match wanted.pods.is_empty() {
+        true => OLDEST,
+        false => OLDEST_WITH_PODS,
+    };
+    match seen.podman {
+        None => {
+            let hint = "install the package podman";
+            return Err(Diagnostic::error("podman is not installed on this host")
+                .hint(hint)
+                .into());
+        }
+        Some(found) if found < oldest => {
+            let message = format!(
+                "podman {}.{} is too old: units for what `gpu_podman` asks for take {}.{}",
+                found.0, found.1, oldest.0, oldest.1
+            );
+            return Err(Diagnostic::error(message).into());
+        }
+        Some(_) => {}
+    }
+    if !seen.quadlet {
+        let message = "podman's generator of units (Quadlet) is not installed on this host";
+        return Err(Diagnostic::error(message)
+            .hint("it is a part of podman, or the package podman-quadlet")
+            .into());
+    }
+    let runtime = &view.desired.integration.runtime;
+    let word = match runtime.value {
+        ContainerRuntime::Crun => "crun",
+        ContainerRuntime::Runc => "runc",
+    };
+    if !wanted.containers.is_empty() && !seen.programs.contains(word) {
+        let message = format!("{word} is not installed on this host");
+        let hint =
+            "install it, or give another `runtime` in `containers_gpu_container_integration`";
+        return Err(runtime.blame(Diagnostic::error(message).hint(hint)).into());
+    }
+    for container in &wanted.containers {
+        check_one(container, seen, view)?;
+    }
+    Ok(())
+}
+
+fn check_one(container: &Container, seen: &Seen, view: &View<'_>) -> Rendered<()> {
+    let name = &container.name.value;
+    let needed = limits::bounds(&container.limits, &view.desired.integration).controllers();
+    let given = match &container.user {
+        None => seen.controllers.as_ref(),
+        Some(user) => {
+            let user = super::rootless::known(user, seen)?;
+            // Before its systemd runs, what it will be given is not to be seen.
+            user.delegated.as_ref().or(seen.controllers.as_ref())
+        }
+    };
+    let lacking: Vec<&str> = needed
+        .into_iter()
+        .filter(|controller| given.is_none_or(|given| given.iter().all(|have| have != controller)))
+        .collect();
+    if !lacking.is_empty() {
+        let has = match given {
+            None => "no control groups of version 2".to_owned(),
+            Some(given) if given.is_empty() => "none".to_owned(),
+            Some(given) => given.join(", "),
+        };
+        let message = format!(
+            "the limits of container `{name}` take the control group controllers {}, and {} has {has}",
+            lacking.join(", "),
+            match &container.user {
+                None => "this host".to_owned(),
+                Some(user) => format!("user `{}` on this host", user.value),
+            }
+        );
+        let hint = "see `systemd.unified_cgroup_hierarchy` and, for users, `Delegate=` of user@.service; or leave these limits out";
+        let problem = Diagnostic::error(message).hint(hint);
+        return Err(match &container.origin {
+            Some(origin) => problem.at(origin),
+            None => problem,
+        }
+        .into());
+    }
+    if let Some(profile) = &container.apparmor {
+        let problem = match &seen.apparmor {
+            None => Some(format!(
+                "container `{name}` names an AppArmor profile, and this host has no AppArmor"
+            )),
+            Some(_) if profile.value == "unconfined" => None,
+            Some(profiles) if profiles.contains(&profile.value) => None,
+            Some(_) => Some(format!(
+                "AppArmor has no profile `{}` on this host",
+                profile.value
+            )),
+        };
+        if let Some(message) = problem {
+            return Err(profile.blame(Diagnostic::error(message)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Rights that containers have because they were asked for.
+pub(super) fn notes(wanted: &PodmanWanted) -> Vec<Wish> {
+    let mut said = Vec::new();
+    for container in &wanted.containers {
+        let mut has: Vec<String> = Vec::new();
+        if container.privileged.value {
+            has.push("is privileged: all devices and all rights of the host's root".to_owned());
+        }
+        if !container.capabilities.is_empty() {
+            let names: Vec<&str> = container.capabilities.iter().map(|c| &*c.value).collect();
+            has.push(format!("has the capabilities {}", names.join(", ")));
+        }
+        if container.new_privileges.value && !container.privileged.value {
+            has.push("may gain privileges (no-new-privileges is off)".to_owned());
+        }
+        if !container.read_only.value {
+            has.push("can change its image's files".to_owned());
+        }
+        if container
+            .network
+            .as_ref()
+            .is_some_and(|network| network.value == "host")
+        {
+            has.push("is in the host's network".to_owned());
+        }
+        if container
+            .apparmor
+            .as_ref()
+            .is_some_and(|profile| profile.value == "unconfined")
+        {
+            has.push("is held by no AppArmor profile".to_owned());
+        }
+        if container.user.is_none() && container.user_namespace.value == UserNamespace::Default {
+            has.push("has the host's user numbers, since root runs it (`user` or `user_namespace: auto` would change that)".to_owned());
+        }
+        if !has.is_empty() {
+            let name = &container.name.value;
+            said.push(Wish::Note(format!("container {name} {}", has.join("; "))));
+        }
+    }
+    said
+}
+
+/// SELinux lets containers use `/dev/dri` by itself, and other nodes by a boolean.
+pub(super) fn selinux(devices: &[&Device], seen: &Seen) -> Option<Wish> {
+    let others = devices.iter().any(|device| device.vendor != Vendor::Intel);
+    if !others || seen.selinux_devices != Some(false) {
+        return None;
+    }
+    let name = "container_use_devices";
+    let change = Change::Setting {
+        subject: "SELinux".to_owned(),
+        name: name.to_owned(),
+        before: "off".to_owned(),
+        after: "on".to_owned(),
+    };
+    let id = StepId(format!("selinux:{name}"));
+    let title = format!("let containers use device nodes (SELinux boolean {name})");
+    let mut step = Step::new(id, "", title, change);
+    let set = |value: &str| Script::one(Command::new("setsebool").args(["-P", name, value]));
+    let is = |value: &str| Script::one(Command::new("podman_sebool_is").args([name, value]));
+    step.check = is("off");
+    step.apply = set("on");
+    step.verify = is("on");
+    step.undo = set("off");
+    step.timeout_s = 180;
+    Some(Wish::Step(Box::new(step)))
+}
