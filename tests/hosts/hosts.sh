@@ -2,7 +2,7 @@
 # Real test hosts on this machine, several independent sets of them at once. A set has a
 # name of the caller's (PREFIX); its hosts are h1, h2, ... at 10.77.0.1, 10.77.0.2, ...
 #
-#   hosts.sh up PREFIX overlay|systemd COUNT MACHINES BINARY [--delay MS] [--owner PID] [--with podman]
+#   hosts.sh up PREFIX overlay|systemd COUNT MACHINES BINARY [--delay MS] [--owner PID] [--with podman|incus]
 #                                      starts hosts; waits until all answer
 #   hosts.sh down PREFIX               ends the set and all that is left of it
 #   hosts.sh sweep                     the same for sets whose owner is gone
@@ -249,7 +249,7 @@ up() {
     need nsenter util-linux
     need ssh-keygen openssh-client
     [ "$kind" != systemd ] || need systemd-nspawn systemd-container
-    lower=$("$here/rootfs.sh" "$lower")
+    lower=$("$here/rootfs.sh" "${image:-$lower}")
     chroot "$lower" true || die "programs of $lower cannot be run"
 
     set_folder=$sets/$prefix

@@ -127,6 +127,11 @@ impl Hosts {
         Self::up_with(Kind::Systemd, 1, 0, Some(sim), Some("podman"))
     }
 
+    /// Starts one host with systemd and the Incus daemon, and the cards of this description.
+    pub(crate) fn incus(sim: &str) -> Self {
+        Self::up_with(Kind::Systemd, 1, 0, Some(sim), Some("incus"))
+    }
+
     /// Starts hosts and waits until all of them answer.
     pub(crate) fn up(kind: Kind, count: usize, delay_ms: u32) -> Self {
         Self::up_with(kind, count, delay_ms, None, None)

@@ -4,6 +4,7 @@
 #   rootfs.sh plain      sshd and a POSIX userland, no systemd        (about 130 MB)
 #   rootfs.sh systemd    the same with systemd as init                (about 180 MB)
 #   rootfs.sh podman     that with podman, crun and runc, and an image  (about 310 MB)
+#   rootfs.sh incus      that with the Incus daemon and its client    (about 370 MB)
 #   rootfs.sh clean      removes all of them
 #
 # Prints the folder: in ${DEPLOY_TEST_HOSTS:-target/test-hosts}. Hosts put their own files
@@ -60,8 +61,20 @@ furnish_image() { # FOLDER
     rm -rf "$image/rootfs"
 }
 
+# No image, no network: containers are made empty, or from busybox, which is one file.
+build_incus() {
+    bootstrap "$1" "${plain[@]}" systemd-sysv dbus libpam-systemd incus-base incus-client busybox-static
+    furnish_sshd "$1"
+    furnish_systemd "$1"
+    # No test waits for the daemon of hosts that never ask it: its socket starts it.
+    local unit
+    for unit in incus.service incus-startup.service; do
+        rm -f "$1/etc/systemd/system/multi-user.target.wants/$unit"
+    done
+}
+
 case ${1-} in
-    plain | systemd | podman) build "$1" "$here/rootfs.sh" ;;
-    clean) rm -rf "$cache"/plain-* "$cache"/systemd-* "$cache"/podman-* "$cache"/{plain,systemd,podman}.lock ;;
+    plain | systemd | podman | incus) build "$1" "$here/rootfs.sh" ;;
+    clean) rm -rf "$cache"/{plain,systemd,podman,incus}-* "$cache"/{plain,systemd,podman,incus}.lock ;;
     *) usage "$0" ;;
 esac
