@@ -20,6 +20,7 @@ mod inventory;
 mod metrics;
 mod openssh;
 mod plan_checks;
+mod platform_incus;
 mod real_crash;
 mod real_guard;
 mod real_hosts;

@@ -21,6 +21,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::event::HostProblem;
 use crate::module::{self, ReadCache};
 use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
+use crate::platform;
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::strategy::Share;
@@ -161,13 +162,44 @@ impl Job {
             &self.project,
             &self.settings.catalog,
         );
-        let warnings = settings::tell_warnings(checked.problems)?;
-        report::problems(&warnings);
-        Ok(hosts
+        let desired: HashMap<HostName, Arc<Desired>> = hosts
             .iter()
             .cloned()
             .zip(checked.desired.into_iter().map(Arc::new))
-            .collect())
+            .collect();
+        let mut problems = checked.problems;
+        if !problems.has_errors() {
+            problems.extend(self.check_fleet(&desired));
+        }
+        let warnings = settings::tell_warnings(problems)?;
+        report::problems(&warnings);
+        Ok(desired)
+    }
+
+    /// What holds over all hosts of the inventory, those that `--limit` leaves out included:
+    /// how many instances get a GPU.
+    fn check_fleet(&self, selected: &HashMap<HostName, Arc<Desired>>) -> Problems {
+        let tasks = self.playbook.plays.iter().flat_map(|play| &play.tasks);
+        let is_platform = |task: &playbook::Task| task.module == "gpu_platform";
+        if !tasks.into_iter().any(is_platform) || !selected.values().any(|d| platform::is_any(d)) {
+            return Problems::default();
+        }
+        let inventory = &self.settings.inventory;
+        let others: Vec<(&HostName, Desired)> = inventory
+            .hosts()
+            .filter(|host| !selected.contains_key(*host))
+            .map(|host| {
+                let vars = inventory.vars_of(host);
+                // What is wrong with a host that is left alone is not told now.
+                (host, plan::desired(&self.input(host, &vars)).0)
+            })
+            .collect();
+        let others = others.iter().map(|(host, desired)| (*host, desired));
+        let in_order = inventory.hosts().filter_map(|host| {
+            let desired = selected.get(host)?;
+            Some((host, desired.as_ref()))
+        });
+        platform::check_fleet(in_order.chain(others))
     }
 
     /// Plans one host, in as many rounds of reads as that takes. The connection is

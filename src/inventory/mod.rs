@@ -7,6 +7,7 @@
 
 mod extra_vars;
 mod graph;
+mod named_files;
 mod pattern;
 mod range;
 mod source;
@@ -93,6 +94,7 @@ pub fn load(
     problems.extend(found);
     let mut inventory = Inventory::from_graph(graph, extra);
     problems.extend(inventory.read_var_files(sources, playbook_dir));
+    problems.extend(inventory.read_named_files());
     if inventory.hosts.is_empty() && !problems.has_errors() {
         let shown: Vec<String> = sources
             .iter()

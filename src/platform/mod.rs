@@ -7,7 +7,9 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod incus;
 mod podman;
+mod policy;
 
 use std::fmt::Debug;
 
@@ -24,8 +26,10 @@ use crate::strategy::Decision;
 use crate::transport::{Output, PathState, Read};
 use crate::value::{Node, Value};
 
+pub use policy::{GpuInstance, check_fleet};
+
 /// The platforms that this version sets up, in the order in which that is done.
-static PLATFORMS: &[&dyn Platform] = &[&podman::Podman];
+static PLATFORMS: &[&dyn Platform] = &[&podman::Podman, &incus::Incus];
 
 /// The variable that says which platforms a host has.
 const VARIABLE: &str = "gpu_platform";
@@ -44,6 +48,11 @@ pub trait Platform: Debug + Sync {
     /// Reads its block (`Desired::platforms`), and says what can be seen to be wrong without a
     /// host.
     fn check(&self, desired: &Desired, catalog: &Catalog, problems: &mut Problems);
+
+    /// The instances that get a GPU by its block, for `gpu_policy`.
+    fn gpu_instances(&self, _: &Desired) -> Vec<GpuInstance> {
+        Vec::new()
+    }
 
     /// What is to be on a host that has the platform.
     ///
@@ -234,6 +243,12 @@ pub fn unwanted(wanted: Option<&[&'static dyn Platform]>) -> Vec<&'static dyn Pl
     platforms
         .filter(|platform| !is_wanted(platform.name()))
         .collect()
+}
+
+/// Whether a host is to have any platform.
+#[must_use]
+pub fn is_any(desired: &Desired) -> bool {
+    wanted(desired).is_ok_and(|wanted| wanted.is_some_and(|wanted| !wanted.is_empty()))
 }
 
 /// What can be seen to be wrong with a host's variables for platforms before any connection.

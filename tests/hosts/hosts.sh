@@ -24,7 +24,8 @@
 # overlay: its own file systems, processes, name, network and OpenSSH; no systemd.
 # systemd: the same with systemd 257 as process 1 (systemd-nspawn): units, timers, journal,
 # `systemctl reboot` with a new boot id. The kernel is this machine's in both. With
-# `--with podman` it has podman, crun, runc and Quadlet too, and an image to load.
+# `--with podman` it has podman, crun, runc and Quadlet too, and an image to load; `--with
+# incus` the daemon of Incus and its client.
 #
 # The GPUs are simulated, the rest is real: MACHINES/hosts/hN is a machine of
 # `deploy sim`, BINARY the `deploy` that plays its tools; see inside/sim-hardware.
@@ -241,7 +242,7 @@ up() {
     case $kind+$with in
         overlay+) lower=plain ;;
         systemd+) lower=systemd ;;
-        systemd+podman) lower=podman ;;
+        systemd+podman | systemd+incus) lower=$with ;;
         *) usage "$0" ;;
     esac
     need_root
@@ -249,7 +250,7 @@ up() {
     need nsenter util-linux
     need ssh-keygen openssh-client
     [ "$kind" != systemd ] || need systemd-nspawn systemd-container
-    lower=$("$here/rootfs.sh" "${image:-$lower}")
+    lower=$("$here/rootfs.sh" "$lower")
     chroot "$lower" true || die "programs of $lower cannot be run"
 
     set_folder=$sets/$prefix

@@ -1,0 +1,139 @@
+//! Incus, and LXD from which it comes: profiles with GPU devices, and the containers and
+//! virtual machines that use them.
+//!
+//! The daemon on the host is asked and changed by its own client, over its local socket. What
+//! is ours of a profile or an instance is listed in its setting `user.deploy` (`marks`); nothing
+//! else there is touched, and what is no longer written goes again. Instances are made only
+//! where an image is named; none is ever stopped, started or deleted. anklume's `infra.yml` is
+//! read as a source of profiles and instances (`infra`).
+
+mod device;
+mod infra;
+mod marks;
+mod plan;
+mod prerequisites;
+mod seen;
+mod slices;
+mod steps;
+mod wanted;
+
+use crate::catalog::Catalog;
+use crate::desired::Desired;
+use crate::error::{Problems, Severity};
+use crate::render::{Halt, Rendered};
+
+use super::{GpuInstance, Host, Platform, View, Wish};
+use device::Kind;
+use seen::Seen;
+use steps::{Object, Steps};
+use wanted::Wanted;
+
+/// The platform.
+#[derive(Debug)]
+pub(super) struct Incus;
+
+impl Platform for Incus {
+    fn name(&self) -> &'static str {
+        "incus"
+    }
+
+    fn variable(&self) -> &'static str {
+        wanted::VARIABLE
+    }
+
+    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
+        Wanted::read(desired, problems);
+    }
+
+    fn gpu_instances(&self, desired: &Desired) -> Vec<GpuInstance> {
+        Wanted::read(desired, &mut Problems::default()).gpu_instances()
+    }
+
+    fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view)?;
+        let seen = Seen::ask(wanted.program, host)?;
+        let mut problems = Problems::default();
+        let mut wishes = prerequisites::wishes(&wanted, view, &mut problems);
+        halt(problems)?;
+        match plan::plan(&wanted, &seen, view) {
+            Ok(found) => wishes.extend(found),
+            Err(problems) => halt(problems)?,
+        }
+        Ok(wishes)
+    }
+
+    fn removal(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        // Which of both programs it was, only the block tells; without one it is Incus.
+        let program = read(view)?.program;
+        let is_there = host.ask(&seen::is_there(program))?;
+        if !is_there.success() {
+            return Ok(Vec::new());
+        }
+        let seen = Seen::ask(program, host)?;
+        let nothing = Wanted {
+            program,
+            ..Wanted::default()
+        };
+        plan::plan(&nothing, &seen, view).or_else(|problems| halt(problems).map(|()| Vec::new()))
+    }
+
+    fn health(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view)?;
+        let seen = Seen::ask(wanted.program, host)?;
+        let mut steps = Steps::new(wanted.program);
+        for instance in &wanted.instances {
+            let known = (instance.project.clone(), instance.name.clone());
+            let runs = seen.instances.get(&known).is_some_and(seen::Object::is_up);
+            if wanted.gpus_of(instance).is_empty() {
+                continue;
+            }
+            let (name, project) = (&instance.name, &instance.project);
+            let by_hand = format!(
+                "`{} exec {name} --project {project} -- nvidia-smi`",
+                wanted.program.word()
+            );
+            match (instance.kind, runs) {
+                (Kind::Container, true) => steps.answers(&Object::instance(project, name)),
+                (Kind::Container, false) => steps.wishes.push(Wish::Note(format!(
+                    "instance {name} does not run, so that its GPU was not tried; {by_hand} does, once it runs"
+                ))),
+                (Kind::Vm, _) => steps.wishes.push(Wish::Note(format!(
+                    "instance {name} is a virtual machine and needs a driver of its own; {by_hand} tells whether it has one"
+                ))),
+            }
+        }
+        Ok(steps.wishes)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("incus.sh")
+    }
+}
+
+/// The block, whose faults were told before connecting.
+fn read(view: &View<'_>) -> Rendered<Wanted> {
+    let mut problems = Problems::default();
+    let wanted = Wanted::read(view.desired, &mut problems);
+    halt(problems)?;
+    Ok(wanted)
+}
+
+/// The first error ends it, and tells of the others.
+fn halt(problems: Problems) -> Rendered<()> {
+    let mut errors = problems
+        .0
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Error);
+    let Some(first) = errors.next() else {
+        return Ok(());
+    };
+    let rest: Vec<String> = errors.map(|problem| problem.message).collect();
+    let first = match rest.is_empty() {
+        true => first,
+        false => {
+            let message = format!("{}; and {}", first.message, rest.join("; and "));
+            crate::error::Diagnostic { message, ..first }
+        }
+    };
+    Err(Halt::Problem(Box::new(first)))
+}
