@@ -39,6 +39,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Show what is there: facts of hosts and GPUs
     Discover(DiscoverArgs),
+    /// Look for what keeps workloads from their GPUs, and say what mends it
+    Doctor(DoctorArgs),
     /// Undo a run, with its diff shown first
     Rollback(RollbackArgs),
     /// Show what was applied, when and by whom
@@ -70,6 +72,7 @@ impl Verb {
             Self::Gpu(args) => &args.output,
             Self::Run(args) => &args.play.output,
             Self::Discover(args) => &args.output,
+            Self::Doctor(args) => &args.output,
             Self::Rollback(args) => &args.output,
             Self::Runs(args) => match &args.verb {
                 None => &args.list.output,
@@ -256,6 +259,20 @@ pub struct DiscoverArgs {
     /// write it there in one go, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub metrics: Option<Option<PathBuf>>,
+}
+
+/// `deploy doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Which hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// How they are reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `deploy rollback`.

@@ -242,7 +242,7 @@ pub async fn runs(args: &RunsArgs, only: Option<&str>) -> Result<Exit, Failure> 
 }
 
 /// Tells how hosts ended that were only read; people hear of it only if something went wrong.
-fn tell_ends(
+pub(super) fn tell_ends(
     mut reporter: Reporter,
     ends: Vec<(HostName, Outcome, Option<HostProblem>)>,
     format: Format,

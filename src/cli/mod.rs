@@ -10,6 +10,7 @@ pub mod args;
 pub mod catalog;
 pub mod content;
 pub mod discover;
+pub mod doctor;
 mod fit;
 pub mod fleet_verbs;
 pub mod flow;
@@ -215,6 +216,7 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
         Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args, interrupts).await,
         Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play, interrupts).await,
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
+        Verb::Doctor(args) => doctor::run(&args).await,
         Verb::Rollback(args) => rollback::run(&args, interrupts).await,
         Verb::Runs(args) => match args.verb {
             None => fleet_verbs::runs(&args.list, None).await,

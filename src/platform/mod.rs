@@ -7,6 +7,7 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod doctor;
 mod incus;
 mod podman;
 mod policy;
@@ -26,6 +27,7 @@ use crate::strategy::Decision;
 use crate::transport::{Output, PathState, Read};
 use crate::value::{Node, Value};
 
+pub use doctor::{Finding, examine};
 pub use policy::{GpuInstance, check_fleet};
 
 /// The platforms that this version sets up, in the order in which that is done.
@@ -72,6 +74,14 @@ pub trait Platform: Debug + Sync {
     /// # Errors
     /// As `wishes`.
     fn health(&self, _: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        Ok(Vec::new())
+    }
+
+    /// Looks for what keeps workloads from their slices, for `deploy doctor`.
+    ///
+    /// # Errors
+    /// As `wishes`.
+    fn doctor(&self, _: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Finding>> {
         Ok(Vec::new())
     }
 

@@ -7,6 +7,7 @@
 
 # incus_client PROGRAM WORD...: Incus' client makes itself a folder in the home where it has none
 # yet, which is no change that anybody asked for.
+# shellcheck disable=SC2030,SC2031 # each function is a subshell of its own
 incus_client() (
     if [ "$1" = incus ] && [ ! -e "${INCUS_CONF:-${HOME:-/root}/.config/incus}" ]; then
         INCUS_CONF=$RUN/incus
@@ -118,6 +119,7 @@ incus_remove() (
 )
 
 # incus_create PROGRAM PROJECT NAME IMAGE [OPTION...]: a stopped instance from an image.
+# shellcheck disable=SC2031
 incus_create() (
     program=$1 project=$2 name=$3 image=$4
     shift 4
@@ -254,8 +256,10 @@ incus_profile_idle() (
 )
 
 # incus_answers PROGRAM PROJECT NAME: a running container sees a GPU. Where the image has no
-# tool that asks the driver, the device nodes tell.
+# tool that asks the driver, the device nodes tell. One that was stopped since is not asked.
 incus_answers() (
+    status=$(incus_status "$1" "$2" "$3") || exit 1
+    [ "$status" = Running ] || exit 0
     # shellcheck disable=SC2016 # expanded in the container
     out=$(incus_client "$1" exec "local:$3" --project "$2" -- sh -c '
         command -v nvidia-smi >/dev/null && exec nvidia-smi -L

@@ -8,6 +8,7 @@
 //! read as a source of profiles and instances (`infra`).
 
 mod device;
+mod doctor;
 mod infra;
 mod marks;
 mod plan;
@@ -22,7 +23,7 @@ use crate::desired::Desired;
 use crate::error::{Problems, Severity};
 use crate::render::{Halt, Rendered};
 
-use super::{GpuInstance, Host, Platform, View, Wish};
+use super::{Finding, GpuInstance, Host, Platform, View, Wish};
 use device::Kind;
 use seen::Seen;
 use steps::{Object, Steps};
@@ -103,6 +104,10 @@ impl Platform for Incus {
             }
         }
         Ok(steps.wishes)
+    }
+
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
+        doctor::examine(&read(view)?, view, host)
     }
 
     fn library(&self) -> &'static str {

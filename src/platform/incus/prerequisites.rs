@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::catalog::Technology;
 use crate::desired::GpuPolicy;
 use crate::error::{Diagnostic, Problems};
-use crate::facts::Gpu;
+use crate::facts::{BootLoader, Gpu, PciFunction};
 use crate::platform::{View, Wish};
 
 use super::device::{Device, GpuType, Kind};
@@ -175,10 +175,13 @@ impl Ask<'_> {
             || (around.is_on().is_some() && gpu.iommu_group.known().is_none())
         {
             let message = format!("the IOMMU is off on the host, and `{name}` is to get {label}");
-            let hint = "switch it on in the firmware, and on Intel by `intel_iommu=on` on the kernel's command line; `strategy: passthrough` for the card does the second";
-            return self.wrong(message, hint, problems);
+            let hint = format!(
+                "switch it on in the firmware (VT-d, AMD-Vi), and on Intel put intel_iommu=on on the kernel's command line, which `strategy: passthrough` for the card does, too; by hand: {}",
+                command_line(self.view.facts.kernel_boot.loader.known().copied())
+            );
+            return self.wrong(message, &hint, problems);
         }
-        let others: Vec<String> = around
+        let others: Vec<&PciFunction> = around
             .beside(gpu.pci)
             .filter(|other| {
                 let own = (other.pci.domain, other.pci.bus, other.pci.device)
@@ -186,15 +189,18 @@ impl Ask<'_> {
                 let driver = other.driver.known().map(String::as_str);
                 !own && driver.is_some_and(|driver| driver != VFIO)
             })
-            .map(crate::facts::PciFunction::label)
             .collect();
-        if !others.is_empty() {
+        if let Some(first) = others.first() {
+            let labels: Vec<String> = others.iter().map(|other| other.label()).collect();
             let message = format!(
                 "{label} is not alone in its IOMMU group, and `{name}` is to get it: {}",
-                others.join(", ")
+                labels.join(", ")
             );
-            let hint = "all of a group goes to the virtual machine or none: put the card into another slot, or bind the others to vfio-pci";
-            self.wrong(message, hint, problems);
+            let hint = format!(
+                "all of a group goes to the virtual machine or none: put the card into another slot, or give up the others: driverctl set-override {} {VFIO}",
+                first.pci
+            );
+            self.wrong(message, &hint, problems);
         }
     }
 
@@ -269,6 +275,22 @@ impl Ask<'_> {
             let message = format!("there is no virtual function without a driver for `{name}`");
             let hint = "`strategy: sriov` with `drivers_autoprobe: false` for the card makes some";
             self.wrong(message, hint, problems);
+        }
+    }
+}
+
+/// How a person puts the argument there.
+fn command_line(loader: Option<BootLoader>) -> &'static str {
+    match loader {
+        Some(BootLoader::Grubby) => "grubby --update-kernel=ALL --args=intel_iommu=on; reboot",
+        Some(BootLoader::KernelInstall) => {
+            "sed -i 's/$/ intel_iommu=on/' /etc/kernel/cmdline; kernel-install add-all; reboot"
+        }
+        Some(BootLoader::Proxmox) => {
+            "sed -i 's/$/ intel_iommu=on/' /etc/kernel/cmdline; proxmox-boot-tool refresh; reboot"
+        }
+        Some(BootLoader::Grub) | None => {
+            "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX intel_iommu=on\"' >/etc/default/grub.d/iommu.cfg; update-grub; reboot"
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Object {
     pub(super) kind: String,
     /// An instance's `Running`, `Stopped`, …
     pub(super) status: String,
+    /// What an instance's profiles and it itself give together.
+    pub(super) all_devices: BTreeMap<String, Texts>,
     /// A profile's description.
     pub(super) description: String,
 }
@@ -187,6 +189,7 @@ fn object(json: &Json) -> ((String, String), Object) {
         profiles: list(&json["profiles"]),
         kind: text(&json["type"]),
         status: text(&json["status"]),
+        all_devices: devices(&json["expanded_devices"]),
         description: text(&json["description"]),
     };
     ((project, text(&json["name"])), object)
