@@ -120,11 +120,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("group_vars")).expect("a folder");
-        fs::write(at("hosts.ini"), "[g]\na\nb\n").expect("a file");
+        fs::write(at("hosts.yml"), "g:\n  hosts:\n    a:\n    b:\n").expect("a file");
         fs::write(at("infra.yml"), "\ndomains:\n  x: 1\n").expect("a file");
         let vars = "gpu_incus:\n  infra: ../infra.yml\n";
         fs::write(at("group_vars/g.yml"), vars).expect("a file");
-        let (inventory, problems) = load(&[at("hosts.ini")], None, &[]);
+        let (inventory, problems) = load(&[at("hosts.yml")], None, &[]);
         assert!(!problems.has_errors(), "{problems:?}");
         for host in ["a", "b"] {
             let vars = inventory.vars_of(&HostName::from(host));
