@@ -21,6 +21,7 @@ mod metrics;
 mod openssh;
 mod plan_checks;
 mod platform_incus;
+mod platform_kubernetes;
 mod real_crash;
 mod real_guard;
 mod real_hosts;

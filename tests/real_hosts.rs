@@ -154,6 +154,7 @@ fn the_scripts_of_the_hosts_are_clean_shell() {
         "hosts.sh",
         "boot.sh",
         "rootfs.sh",
+        "kubectl.sh",
         "machine.sh",
         "machine-image.sh",
         "inside/init",

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "platform",
         &[
+            "yaml",
             "strategy",
             "desired",
             "facts",

@@ -51,6 +51,20 @@ impl Bench {
         self.scratch.write("inv/hosts.yml", &text);
     }
 
+    /// Makes these the host's variables.
+    pub(crate) fn vars(&self, vars: &Json) {
+        let mut vars = vars.clone();
+        vars["ansible_connection"] = "sim".into();
+        let mut text = format!(
+            "all:\n  hosts:\n    {HOST}:\n  vars:\n    sim: {}\n",
+            self.sim
+        );
+        for (name, value) in vars.as_object().into_iter().flatten() {
+            text.push_str(&format!("    {name}: {value}\n"));
+        }
+        self.scratch.write("inv/hosts.yml", &text);
+    }
+
     /// Applies a wanted state.
     #[track_caller]
     pub(crate) fn apply(&self, slicing: &str) -> Ended {

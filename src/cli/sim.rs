@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::error::Diagnostic;
 use crate::inventory;
-use crate::sim::{self, AmdFault, Confinement, Fault, Fleet, Options};
+use crate::sim::{self, AmdFault, Confinement, Fault, Fleet, OperatorFault, Options};
 use crate::value::{HostName, Vars};
 
 use super::Failure;
@@ -140,6 +140,11 @@ pub enum FaultArgs {
         /// What
         what: AmdWord,
     },
+    /// NVIDIA's operator in the cluster that the host's kubectl reaches goes wrong
+    GpuOperator {
+        /// How
+        what: OperatorWord,
+    },
     /// Every connection ends after so many bytes from the host
     CutAfter {
         /// Bytes
@@ -179,6 +184,27 @@ pub enum AmdWord {
     OneFunction,
     /// Everything that needs root
     NotRoot,
+}
+
+/// What goes wrong with NVIDIA's operator.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OperatorWord {
+    /// A change of MIG configuration stays pending for ever
+    Stuck,
+    /// A change of MIG configuration fails
+    Failed,
+    /// The device plugin takes no notice of its configuration
+    PluginDeaf,
+}
+
+impl OperatorWord {
+    fn fault(self) -> OperatorFault {
+        match self {
+            Self::Stuck => OperatorFault::Stuck,
+            Self::Failed => OperatorFault::Failed,
+            Self::PluginDeaf => OperatorFault::PluginDeaf,
+        }
+    }
 }
 
 impl AmdWord {
@@ -229,6 +255,7 @@ impl FaultArgs {
             },
             Self::LicenseRefused => Fault::LicenseRefused,
             Self::Amd { what } => Fault::Amd(what.fault()),
+            Self::GpuOperator { what } => Fault::GpuOperator(what.fault()),
             Self::CutAfter { bytes } => Fault::CutAfter(*bytes),
             Self::DiskFull { bytes } => Fault::DiskFull(*bytes),
             Self::Slow { ms } => Fault::Slow(Duration::from_millis(*ms)),

@@ -9,6 +9,7 @@
 
 mod doctor;
 mod incus;
+mod kubernetes;
 mod podman;
 mod policy;
 
@@ -31,7 +32,7 @@ pub use doctor::{Finding, examine};
 pub use policy::{GpuInstance, check_fleet};
 
 /// The platforms that this version sets up, in the order in which that is done.
-static PLATFORMS: &[&dyn Platform] = &[&podman::Podman, &incus::Incus];
+static PLATFORMS: &[&dyn Platform] = &[&podman::Podman, &incus::Incus, &kubernetes::Kubernetes];
 
 /// The variable that says which platforms a host has.
 const VARIABLE: &str = "gpu_platform";

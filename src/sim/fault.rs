@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host;
 use super::iommu;
+pub use super::kube::OperatorFault;
 use super::machine::{Host, Machine, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
 use super::units::{boot, process};
@@ -74,6 +75,8 @@ pub enum Fault {
     LicenseRefused,
     /// AMD's driver or firmware refuses something.
     Amd(AmdFault),
+    /// NVIDIA's operator in the cluster that the host's `kubectl` reaches goes wrong.
+    GpuOperator(OperatorFault),
     /// The connection ends after so many bytes to the client, counted from its log-in.
     CutAfter(u64),
     /// No file can grow beyond so many bytes: what a full disk comes nearest to
@@ -135,6 +138,8 @@ pub(super) struct Faults {
     pub(super) license_refused: bool,
     /// What AMD's driver or firmware refuses.
     pub(super) amd: BTreeSet<AmdFault>,
+    /// What goes wrong with NVIDIA's operator.
+    pub(super) gpu_operator: OperatorFault,
 }
 
 /// The faults of a host; none if there is no file or it cannot be read.
@@ -288,6 +293,7 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
         Fault::Amd(fault) => set(&host, |faults| {
             faults.amd.insert(*fault);
         }),
+        Fault::GpuOperator(fault) => set(&host, |faults| faults.gpu_operator = *fault),
         Fault::CutAfter(bytes) => set(&host, |faults| faults.cut_after = Some(*bytes)),
         Fault::DiskFull(bytes) => set(&host, |faults| faults.disk_full = Some(*bytes)),
         Fault::Slow(delay) => {

@@ -12,7 +12,7 @@ use super::amd;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{BARE_CARDS, PRODUCTS};
 use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
-use super::{intel, iommu};
+use super::{intel, iommu, kube};
 use super::{tools, umockdev, units, vgpu};
 use pci::ordinary_devices;
 pub(super) use pci::{Device, add_device, bind, device_directory};
@@ -169,6 +169,7 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
     write_holders(host, &machine)?;
     write_capabilities(host, &machine)?;
     vgpu::show(host, &machine)?;
+    kube::set_up(host, &machine)?;
     Ok(machine)
 }
 

@@ -4,7 +4,7 @@
 //! `spec` reads the `sim:` variable, `host` makes a machine's folder from it,
 //! `server` speaks SSH, `shell` confines what runs, `tools` are the stand-ins
 //! for `nvidia-smi` and its like (this binary under another name), `intel` what Intel's kernel
-//! drivers show and take, `vgpu` what NVIDIA's vGPU host driver does, `units` plays the service
+//! drivers show and take, `kube` a cluster, `vgpu` what NVIDIA's vGPU host driver does, `units` plays the service
 //! manager, `umockdev` replays recorded hosts, `fault` breaks things on purpose. The stand-ins
 //! reproduce what real tools were seen
 //! to print and do; they know nothing of how the rest of `deploy` reads them.
@@ -17,6 +17,7 @@ mod fleet;
 mod host;
 mod intel;
 mod iommu;
+mod kube;
 mod machine;
 mod product;
 mod server;
@@ -27,6 +28,6 @@ mod units;
 mod vgpu;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
-pub use fault::{AmdFault, Fault, break_host, mend, reset};
+pub use fault::{AmdFault, Fault, OperatorFault, break_host, mend, reset};
 pub use fleet::{Endpoint, Fleet, Options, default_state_dir, make, root_of};
 pub use spec::is_simulated;

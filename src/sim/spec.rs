@@ -11,6 +11,7 @@ use crate::error::{Diagnostic, Origin, Problems};
 use crate::value::{Loaded, Map, Node, Value, Vars};
 
 use super::amd::AmdSpec;
+use super::kube::{self, ClusterSpec};
 use super::machine::uuid;
 use super::product::{self, BARE_CARDS, PRODUCTS};
 use super::umockdev;
@@ -48,6 +49,9 @@ pub(super) struct MachineSpec {
     /// A recording whose devices the machine has.
     #[serde(default)]
     pub(super) umockdev: Option<Recording>,
+    /// The cluster that its `kubectl` reaches; there is no `kubectl` if absent.
+    #[serde(default)]
+    pub(super) kubernetes: Option<ClusterSpec>,
 }
 
 /// Which part of NVIDIA's vGPU software a machine has.
@@ -220,6 +224,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         in_use: Vec::new(),
         vgpu: None,
         umockdev: None,
+        kubernetes: None,
     };
     let mut tool_named = false;
     if let Some(node) = vars.get("sim") {
@@ -256,11 +261,12 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
     (spec, problems)
 }
 
-struct Reader<'a> {
+/// Reads parts of the variable, and collects what is wrong with it.
+pub(super) struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 13] = [
+const MACHINE_KEYS: [&str; 14] = [
     "boot_loader",
     "os",
     "kernel",
@@ -274,6 +280,7 @@ const MACHINE_KEYS: [&str; 13] = [
     "in_use",
     "vgpu",
     "umockdev",
+    "kubernetes",
 ];
 const AMD_KEYS: [&str; 2] = ["driver", "rocm"];
 const CARD_KEYS: [&str; 10] = [
@@ -355,6 +362,9 @@ impl Reader<'_> {
         }
         if let Some(node) = get(map, "umockdev") {
             spec.umockdev = self.recording(node);
+        }
+        if let Some(node) = get(map, "kubernetes") {
+            spec.kubernetes = kube::spec::read(self, node);
         }
         let cards: u32 = spec.gpus.iter().map(|card| card.count).sum();
         for (index, node) in get(map, "in_use")
@@ -521,7 +531,7 @@ impl Reader<'_> {
         Some(holder)
     }
 
-    fn product(&mut self, key: &str, origin: &Origin) -> Option<String> {
+    pub(super) fn product(&mut self, key: &str, origin: &Origin) -> Option<String> {
         let known = product::keys();
         if let Some(found) = known.iter().find(|known| known.eq_ignore_ascii_case(key)) {
             return Some((*found).to_owned());
@@ -580,7 +590,12 @@ impl Reader<'_> {
         None
     }
 
-    fn map<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<&'n Map> {
+    pub(super) fn map<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+        known: &[&str],
+    ) -> Option<&'n Map> {
         let Some(map) = node.as_map() else {
             self.error(
                 &format!("{what} must be a mapping, not {}", node.kind()),
@@ -611,7 +626,7 @@ impl Reader<'_> {
         })
     }
 
-    fn text(&mut self, node: &Node) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         let text = node.as_str().map(str::to_owned);
         if text.is_none() {
             self.error(
@@ -633,7 +648,7 @@ impl Reader<'_> {
         None
     }
 
-    fn error(&mut self, message: &str, origin: &Origin) {
+    pub(super) fn error(&mut self, message: &str, origin: &Origin) {
         self.problems.push(Diagnostic::error(message).at(origin));
     }
 }
@@ -660,7 +675,7 @@ impl CardSpec {
     }
 }
 
-fn get<'n>(map: &'n Map, key: &str) -> Option<&'n Node> {
+pub(super) fn get<'n>(map: &'n Map, key: &str) -> Option<&'n Node> {
     map.get(key).map(|entry| &entry.node)
 }
 

@@ -17,6 +17,7 @@ mod boot_loader;
 mod gridd;
 mod hardware;
 mod journalctl;
+mod kubectl;
 mod lspci;
 mod modules;
 mod mps;
@@ -101,6 +102,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("amd-smi", amd::amd_smi),
     ("rocm-smi", amd::rocm_smi),
     ("lspci", lspci::run),
+    ("kubectl", kubectl::run),
     ("systemctl", systemctl::run),
     ("systemd-run", systemd_run::run),
     ("journalctl", journalctl::run),

@@ -55,6 +55,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             in_use: Vec::new(),
             vgpu: None,
             umockdev: None,
+            kubernetes: None,
         },
         boots: 1,
         gpus,

@@ -1,0 +1,97 @@
+//! Kubernetes: nodes whose cards an operator slices and shares, through `kubectl` on a host.
+//!
+//! `wanted` reads the variables, `manifests` turns them into objects of which only our fields
+//! are given, `object` compares and applies them on the server under our own name, so that
+//! drift and undo see these fields alone. `operator` waits for NVIDIA's operator and reads back
+//! what it made of them.
+
+mod kept;
+mod manifests;
+mod object;
+mod operator;
+mod owned;
+mod tool;
+mod wanted;
+
+use serde_json::Value as Json;
+
+use crate::catalog::Catalog;
+use crate::desired::Desired;
+use crate::error::{Problems, Severity};
+use crate::render::Rendered;
+
+use super::{Host, Platform, View, Wish};
+use wanted::Wanted;
+
+/// The platform.
+#[derive(Debug)]
+pub(super) struct Kubernetes;
+
+impl Platform for Kubernetes {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn variable(&self) -> &'static str {
+        wanted::VARIABLE
+    }
+
+    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
+        wanted::read(desired, problems);
+    }
+
+    fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view)?;
+        let kept = kept::read(host)?;
+        let objects = manifests::all(&wanted);
+        let gone = kept.as_ref().map(|kept| kept.without(&objects));
+        let gone = gone.unwrap_or_default();
+        for manifest in objects.iter().chain(&gone) {
+            object::expect(&wanted.tool, manifest, wanted.take_over, host);
+        }
+        let mut wishes = operator::notes(&wanted);
+        let mut changed = Vec::new();
+        // First what is to go: a field that moves to another object is free then.
+        for manifest in gone.iter().chain(&objects) {
+            let mut planned = object::planned(&wanted.tool, manifest, wanted.take_over, host)?;
+            wishes.extend(planned.notes.drain(..).map(Wish::Note));
+            changed.extend(planned.step);
+        }
+        wishes.extend(operator::around(&wanted, changed, host)?);
+        wishes.extend(kept::record(&wanted.tool, &objects, kept.as_ref()));
+        Ok(wishes)
+    }
+
+    fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let Some(kept) = kept::read(host)? else {
+            return Ok(Vec::new());
+        };
+        let mut wishes = Vec::new();
+        for manifest in kept.without(&[]) {
+            let planned = object::planned(&kept.tool, &manifest, false, host)?;
+            wishes.extend(planned.step.map(|step| Wish::Step(Box::new(step))));
+        }
+        wishes.extend(kept::record(&kept.tool, &[], Some(&kept)));
+        Ok(wishes)
+    }
+
+    fn health(&self, view: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        Ok(operator::checks(&read(view)?))
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("kubernetes.sh")
+    }
+}
+
+/// The block; that it is right was seen before connecting, but for what templates gave.
+fn read(view: &View<'_>) -> Rendered<Wanted> {
+    let mut problems = Problems::default();
+    let wanted = wanted::read(view.desired, &mut problems);
+    let mut all = problems.0.into_iter();
+    let error = all.find(|problem| problem.severity == Severity::Error);
+    error.map_or(Ok(wanted), |problem| Err(problem.into()))
+}
+
+/// A list of manifests.
+type Manifests = Vec<Json>;

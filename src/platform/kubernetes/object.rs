@@ -1,0 +1,260 @@
+//! One object of the cluster, or our fields of it: what differs, and the step there and back.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use crate::error::Diagnostic;
+use crate::platform::Host;
+use crate::render::Rendered;
+use crate::shell::{Command, Script};
+use crate::step::{Change, Payload, Step, StepId};
+
+use super::owned::{self, Path};
+use super::tool::{Name, Tool, answered, refused};
+
+/// Has everything read of an object that `planned` asks for.
+pub(super) fn expect(tool: &Tool, manifest: &Json, force: bool, host: &mut dyn Host) {
+    host.expect(tool.live(&Name::of(manifest)));
+    host.expect(tool.tried(manifest, force));
+}
+
+/// The step that makes an object what a manifest says, and what should be known of it.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    /// Nothing where all is so already.
+    pub(super) step: Option<Step>,
+    /// Sentences for the plan.
+    pub(super) notes: Vec<String>,
+}
+
+/// Compares an object with a manifest. A manifest without fields takes back those of ours.
+/// `take_over` allows to take fields that others set.
+pub(super) fn planned(
+    tool: &Tool,
+    manifest: &Json,
+    take_over: bool,
+    host: &mut dyn Host,
+) -> Rendered<Planned> {
+    let name = Name::of(manifest);
+    let label = name.label();
+    let live = answered(host, &tool.live(&name), &label)?;
+    if live.is_none() && owned::leaves(manifest).is_empty() {
+        return Ok(Planned::default());
+    }
+    let contested = live.as_ref().map(|live| owned::contested(live, manifest));
+    let contested = contested.unwrap_or_default();
+    if !contested.is_empty() && !take_over {
+        return Err(conflict(&label, live.as_ref(), manifest, &contested).into());
+    }
+    let tried = tool.tried(manifest, take_over);
+    let output = host.ask(&tried)?;
+    if !output.success() {
+        return Err(refused(&output, &label).into());
+    }
+    let Some(after) = answered(host, &tried, &label)? else {
+        let message = format!("{label}: the API server says nothing of what it would be");
+        return Err(Diagnostic::error(message).into());
+    };
+    let mut paths = owned::leaves(manifest);
+    let before_ours = live.as_ref().map(owned::ours);
+    for path in before_ours.iter().flat_map(owned::leaves) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    let before_text = owned::printed(live.as_ref(), &paths);
+    let after_text = owned::printed(Some(&after), &paths);
+    let is_owned = live
+        .as_ref()
+        .is_some_and(|live| owned::is_ours(live, manifest));
+    if is_owned && before_text == after_text {
+        return Ok(Planned::default());
+    }
+    let mut planned = Planned::default();
+    for (path, owner) in &contested {
+        let field = owned::spelled(path);
+        planned
+            .notes
+            .push(format!("{label}: {field} is taken over from {owner}"));
+    }
+    let writing = Writing {
+        tool,
+        name: &name,
+        live: live.as_ref(),
+        after: &after,
+        paths: &paths,
+        take_over: take_over && !contested.is_empty(),
+    };
+    let mut step = writing.step(manifest, &before_text, &after_text);
+    writing.give_back(&mut step, before_ours.as_ref(), &contested);
+    planned.step = Some(step);
+    Ok(planned)
+}
+
+fn conflict(
+    label: &str,
+    live: Option<&Json>,
+    manifest: &Json,
+    contested: &[(Path, String)],
+) -> Diagnostic {
+    let value = |object: Option<&Json>, path: &Path| {
+        let found = object.and_then(|object| owned::at(object, path));
+        found.map_or_else(|| "nothing".to_owned(), shown)
+    };
+    let each: Vec<String> = contested
+        .iter()
+        .map(|(path, owner)| {
+            let (is, wanted) = (value(live, path), value(Some(manifest), path));
+            format!(
+                "{} is {is}, set by {owner}, and {wanted} is wanted",
+                owned::spelled(path)
+            )
+        })
+        .collect();
+    Diagnostic::error(format!("{label}: {}", each.join("; ")))
+        .hint("`take_over: true` in `gpu_kubernetes` takes fields over that others have set")
+}
+
+/// A value in a plan.
+fn shown(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+struct Writing<'a> {
+    tool: &'a Tool,
+    name: &'a Name,
+    live: Option<&'a Json>,
+    after: &'a Json,
+    paths: &'a [Path],
+    take_over: bool,
+}
+
+impl Writing<'_> {
+    /// The name of a file of the run.
+    fn payload(&self, what: &str) -> String {
+        let id = StepId(self.name.words().join(" "));
+        format!("kubernetes-{}-{what}", id.key())
+    }
+
+    fn call(&self, function: &str) -> Command {
+        self.tool.call(function).args(self.name.words())
+    }
+
+    fn step(&self, manifest: &Json, before: &str, after: &str) -> Step {
+        let label = self.name.label();
+        let title = match self.live {
+            None => format!("make {label}"),
+            Some(_) => format!("set fields of {label}"),
+        };
+        let id = StepId(format!("kubernetes:{}", self.name.words().join(":")));
+        let mut step = Step::new(id, "", title, self.change());
+        let file = |what: &str, content: &str| Payload {
+            name: self.payload(what),
+            content: content.as_bytes().to_vec(),
+        };
+        step.payload = vec![
+            file("wanted", &format!("{manifest}\n")),
+            file("template", &owned::template(self.paths)),
+            file("before", before),
+            file("after", after),
+        ];
+        let path = |what: &str| format!("payload/{}", self.payload(what));
+        let is = |state: &str| {
+            let call = self.call("kube_is").run_path(path("template"));
+            Script::one(call.run_path(path(state)))
+        };
+        step.check = is("before");
+        step.verify = is("after");
+        let force = if self.take_over { "yes" } else { "no" };
+        step.apply = Script::one(
+            self.tool
+                .call("kube_apply")
+                .arg(force)
+                .run_path(path("wanted")),
+        );
+        step.timeout_s = 90;
+        step
+    }
+
+    /// How the step is undone: our fields as they were, and what was taken over goes back.
+    fn give_back(&self, step: &mut Step, ours: Option<&Json>, contested: &[(Path, String)]) {
+        let mut add = |what: String, content: String| {
+            let name = self.payload(&what);
+            let path = format!("payload/{name}");
+            step.payload.push(Payload {
+                name,
+                content: content.into_bytes(),
+            });
+            path
+        };
+        let identity = owned::identity(self.after);
+        let had = ours.unwrap_or(&identity);
+        let undo = add("undo".to_owned(), format!("{had}\n"));
+        let word = if self.live.is_none() {
+            "absent"
+        } else {
+            "there"
+        };
+        let call = self.call("kube_put_back").arg(word).run_path(undo);
+        let mut calls = Script::one(call);
+        let mut owners: BTreeMap<&str, Vec<Path>> = BTreeMap::new();
+        for (path, owner) in contested {
+            owners.entry(owner).or_default().push(path.clone());
+        }
+        for (number, (owner, paths)) in owners.iter().enumerate() {
+            let Some(live) = self.live else { continue };
+            let patch = owned::patch(live, paths).to_string();
+            let patch = add(format!("back-{number}"), patch);
+            let template = add(format!("back-{number}-template"), owned::template(paths));
+            let call = self.call("kube_give_back").arg(*owner);
+            calls = calls.then(call.run_path(template).run_path(patch));
+        }
+        step.undo = calls;
+    }
+
+    fn change(&self) -> Change {
+        let value = |object: Option<&Json>, path: &Path| {
+            object.and_then(|object| owned::at(object, path)).map(shown)
+        };
+        let differing: Vec<&Path> = self
+            .paths
+            .iter()
+            .filter(|path| value(self.live, path) != value(Some(self.after), path))
+            .collect();
+        let text = |found: Option<String>| found.unwrap_or_else(|| "not set".to_owned());
+        let subject = self.name.label();
+        match differing[..] {
+            [path] => Change::Setting {
+                subject,
+                name: owned::spelled(path),
+                before: text(value(self.live, path)),
+                after: text(value(Some(self.after), path)),
+            },
+            _ => {
+                let all = |object: Option<&Json>| {
+                    let each = differing.iter().map(|path| {
+                        format!("{}: {}", owned::spelled(path), text(value(object, path)))
+                    });
+                    each.collect::<Vec<_>>().join(", ")
+                };
+                let (before, after) = match differing.is_empty() {
+                    true => (
+                        "as wanted, set by others".to_owned(),
+                        "the same, ours too".to_owned(),
+                    ),
+                    false => (all(self.live), all(Some(self.after))),
+                };
+                Change::Setting {
+                    subject,
+                    name: "fields".to_owned(),
+                    before,
+                    after,
+                }
+            }
+        }
+    }
+}
