@@ -60,8 +60,9 @@ const LONG_FORM: &str =
 const NVLINK: &str = "nvlink state has no part in slicing";
 const KUBERNETES: &str =
     "Kubernetes: not read from a host; its shape is for the platform that writes it";
-const MIG_PARTED: &str =
-    "a configuration or log of mig-parted, which is no tool of ours on the host";
+const MIG_PARTED: &str = "a log or hook of mig-parted, which is no tool of ours on the host";
+const MIG_PARTED_FILE: &str =
+    "a configuration of mig-parted: `technology_mig_parted` reads and plans each of them";
 const HELP: &str = "help of the tool, for people";
 const MODES: &str = "modes of device nodes; who may do what is seen by trying";
 
@@ -199,9 +200,9 @@ const CAPTURES: &[(&str, Is)] = &[
     ("k8s_time-slicing_get-events.txt", Not(KUBERNETES)),
     ("mig-manager_log_reconfigure-success_h100.txt", Not(MIG_PARTED)),
     ("mig-parted_assert_export.txt", Not(MIG_PARTED)),
-    ("mig-parted_config-deepops-example.yml", Not(MIG_PARTED)),
-    ("mig-parted_config-default.yaml", Not(MIG_PARTED)),
-    ("mig-parted_config-example.yaml", Not(MIG_PARTED)),
+    ("mig-parted_config-deepops-example.yml", Not(MIG_PARTED_FILE)),
+    ("mig-parted_config-default.yaml", Not(MIG_PARTED_FILE)),
+    ("mig-parted_config-example.yaml", Not(MIG_PARTED_FILE)),
     ("mig-parted_hooks-default.yaml", Not(MIG_PARTED)),
 ];
 

@@ -46,6 +46,7 @@ mod strategy_sim;
 mod technology;
 mod technology_level_zero;
 mod technology_mig;
+mod technology_mig_parted;
 mod technology_mps;
 mod technology_partition;
 mod technology_passthrough;

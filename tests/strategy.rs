@@ -25,7 +25,7 @@ fn wanted(vars: &Json) -> Desired {
         .iter()
         .map(|(name, entry)| (name.clone(), entry.node.clone()))
         .collect();
-    let (desired, problems) = desired::read(&vars);
+    let (desired, problems) = desired::read(&vars, &|_, _| Default::default());
     assert_eq!(problems.0, []);
     desired
 }

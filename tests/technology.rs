@@ -65,6 +65,11 @@ impl Bench {
         self.scratch.write("inv/hosts.yml", &text);
     }
 
+    /// Writes a file that the wanted state names, beside the inventory.
+    pub(crate) fn beside(&self, name: &str, text: &str) -> PathBuf {
+        self.scratch.write(&format!("inv/{name}"), text)
+    }
+
     /// Applies a wanted state.
     #[track_caller]
     pub(crate) fn apply(&self, slicing: &str) -> Ended {
@@ -155,6 +160,11 @@ impl Bench {
         self.root().join(path.trim_start_matches('/')).exists()
     }
 
+    /// Whether the host was reached at all: a simulated one is made when it is.
+    pub(crate) fn was_reached(&self) -> bool {
+        find_the_host(&self.scratch).is_some()
+    }
+
     /// The host's folder.
     pub(crate) fn root(&self) -> PathBuf {
         folder_of_the_host(&self.scratch)
@@ -163,10 +173,14 @@ impl Bench {
 
 /// The folder of the one simulated host that was made in a scratch folder.
 pub(crate) fn folder_of_the_host(scratch: &Scratch) -> PathBuf {
+    find_the_host(scratch).expect("the host was made")
+}
+
+fn find_the_host(scratch: &Scratch) -> Option<PathBuf> {
     let mut folders = vec![scratch.path().join("state/deploy/sim")];
     while let Some(folder) = folders.pop() {
         if folder.join(".sim/state.json").exists() {
-            return folder;
+            return Some(folder);
         }
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         folders.extend(
@@ -175,7 +189,7 @@ pub(crate) fn folder_of_the_host(scratch: &Scratch) -> PathBuf {
                 .filter(|path| path.is_dir()),
         );
     }
-    panic!("the host was not made yet");
+    None
 }
 
 /// A host that plays `sim`. What needs ssh fails loudly where there is none: `tests/run`

@@ -404,6 +404,7 @@ fn profile(node: &Node, card: &Card, problems: &mut Problems) -> Option<ProfileS
     let slices = 1..=u64::from(MOST_SLICES);
     let mut fields = Fields::of(node, "a profile", problems)?;
     let name = fields.required_text("name");
+    let aliases = fields.texts("aliases");
     let id = fields.optional_number("id", 0..=1023);
     let compute = fields.required_number("compute_slices", slices.clone());
     let size = fields.optional_number("memory_slices", slices.clone());
@@ -418,6 +419,7 @@ fn profile(node: &Node, card: &Card, problems: &mut Problems) -> Option<ProfileS
     );
     fields.finish(&[
         "name",
+        "aliases",
         "id",
         "compute_slices",
         "memory_slices",
@@ -489,6 +491,7 @@ fn profile(node: &Node, card: &Card, problems: &mut Problems) -> Option<ProfileS
     };
     Some(ProfileSpec {
         name,
+        aliases,
         id: id.map(small),
         compute_slices: compute,
         memory_slices: size,

@@ -178,6 +178,8 @@ pub struct MigModel {
 pub struct ProfileSpec {
     /// Name, such as `3g.40gb`.
     pub name: String,
+    /// Names that other branches of the driver have for it.
+    pub aliases: Vec<String>,
     /// Profile id, such as 9; unknown for products that nobody published a listing of.
     pub id: Option<u32>,
     /// Compute slices.

@@ -259,6 +259,16 @@ pub struct DiscoverArgs {
     /// write it there in one go, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub metrics: Option<Option<PathBuf>>,
+    /// Print the MIG layouts of the hosts as a configuration file of mig-parted instead, a
+    /// configuration a host; with =FILE write it there in one go
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        conflicts_with = "metrics"
+    )]
+    pub mig_parted: Option<Option<PathBuf>>,
 }
 
 /// `deploy doctor`.

@@ -11,7 +11,7 @@ use crate::cli::group_request::{self, Shares};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
 use crate::cli::settings::{self, Settings};
-use crate::cli::{Failure, discover, metrics, runs};
+use crate::cli::{Failure, discover, metrics, mig_parted, runs};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
@@ -52,12 +52,16 @@ pub async fn ready(
 /// # Errors
 /// Findings in the files and variables.
 pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
-    if args.metrics.is_some() && args.output.output == Format::Json {
-        return Err(
-            Diagnostic::error("`--metrics` and `--output json` are two forms of output")
-                .hint("give one of them")
-                .into(),
-        );
+    let forms = [
+        ("--metrics", args.metrics.is_some()),
+        ("--mig-parted", args.mig_parted.is_some()),
+    ];
+    if let (Some((form, _)), Format::Json) = (
+        forms.into_iter().find(|(_, given)| *given),
+        args.output.output,
+    ) {
+        let message = format!("`{form}` and `--output json` are two forms of output");
+        return Err(Diagnostic::error(message).hint("give one of them").into());
     }
     let (settings, hosts) = ready(&args.hosts, &args.connection, None).await?;
     if args.metrics.is_some() {
@@ -89,6 +93,10 @@ pub async fn discover(args: &DiscoverArgs) -> Result<Exit, Failure> {
     seen.sort_by_key(|(host, _)| order.iter().position(|name| name == host));
     if let Some(file) = &args.metrics {
         ends.extend(tell_metrics(&settings, &hosts, &seen, file.as_deref())?);
+        return Ok(tell_ends(reporter.beside_data(), ends, Format::Human));
+    }
+    if let Some(file) = &args.mig_parted {
+        ends.extend(tell_layouts(seen, file.as_deref())?);
         return Ok(tell_ends(reporter.beside_data(), ends, Format::Human));
     }
     if args.output.output == Format::Human {
@@ -182,6 +190,31 @@ fn shares(
         .map(|(host, facts)| (host.clone(), Ok(Arc::clone(facts))))
         .collect();
     Ok(pools.shares(&wanted, &seen, &settings.catalog))
+}
+
+/// Prints the hosts' layouts for mig-parted, or writes them to a file, and gives how the hosts
+/// ended.
+fn tell_layouts(
+    seen: Vec<(HostName, Arc<HostFacts>)>,
+    file: Option<&std::path::Path>,
+) -> Result<Vec<(HostName, Outcome, Option<HostProblem>)>, Failure> {
+    let mut ends = Vec::new();
+    let mut configs = Vec::new();
+    for (host, facts) in seen {
+        match mig_parted::config(&facts) {
+            Ok(config) => {
+                configs.push((host.as_str().to_owned(), config));
+                ends.push((host, Outcome::Ok, None));
+            }
+            Err(why) => ends.push((host, Outcome::Failed, Some(reach::failed(why)))),
+        }
+    }
+    let text = mig_parted::file(&configs);
+    match file {
+        Some(file) => metrics::write(file, &text)?,
+        None => report::data(&text),
+    }
+    Ok(ends)
 }
 
 /// Runs `deploy runs` and `deploy runs show`.

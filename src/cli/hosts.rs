@@ -12,6 +12,7 @@ use crate::cli::prompt;
 use crate::cli::settings::{Settings, once, take};
 use crate::desired::{self, Desired};
 use crate::error::{Diagnostic, Problems};
+use crate::playbook::Project;
 use crate::render::{self, Layer, Scope};
 use crate::report;
 use crate::sim;
@@ -82,7 +83,8 @@ pub fn wanted(settings: &Settings, host: &HostName) -> Result<Desired, Problems>
         .collect();
     let scope = Scope::default().with_vars(Layer::Host, &vars);
     let (vars, mut problems) = render::some_vars(&scope, names);
-    let (desired, found) = desired::read(&vars);
+    let project = Project::new((*settings.content).clone(), None);
+    let (desired, found) = desired::read(&vars, &|name, at| project.document(name, at));
     problems.extend(found);
     problems.or(desired)
 }
@@ -99,6 +101,7 @@ pub fn prepare(
 ) -> Result<Prepared, Problems> {
     let flags = flags(args)?;
     let mut problems = Problems::default();
+    let project = Project::new((*settings.content).clone(), None);
     let mut targets = HashMap::new();
     let mut wanted = HashMap::new();
     let mut simulated: Vec<(HostName, Vars)> = Vec::new();
@@ -112,7 +115,7 @@ pub fn prepare(
         let scope = Scope::default().with_vars(Layer::Host, &vars);
         let (vars, found) = render::some_vars(&scope, names);
         problems.extend(found);
-        let (desired, found) = desired::read(&vars);
+        let (desired, found) = desired::read(&vars, &|name, at| project.document(name, at));
         problems.extend(found);
         wanted.insert(host.clone(), Arc::new(desired));
         let Some(target) = take(Target::from_vars(host, &vars, &flags), &mut problems) else {

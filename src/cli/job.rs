@@ -139,7 +139,7 @@ impl Job {
                 plays,
                 ..self.input(host, &vars)
             };
-            let (desired, problems) = plan::desired(&input);
+            let (desired, problems) = plan::desired(&input, &self.project);
             problems.or(Some(desired))
         })
     }
@@ -191,7 +191,10 @@ impl Job {
             .map(|host| {
                 let vars = inventory.vars_of(host);
                 // What is wrong with a host that is left alone is not told now.
-                (host, plan::desired(&self.input(host, &vars)).0)
+                (
+                    host,
+                    plan::desired(&self.input(host, &vars), &self.project).0,
+                )
             })
             .collect();
         let others = others.iter().map(|(host, desired)| (*host, desired));

@@ -23,6 +23,7 @@ pub mod interrupt;
 pub mod inventory;
 pub mod job;
 mod metrics;
+mod mig_parted;
 pub mod play;
 pub mod prompt;
 pub mod reach;

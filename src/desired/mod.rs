@@ -12,6 +12,7 @@ mod block;
 mod compute;
 pub mod discovery;
 mod level_zero;
+mod mig_parted;
 mod mps;
 mod partition;
 mod request;
@@ -30,13 +31,14 @@ pub use block::{Block, Located};
 pub use compute::ComputeSplit;
 pub use discovery::{Discovery, DiscoveryMethod, VendorDetection};
 pub use level_zero::{Hierarchy, LevelZeroPartition, LevelZeroWanted};
+pub use mig_parted::{Documents, MigParted, PartedEntry};
 pub use mps::MpsWanted;
 pub use partition::PartitionWanted;
 pub use request::Request;
 pub use rocm::{RocmMask, RocmWanted};
 pub use slicing::{
-    Choice, GpuEntry, Match, MigParted, MigWanted, SharePolicy, SliceDuration, Slicing,
-    SriovWanted, TimeSlicingWanted, Wanted,
+    Choice, GpuEntry, Match, MigWanted, SharePolicy, SliceDuration, Slicing, SriovWanted,
+    TimeSlicingWanted, Wanted,
 };
 pub use state::{
     ApplyStrategy, ContainerRuntime, DevicePlugin, GpuPolicy, Integration, ResourceLimits,
@@ -147,10 +149,11 @@ pub fn is_variable(name: &str) -> bool {
     }
 }
 
-/// Reads the variables of one host. What is wrong is in the findings; the value
-/// then holds defaults in those places and must not be acted on.
+/// Reads the variables of one host, and through `documents` the files that they name. What is
+/// wrong is in the findings; the value then holds defaults in those places and must not be
+/// acted on.
 #[must_use]
-pub fn read(vars: &Vars) -> Loaded<Desired> {
+pub fn read(vars: &Vars, documents: &Documents<'_>) -> Loaded<Desired> {
     let mut problems = Problems::default();
     let mut platforms = Vars::new();
     let known = || {
@@ -175,7 +178,7 @@ pub fn read(vars: &Vars) -> Loaded<Desired> {
             );
         }
     }
-    let desired = Desired {
+    let mut desired = Desired {
         discovery: discovery::read(vars, &mut problems),
         slicing: slicing::read(vars.get("containers_gpu_slicing"), &mut problems),
         integration: state::read_integration(vars, &mut problems),
@@ -183,6 +186,9 @@ pub fn read(vars: &Vars) -> Loaded<Desired> {
         policy: state::read_policy(vars, &mut problems),
         platforms,
     };
+    if desired.slicing.enabled.value {
+        mig_parted::resolve(&mut desired.slicing, documents, &mut problems);
+    }
     (desired, problems)
 }
 

@@ -81,11 +81,11 @@ pub(super) fn check(block: &mut Block<'_, '_>, default: &Wanted, request: &[Requ
             .hint("totals of MIG profiles need `strategy: mig` (or `auto`)");
         block.problems.push(first.profile.blame(diagnostic));
     }
-    if let Some(listed) = default.mig.listed.first() {
+    if let Some((name, layout)) = default.mig.layout() {
+        let message = format!("`request` and `mig.{name}` contradict each other");
         let mut diagnostic =
-            Diagnostic::error("`request` and `mig.profiles` contradict each other")
-                .hint("give totals for the host, or profiles for each card");
-        if let Some(origin) = &listed.origin {
+            Diagnostic::error(message).hint("give totals for the host, or profiles for each card");
+        if let Some(origin) = &layout.origin {
             diagnostic = diagnostic.related(origin, "the profiles stand here");
         }
         block.problems.push(first.profile.blame(diagnostic));

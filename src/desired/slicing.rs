@@ -14,6 +14,7 @@ use super::auto::{self, AutoWanted};
 use super::block::{Block, Located, wrong_kind};
 use super::compute::{self, ComputeSplit};
 use super::level_zero::{self, LevelZeroWanted};
+use super::mig_parted::{self, MigParted};
 use super::mps::{self, MpsWanted};
 use super::partition::{self, PartitionWanted};
 use super::request::{self, Request};
@@ -130,15 +131,14 @@ impl MigWanted {
         let times = self.gpu_instance_count.value as usize;
         std::iter::repeat_n(&self.listed, times).flatten()
     }
-}
 
-/// `mig.mig_parted`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MigParted {
-    /// `file`.
-    pub file: Located<String>,
-    /// `config`: which of the file's configurations.
-    pub config: Located<String>,
+    /// The key that says which profiles each card gets, and where; none if nothing does.
+    pub(super) fn layout(&self) -> Option<(&'static str, &Located<String>)> {
+        let parted = self.mig_parted.as_ref();
+        let parted = parted.map(|parted| ("mig_parted", &parted.file));
+        let listed = self.listed.first().map(|first| ("profiles", first));
+        listed.or(parted)
+    }
 }
 
 /// `time_slicing`.
@@ -400,11 +400,12 @@ fn check_auto(
             .hint("set `strategy: auto`, or leave the block out");
         block.problems.push(diagnostic);
     }
-    if let Some(listed) = mig.listed.first() {
-        let diagnostic = Diagnostic::error("`auto` and `mig.profiles` contradict each other")
+    if let Some((name, layout)) = mig.layout() {
+        let message = format!("`auto` and `mig.{name}` contradict each other");
+        let diagnostic = Diagnostic::error(message)
             .at(origin)
             .hint("say what tenants need, or which profiles there are to be");
-        block.problems.push(match &listed.origin {
+        block.problems.push(match &layout.origin {
             Some(origin) => diagnostic.related(origin, "the profiles stand here"),
             None => diagnostic,
         });
@@ -420,28 +421,12 @@ fn read_mig(parent: &mut Block<'_, '_>) -> MigWanted {
         gpu_instance_count: block.count("gpu_instance_count", 1, 1, MOST_INSTANCES),
         compute_instance_count: block.count("compute_instance_count", 1, 1, MOST_INSTANCES),
         compute_instances: compute::read(&mut block),
-        mig_parted: read_mig_parted(&mut block),
+        mig_parted: mig_parted::read(&mut block),
         origin,
     };
+    mig_parted::check_alone(&wanted, block.problems);
     block.finish();
     wanted
-}
-
-fn read_mig_parted(parent: &mut Block<'_, '_>) -> Option<MigParted> {
-    let node = parent.node("mig_parted")?;
-    let path = parent.path_of("mig_parted");
-    let mut block = Block::new(&path, Some(node), parent.problems);
-    let found = MigParted {
-        file: block.text("file", ""),
-        config: block.text("config", ""),
-    };
-    block.finish();
-    parent.problems.push(
-        Diagnostic::error("mig-parted files are not read yet")
-            .at(&node.origin)
-            .hint("list the profiles under `mig.profiles`, one entry an instance"),
-    );
-    Some(found)
 }
 
 fn read_time_slicing(parent: &mut Block<'_, '_>) -> TimeSlicingWanted {

@@ -15,8 +15,13 @@ fn vars(json: serde_json::Value) -> Vars {
         .collect()
 }
 
+/// Reads variables that name no files.
+fn read_alone(vars: &Vars) -> Loaded<Desired> {
+    read(vars, &|name, _| panic!("{name} is read"))
+}
+
 fn messages(json: serde_json::Value) -> Vec<String> {
-    let (_, problems) = read(&vars(json));
+    let (_, problems) = read_alone(&vars(json));
     problems
         .0
         .into_iter()
@@ -29,7 +34,7 @@ fn messages(json: serde_json::Value) -> Vec<String> {
 
 #[test]
 fn nothing_said_gives_the_seeds_defaults() {
-    let (desired, problems) = read(&Vars::new());
+    let (desired, problems) = read_alone(&Vars::new());
     assert_eq!(problems.0, []);
     assert_eq!(desired.discovery, Discovery::default());
     assert!(!desired.slicing.enabled.value);
@@ -53,7 +58,7 @@ fn nothing_said_gives_the_seeds_defaults() {
 /// Requirements 4.9 to 4.17: the seed's own blocks, word for word.
 #[test]
 fn the_seeds_keys_and_defaults_are_all_accepted() {
-    let (desired, problems) = read(&vars(serde_json::json!({
+    let (desired, problems) = read_alone(&vars(serde_json::json!({
         "containers_gpu_discovery": {"method": "auto", "devices": [], "vendor_detection": "lspci"},
         "containers_gpu_slicing": {
             "enabled": false, "strategy": "none",
@@ -170,7 +175,7 @@ fn request_contradicts_profiles_and_other_strategies() {
 
 #[test]
 fn an_entry_takes_what_it_does_not_say_from_above() {
-    let (desired, problems) = read(&vars(serde_json::json!({"containers_gpu_slicing": {
+    let (desired, problems) = read_alone(&vars(serde_json::json!({"containers_gpu_slicing": {
         "enabled": true, "strategy": "mig",
         "mig": {"profiles": ["1g.10gb"], "gpu_instance_count": 7},
         "gpus": [
@@ -216,7 +221,7 @@ fn manual_discovery_needs_devices_and_devices_need_it() {
     assert!(found[0].contains("`devices` names no card"), "{found:?}");
     let found = messages(serde_json::json!({"containers_gpu_discovery": {"devices": ["17:00.0"]}}));
     assert!(found[0].contains("`method: manual` only"), "{found:?}");
-    let (desired, problems) = read(&vars(serde_json::json!({
+    let (desired, problems) = read_alone(&vars(serde_json::json!({
         "containers_gpu_discovery": {"method": "manual", "devices": ["17:00.0", "GPU-1-2", 3]},
     })));
     assert_eq!(problems.0, []);
@@ -225,7 +230,7 @@ fn manual_discovery_needs_devices_and_devices_need_it() {
 
 #[test]
 fn strings_from_the_command_line_and_from_templates_are_read() {
-    let (desired, problems) = read(&vars(serde_json::json!({"containers_gpu_slicing": {
+    let (desired, problems) = read_alone(&vars(serde_json::json!({"containers_gpu_slicing": {
         "enabled": "yes", "strategy": "time-slicing",
         "time_slicing": {"max_instance_count": "4", "slice_duration": "short"},
     }})));

@@ -9,7 +9,7 @@ use indexmap::IndexSet;
 use super::ReadCache;
 use crate::catalog::Catalog;
 use crate::desired::Desired;
-use crate::error::{Diagnostic, Problems};
+use crate::error::{Diagnostic, Origin, Problems};
 use crate::facts::HostFacts;
 use crate::playbook::{Project, Task};
 use crate::render::{Halt, Rendered, Scope};
@@ -255,7 +255,8 @@ impl Context<'_> {
             .collect();
         let (vars, problems) = crate::render::some_vars(self.scope, names);
         first_error(problems)?;
-        let (mut desired, problems) = crate::desired::read(&vars);
+        let documents = |name: &str, at: &Origin| self.project.document(name, at);
+        let (mut desired, problems) = crate::desired::read(&vars, &documents);
         first_error(problems)?;
         self.take_share(&mut desired)?;
         self.gpus.desired = Some(desired.clone());

@@ -51,7 +51,7 @@ pub fn check(
     let slices = tasks(playbook).any(|task| task.module == "gpu_strategy");
     let mut wanted = Vec::with_capacity(hosts.len());
     for host in hosts {
-        let (desired, problems) = desired(host);
+        let (desired, problems) = desired(host, project);
         let sound = !problems.has_errors();
         found.extend(problems);
         if sound && slices {

@@ -131,7 +131,7 @@ pub fn host(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problem
 /// What is wanted of a host's GPUs, with the variables of the play that slices them.
 /// For discovery and for checks before any connection.
 #[must_use]
-pub fn desired(input: &HostInput<'_>) -> Loaded<Desired> {
+pub fn desired(input: &HostInput<'_>, project: &Project) -> Loaded<Desired> {
     let slices = |play: &&usize| {
         let play = input.playbook.plays.get(**play);
         play.is_some_and(|play| {
@@ -149,10 +149,10 @@ pub fn desired(input: &HostInput<'_>) -> Loaded<Desired> {
     let (vars, mut problems) = render::some_vars(&scope, names);
     if problems.has_errors() {
         // What could not be rendered is missing, and would be told a second time.
-        let (desired, _) = crate::desired::read(&vars);
+        let (desired, _) = crate::desired::read(&vars, &|name, at| project.document(name, at));
         return (desired, problems);
     }
-    let (desired, found) = crate::desired::read(&vars);
+    let (desired, found) = crate::desired::read(&vars, &|name, at| project.document(name, at));
     problems.extend(found);
     (desired, problems)
 }

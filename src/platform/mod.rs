@@ -314,7 +314,7 @@ mod tests {
         let node = Node::from_json(vars, &origin);
         let map = node.as_map().cloned().expect("a mapping");
         let vars = map.into_iter().map(|(name, entry)| (name, entry.node));
-        crate::desired::read(&vars.collect())
+        crate::desired::read(&vars.collect(), &|_, _| Default::default())
     }
 
     #[test]

@@ -92,7 +92,7 @@ mod tests {
             .into_iter()
             .map(|(name, entry)| (name, entry.node))
             .collect();
-        crate::desired::read(&vars)
+        crate::desired::read(&vars, &|_, _| Default::default())
     }
 
     /// What is said of hosts with these variables: severity and text.

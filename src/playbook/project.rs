@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::content::{Content, Shipped};
-use crate::error::Source;
+use crate::error::{Diagnostic, Origin, Source};
+use crate::value::{Loaded, Node};
+use crate::yaml;
 
 use super::Files;
 
@@ -44,6 +46,8 @@ pub struct Project {
     content: Content,
     folder: Option<PathBuf>,
     read: Mutex<HashMap<PathBuf, Option<Found>>>,
+    /// Those of them that were read as YAML.
+    documents: Mutex<HashMap<PathBuf, Loaded<Option<Node>>>>,
 }
 
 impl Project {
@@ -54,6 +58,7 @@ impl Project {
             content,
             folder,
             read: Mutex::default(),
+            documents: Mutex::default(),
         }
     }
 
@@ -74,6 +79,57 @@ impl Project {
     #[must_use]
     pub fn file(&self, name: &str) -> Option<Found> {
         self.beside("files", name)
+    }
+
+    /// The YAML document that a variable names: beside the file that has the variable (and
+    /// beside the `group_vars` or `host_vars` that it lies in), in the project's `files/`, or in
+    /// the project.
+    #[must_use]
+    pub fn document(&self, name: &str, at: &Origin) -> Loaded<Option<Node>> {
+        let folders = self.folders_of(at);
+        let paths = folders.iter().map(|folder| folder.join(name));
+        let Some(found) = paths.clone().find_map(|path| self.read(&path)) else {
+            let mut tried: Vec<String> = Vec::new();
+            for path in paths {
+                let path = format!("`{}`", path.display());
+                if !tried.contains(&path) {
+                    tried.push(path);
+                }
+            }
+            let missing = Diagnostic::error(format!("there is no file `{name}` that can be read"))
+                .at(at)
+                .hint(format!("it was looked for as {}", tried.join(", ")));
+            return (None, missing.into());
+        };
+        let mut documents = self
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(document) = documents.get(&found.path) {
+            return document.clone();
+        }
+        let document = match found.source() {
+            Ok(source) => yaml::load(&source.path, &source.text),
+            Err(message) => (None, Diagnostic::error(message).at(at).into()),
+        };
+        documents.insert(found.path, document.clone());
+        document
+    }
+
+    fn folders_of(&self, at: &Origin) -> Vec<PathBuf> {
+        let beside = at.path().parent().unwrap_or(Path::new("")).to_owned();
+        let mut folders = vec![beside.clone()];
+        let is_vars = |folder: &&Path| {
+            let name = folder.file_name().and_then(|name| name.to_str());
+            matches!(name, Some("group_vars" | "host_vars"))
+        };
+        let vars = beside.ancestors().find(is_vars);
+        folders.extend(vars.and_then(Path::parent).map(Path::to_owned));
+        if let Some(project) = self.content.project() {
+            folders.push(project.join("files"));
+            folders.push(project.to_owned());
+        }
+        folders
     }
 
     fn beside(&self, folder: &str, name: &str) -> Option<Found> {

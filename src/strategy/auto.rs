@@ -12,9 +12,9 @@ use crate::desired::{Desired, Isolation, Wanted};
 use crate::error::Diagnostic;
 use crate::facts::{Fact, Gpu, MigState, Vendor};
 
-use super::STRATEGIES;
 use super::geometry::Geometry;
 use super::tenants::Tenants;
+use super::{STRATEGIES, parted};
 
 /// A technology and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub(super) fn pick(
     wanted: &Wanted,
     desired: &Desired,
     is_default: bool,
-    gpu: &Gpu,
+    (gpu, index): (&Gpu, usize),
     catalog: &Catalog,
 ) -> Result<Pick, Diagnostic> {
     if wanted.auto.origin.is_some() {
@@ -54,7 +54,10 @@ pub(super) fn pick(
     let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
     let model = gpu.model.known().and_then(|key| catalog.by_key(key));
     let request = is_default && !desired.slicing.request.is_empty();
-    let asks_mig = wanted.mig.enabled.value || !wanted.mig.listed.is_empty() || request;
+    let parted = parted::asks_of(wanted, gpu, index)?;
+    let listed = parted.map_or(&wanted.mig.listed, |entry| &entry.profiles);
+    let named = !listed.is_empty() || parted.is_some() || request;
+    let asks_mig = wanted.mig.enabled.value || named;
     if asks_mig && let Some(mig) = mig {
         let geometry = Geometry::of_host("", mig, model);
         let offers = |name: &str| {
@@ -62,13 +65,13 @@ pub(super) fn pick(
                 .as_ref()
                 .is_some_and(|geometry| geometry.find(name).is_some())
         };
-        let known = wanted.mig.listed.iter().all(|name| offers(&name.value));
+        let known = listed.iter().all(|name| offers(&name.value));
         if known {
             let mut pick = Pick::new(
                 Technology::Mig,
                 "the variables ask for MIG and the card has it",
             );
-            pick.fill = wanted.mig.listed.is_empty() && !request;
+            pick.fill = !named;
             return Ok(pick);
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Profile {
     pub(crate) id: u32,
     /// Name, such as `3g.40gb`.
     pub(crate) name: String,
+    /// Names that other branches of the driver have for it; only the catalog knows them.
+    pub(crate) aliases: Vec<String>,
     /// Compute slices.
     pub(crate) compute: u32,
     /// Grid units.
@@ -85,6 +87,7 @@ impl Geometry {
                 Some(Profile {
                     id: spec.id?,
                     name: spec.name.clone(),
+                    aliases: spec.aliases.clone(),
                     compute: spec.compute_slices,
                     size: spec.placements.first()?.size,
                     starts,
@@ -155,6 +158,13 @@ impl Geometry {
         {
             return Some(index);
         }
+        let also = |profile: &Profile| {
+            let mut aliases = profile.aliases.iter();
+            aliases.any(|alias| alias.eq_ignore_ascii_case(name))
+        };
+        if let Some(index) = self.profiles.iter().position(also) {
+            return Some(index);
+        }
         let id: u32 = name.parse().ok()?;
         self.profiles.iter().position(|profile| profile.id == id)
     }
@@ -186,6 +196,7 @@ fn from_listing(profile: &MigProfile, known: Option<&Geometry>) -> Option<Profil
     Some(Profile {
         id: profile.id,
         name: profile.name.clone(),
+        aliases: Vec::new(),
         compute: compute_of(&profile.name).or(row.map(|row| row.compute))?,
         size,
         starts,

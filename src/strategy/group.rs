@@ -8,6 +8,7 @@ use crate::catalog::{Catalog, Technology};
 use crate::desired::{Desired, Located, Request};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::HostFacts;
+use std::borrow::Cow;
 
 use super::mig::Card;
 use super::{Lack, advice, asks, lacks, picks, spread, strategy_of};
@@ -158,7 +159,7 @@ fn of_member<'a>(
             continue;
         }
         match lacks(mig, &ask, member.facts) {
-            Lack::Nothing => match Card::read(&ask) {
+            Lack::Nothing => match Card::read(&ask, Cow::Borrowed(&ask.wanted.mig)) {
                 Ok(card) => cards.push(card),
                 Err(found) => problems.push(found),
             },

@@ -4,6 +4,8 @@
 //! catalog has for this model counts as the profile of the same id there, since
 //! names move with drivers and ids do not.
 
+use std::borrow::Cow;
+
 use serde_json::Value as Json;
 
 use crate::catalog::{Architecture, Model, Technology};
@@ -14,6 +16,7 @@ use crate::facts::{Fact, Gpu, GpuInstance, MigState, Vendor};
 use super::advice;
 use super::geometry::{Geometry, bare};
 use super::mig_steps::{Instance, Sliced};
+use super::parted::{self, Layout};
 use super::power::When;
 use super::solver::{Placed, Solution, place, place_beside};
 use super::spread;
@@ -45,9 +48,21 @@ impl Strategy for Mig {
 
     fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems> {
         let mut problems = Problems::default();
+        let mut decisions = Vec::new();
         let mut cards = Vec::new();
         for ask in asks {
-            match Card::read(ask) {
+            let card = match parted::layout(ask) {
+                Ok(Layout::Whole(note)) => {
+                    let mut decision = ask.decision(Technology::Mig, Unused);
+                    decision.notes.push(note);
+                    decisions.push(decision);
+                    continue;
+                }
+                Ok(Layout::Written) => Card::read(ask, Cow::Borrowed(&ask.wanted.mig)),
+                Ok(Layout::Said(mig)) => Card::read(ask, Cow::Owned(*mig)),
+                Err(found) => Err(found),
+            };
+            match card {
                 Ok(card) => cards.push(card),
                 Err(found) => problems.push(found),
             }
@@ -56,7 +71,6 @@ impl Strategy for Mig {
         let (shared, own): (Vec<Card<'_>>, Vec<Card<'_>>) = cards
             .into_iter()
             .partition(|card| card.ask.is_default && !request.is_empty());
-        let mut decisions = Vec::new();
         for card in &own {
             match card.profiles().and_then(|profiles| card.solve(&profiles)) {
                 Ok((solution, notes)) => {
@@ -78,6 +92,10 @@ impl Strategy for Mig {
             }
         }
         problems.or(decisions)
+    }
+
+    fn means(&self, ask: &Ask<'_>) -> bool {
+        parted::means(ask)
     }
 
     fn isolation(&self) -> Option<Isolation> {
@@ -118,7 +136,7 @@ impl Strategy for Mig {
 
 /// GPU instances of these profiles, one for each id, as another technology needs them.
 pub(super) fn layout_of(ask: &Ask<'_>, profiles: &[u32]) -> Result<Sliced, Problems> {
-    let card = Card::read(ask)?;
+    let card = Card::read(ask, Cow::Borrowed(&ask.wanted.mig))?;
     let label = ask.gpu.label();
     let mut indexes = Vec::new();
     for id in profiles {
@@ -159,6 +177,8 @@ pub(super) fn unseen(gpu: &Gpu) -> Diagnostic {
 /// One card that is to be sliced, with what can be placed on it.
 pub(super) struct Card<'a> {
     ask: Ask<'a>,
+    /// Its layout, whoever said it.
+    mig: Cow<'a, MigWanted>,
     geometry: Geometry,
     existing: Vec<Placed>,
     /// Those of them that somebody uses.
@@ -166,7 +186,7 @@ pub(super) struct Card<'a> {
 }
 
 impl<'a> Card<'a> {
-    pub(super) fn read(ask: &Ask<'a>) -> Result<Self, Diagnostic> {
+    pub(super) fn read(ask: &Ask<'a>, layout: Cow<'a, MigWanted>) -> Result<Self, Diagnostic> {
         let gpu = ask.gpu;
         let label = gpu.label();
         let nvidia = gpu.nvidia.known().ok_or_else(|| unseen(gpu))?;
@@ -202,6 +222,7 @@ impl<'a> Card<'a> {
         let existing = existing(&geometry, mig, &all);
         Ok(Self {
             ask: *ask,
+            mig: layout,
             geometry,
             existing,
             busy,
@@ -219,7 +240,7 @@ impl<'a> Card<'a> {
 
     /// The wanted profiles as indexes, with what the user should know of them.
     fn profiles(&self) -> Result<(Vec<usize>, Vec<String>), Problems> {
-        let wanted = &self.ask.wanted.mig;
+        let wanted = &self.mig;
         if self.ask.picked.is_some_and(|pick| pick.fill) {
             return Ok((fill(&self.geometry), Vec::new()));
         }
@@ -234,7 +255,7 @@ impl<'a> Card<'a> {
                 Err(_) => {}
             }
         }
-        if profiles.is_empty() && !problems.has_errors() {
+        if profiles.is_empty() && !self.may_be_empty() && !problems.has_errors() {
             problems.push(nothing_asked(self.ask.wanted));
         }
         problems.or((profiles, notes))
@@ -268,6 +289,11 @@ impl<'a> Card<'a> {
         )))
     }
 
+    /// Whether the mode may be on without any instance: `mig-devices: {}` of mig-parted.
+    fn may_be_empty(&self) -> bool {
+        self.ask.wanted.mig.mig_parted.is_some()
+    }
+
     /// The memory of a MIG device is the limit that its clients have anyway.
     fn mps(&self) -> Option<mps::Settings> {
         let wanted = &self.ask.wanted.mps;
@@ -287,13 +313,9 @@ impl<'a> Card<'a> {
         }
         match place_beside(&self.geometry, &counts, &self.existing, &self.busy) {
             Some(solution) => Ok((solution, notes.clone())),
-            None => Err(does_not_fit(
-                &self.geometry,
-                profiles,
-                &self.ask.wanted.mig,
-                &self.ask.gpu.label(),
-            )
-            .into()),
+            None => {
+                Err(does_not_fit(&self.geometry, profiles, &self.mig, &self.ask.gpu.label()).into())
+            }
         }
     }
 
@@ -334,13 +356,13 @@ impl<'a> Card<'a> {
         notes: Vec<String>,
         problems: &mut Problems,
     ) -> Option<Decision> {
-        let wanted = &self.ask.wanted.mig;
+        let wanted = &self.mig;
         let kinds = solution.placed.iter().map(|placed| placed.profile);
         if let Some(found) = check_parts(&self.geometry, kinds, wanted) {
             problems.push(found);
             return None;
         }
-        if solution.placed.is_empty() {
+        if solution.placed.is_empty() && !self.may_be_empty() {
             let mut decision = self.ask.decision(Technology::Mig, Unused);
             decision
                 .notes
@@ -353,6 +375,10 @@ impl<'a> Card<'a> {
         };
         let mut decision = self.ask.decision(Technology::Mig, target);
         decision.notes.extend(notes);
+        if solution.placed.is_empty() {
+            let note = "MIG mode is on without any instance, so that nothing runs on it; NVIDIA's device plugin for Kubernetes fails on such a card";
+            decision.notes.push(note.to_owned());
+        }
         if self.mps().is_some() {
             decision.notes.extend(mps::notes("UUID of the MIG device"));
         }
@@ -430,7 +456,7 @@ fn fill(geometry: &Geometry) -> Vec<usize> {
 /// The finding for `strategy: mig` without any profile.
 pub(super) fn nothing_asked(wanted: &Wanted) -> Diagnostic {
     wanted.strategy.blame(
-        Diagnostic::error("`strategy: mig` needs `mig.profiles` or `request`")
+        Diagnostic::error("`strategy: mig` needs `mig.profiles`, `mig.mig_parted` or `request`")
             .hint("such as `mig: {profiles: [3g.40gb, 2g.20gb, 1g.10gb]}`; `deploy catalog` lists what each model has"),
     )
 }

@@ -24,6 +24,7 @@ mod mig_steps;
 mod mps;
 mod none;
 mod offline;
+mod parted;
 mod partition;
 mod passthrough;
 mod power;
@@ -101,6 +102,12 @@ trait Strategy: Sync {
 
     /// A target for each card that is to be sliced this way.
     fn decide(&self, asks: &[Ask<'_>], desired: &Desired) -> Result<Vec<Decision>, Problems>;
+
+    /// Whether the values mean the card at all, where they tell cards apart by themselves. One
+    /// that is not meant is left alone.
+    fn means(&self, _: &Ask<'_>) -> bool {
+        true
+    }
 
     /// What keeps the tenants of a card apart; none where nothing does, so that `auto` never
     /// picks it.
@@ -348,7 +355,8 @@ fn picks(
         if let Choice::Use(_) = wanted.strategy.value {
             return None;
         }
-        auto::pick(wanted, desired, is_default, gpu, catalog)
+        let index = index_of(&facts.gpus, position);
+        auto::pick(wanted, desired, is_default, (gpu, index), catalog)
             .map_err(|found| problems.push(found))
             .ok()
     };
@@ -630,7 +638,8 @@ fn matches(select: &Match, facts: &HostFacts, position: usize, catalog: &Catalog
 
 enum Lack {
     Nothing,
-    /// The values above `gpus` are for cards of another vendor, of which the host has some.
+    /// The values above `gpus` are for cards of another vendor, of which the host has some; or
+    /// they say themselves that they are not for this card.
     NotMeant,
     Refused(Diagnostic),
 }
@@ -639,7 +648,8 @@ enum Lack {
 fn lacks(strategy: &dyn Strategy, ask: &Ask<'_>, facts: &HostFacts) -> Lack {
     let technology = strategy.technology();
     let meant = facts.gpus.iter().any(|gpu| strategy.is_for(gpu.vendor));
-    if !strategy.is_for(ask.gpu.vendor) && ask.is_default && meant {
+    let other_vendor = !strategy.is_for(ask.gpu.vendor) && ask.is_default && meant;
+    if other_vendor || !strategy.means(ask) {
         return Lack::NotMeant;
     }
     let has = match ask.model {

@@ -5,12 +5,12 @@
 //! the host tells.
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::desired::{Choice, Desired, DeviceRef, GpuEntry, Located, Match, Wanted};
+use crate::desired::{Choice, Desired, DeviceRef, GpuEntry, Located, Match, Request, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 
 use super::geometry::{Geometry, bare};
 use super::solver::place;
-use super::{advice, mig, strategy_of};
+use super::{advice, mig, parted, strategy_of};
 
 /// Everything that no host could carry out.
 #[must_use]
@@ -87,7 +87,10 @@ fn check_wanted(wanted: &Wanted, desired: &Desired, models: &[&Model], problems:
         Choice::Use(technology) => technology,
         Choice::Auto => {
             // `auto` may pick MIG wherever profiles are given; they must exist at least.
-            check_mig_names(wanted, models, problems);
+            match &wanted.mig.mig_parted {
+                Some(parted) => parted::check(parted, wanted, models, problems),
+                None => check_mig_names(wanted, models, problems),
+            }
             return;
         }
     };
@@ -143,8 +146,12 @@ pub(super) fn check_mig(
     models: &[&Model],
     problems: &mut Problems,
 ) {
+    if let Some(parted) = &wanted.mig.mig_parted {
+        parted::check(parted, wanted, models, problems);
+        return;
+    }
     let from_above = std::ptr::eq(wanted, &desired.slicing.default);
-    let request: &[_] = if from_above {
+    let request: &[Request] = if from_above {
         &desired.slicing.request
     } else {
         &[]
@@ -158,6 +165,16 @@ pub(super) fn check_mig(
         problems.push(mig::nothing_asked(wanted));
         return;
     }
+    check_layout_of(wanted, request, models, problems);
+}
+
+/// The same of one layout: its names, and whether it fits on a model that has them.
+pub(super) fn check_layout_of(
+    wanted: &Wanted,
+    request: &[Request],
+    models: &[&Model],
+    problems: &mut Problems,
+) {
     let names: Vec<&Located<String>> = request.iter().map(|line| &line.profile).collect();
     let unknown = problems.0.len();
     for name in names {
@@ -192,7 +209,8 @@ fn has_profile(model: &Model, name: &str) -> bool {
     let name = bare(name);
     model.mig.as_ref().is_some_and(|mig| {
         mig.profiles.iter().any(|profile| {
-            profile.name.eq_ignore_ascii_case(name)
+            let mut names = std::iter::once(&profile.name).chain(&profile.aliases);
+            names.any(|known| known.eq_ignore_ascii_case(name))
                 || profile.id.is_some_and(|id| name.parse() == Ok(id))
         })
     })

@@ -54,6 +54,7 @@ fn read(key: &str, product: &Json) -> Option<Product> {
         profiles.push(Profile {
             id: number(row, "id")?,
             name,
+            aliases: Vec::new(),
             compute: number(row, "compute_slices")?,
             size: number(row, "memory_slices")?,
             starts,

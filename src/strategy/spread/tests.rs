@@ -12,6 +12,7 @@ fn geometry() -> Geometry {
     let profile = |id, name: &str, size, starts: &[u32], max| Profile {
         id,
         name: name.to_owned(),
+        aliases: Vec::new(),
         compute: size,
         size,
         starts: starts.to_vec(),
