@@ -18,6 +18,8 @@ mod harness;
 mod hosts;
 mod inventory;
 mod metrics;
+mod nvidia_drivers;
+mod nvidia_failures;
 mod openssh;
 mod plan_checks;
 mod platform_incus;

@@ -45,6 +45,8 @@ pub enum What {
     Apply,
     /// A step was made and read back.
     Done,
+    /// A step went well; the detail is what a person should know of it all the same.
+    Told,
     /// A step failed.
     ApplyFailed,
     /// A step said that it was made, but it is not there.
@@ -86,6 +88,7 @@ impl What {
             "snapshot-failed" => Self::SnapshotFailed,
             "apply" => Self::Apply,
             "done" => Self::Done,
+            "told" => Self::Told,
             "apply-failed" => Self::ApplyFailed,
             "verify-failed" => Self::VerifyFailed,
             "undo" => Self::Undo,

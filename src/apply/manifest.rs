@@ -179,6 +179,7 @@ impl Manifest {
             What::Done if step.is_some_and(ManifestStep::restarts) => "took place",
             What::CheckFailed => "is no longer as planned or not possible now",
             What::SnapshotFailed => "could not be kept for the undo",
+            What::Told => "is made, and said",
             What::ApplyFailed => "failed",
             What::VerifyFailed => "did not take effect",
             What::UndoFailed => "could not be undone",

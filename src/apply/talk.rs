@@ -355,6 +355,12 @@ fn event_of(entry: &Entry, manifest: &Manifest, host: &HostName) -> Option<Event
             text: format!("the host's guard undoes the run: {}", entry.detail),
         });
     }
+    if entry.what == What::Told {
+        return Some(Event::Note {
+            host: Some(host.clone()),
+            text: format!("warning: {}", entry.detail),
+        });
+    }
     let step = manifest.step_id(&entry.step)?;
     let host = host.clone();
     let outcome = match entry.what {

@@ -8,7 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::error::Diagnostic;
 use crate::inventory;
-use crate::sim::{self, AmdFault, Confinement, Fault, Fleet, OperatorFault, Options};
+use crate::sim::{
+    self, AmdFault, Confinement, Fault, Fleet, NvidiaFault, OperatorFault, Options,
+};
 use crate::value::{HostName, Vars};
 
 use super::Failure;
@@ -145,6 +147,14 @@ pub enum FaultArgs {
         /// How
         what: OperatorWord,
     },
+    /// NVIDIA's driver or tool does something that users report
+    Nvidia {
+        /// What
+        what: NvidiaWord,
+        /// How often, where it ends by itself
+        #[arg(default_value_t = 1)]
+        times: u32,
+    },
     /// Every connection ends after so many bytes from the host
     CutAfter {
         /// Bytes
@@ -220,6 +230,42 @@ impl AmdWord {
     }
 }
 
+/// What NVIDIA's driver or tool does that users report.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum NvidiaWord {
+    /// `nvidia_drm` is loaded with modeset=1 and holds every GPU
+    Drm,
+    /// A call that makes several GPU instances finds no room behind the first, so often
+    NoRoom,
+    /// A change is reported as done and has no effect, so often
+    Ignored,
+    /// Profiles have other names under the same ids
+    Renamed,
+    /// MIG is not on offer, as with an older vBIOS or with displays on
+    NoMig,
+    /// Rights are missing
+    NotRoot,
+    /// MIG mode and profiles cannot be read
+    UnknownError,
+    /// The CDI specification cannot be written anew
+    CdiStale,
+}
+
+impl NvidiaWord {
+    fn fault(self, times: u32) -> NvidiaFault {
+        match self {
+            Self::Drm => NvidiaFault::Drm,
+            Self::NoRoom => NvidiaFault::NoRoom(times),
+            Self::Ignored => NvidiaFault::Ignored(times),
+            Self::Renamed => NvidiaFault::Renamed,
+            Self::NoMig => NvidiaFault::NoMig,
+            Self::NotRoot => NvidiaFault::NotRoot,
+            Self::UnknownError => NvidiaFault::UnknownError,
+            Self::CdiStale => NvidiaFault::CdiStale,
+        }
+    }
+}
+
 impl FaultArgs {
     fn fault(&self) -> Fault {
         match self {
@@ -254,6 +300,7 @@ impl FaultArgs {
                 vgpu: *vgpu,
             },
             Self::LicenseRefused => Fault::LicenseRefused,
+            Self::Nvidia { what, times } => Fault::Nvidia(what.fault(*times)),
             Self::Amd { what } => Fault::Amd(what.fault()),
             Self::GpuOperator { what } => Fault::GpuOperator(what.fault()),
             Self::CutAfter { bytes } => Fault::CutAfter(*bytes),

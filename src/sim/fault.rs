@@ -16,6 +16,7 @@ use super::iommu;
 pub use super::kube::OperatorFault;
 use super::machine::{Host, Machine, replace};
 use super::spec::{FIRST_PID, HolderSpec, Reset};
+use super::tools;
 use super::units::{boot, process};
 use super::vgpu;
 
@@ -77,6 +78,8 @@ pub enum Fault {
     Amd(AmdFault),
     /// NVIDIA's operator in the cluster that the host's `kubectl` reaches goes wrong.
     GpuOperator(OperatorFault),
+    /// NVIDIA's driver or tool does something that users report.
+    Nvidia(NvidiaFault),
     /// The connection ends after so many bytes to the client, counted from its log-in.
     CutAfter(u64),
     /// No file can grow beyond so many bytes: what a full disk comes nearest to
@@ -110,6 +113,47 @@ pub enum AmdFault {
     NotRoot,
 }
 
+/// What NVIDIA's driver or tool does that users report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NvidiaFault {
+    /// `nvidia_drm` is loaded with `modeset=1`, which holds every card though no process does.
+    Drm,
+    /// So many calls that make GPU instances find no room behind the first one.
+    NoRoom(u32),
+    /// So many changes are reported as done and have no effect.
+    Ignored(u32),
+    /// Profiles have other names than those that are published, under the same ids.
+    Renamed,
+    /// MIG is not on offer, as on a card with an older vBIOS or with displays on.
+    NoMig,
+    /// Root's rights, or those to the MIG capabilities, are missing.
+    NotRoot,
+    /// The MIG mode and the profiles cannot be read: `[Unknown Error]`.
+    UnknownError,
+    /// The container device specification cannot be written anew.
+    CdiStale,
+}
+
+/// NVIDIA's faults, as they stand in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct NvidiaFaults {
+    /// Whether `nvidia_drm` holds the cards as long as it is loaded.
+    pub(super) drm: bool,
+    /// Calls that find no room.
+    pub(super) no_room: u32,
+    /// Changes without effect.
+    pub(super) ignored: u32,
+    /// Whether profiles have other names.
+    pub(super) renamed: bool,
+    /// Whether MIG is not on offer.
+    pub(super) no_mig: bool,
+    /// Whether rights are missing.
+    pub(super) not_root: bool,
+    /// Whether mode and profiles cannot be read.
+    pub(super) unknown_error: bool,
+}
+
 /// Faults that the server and the shell look up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -140,6 +184,8 @@ pub(super) struct Faults {
     pub(super) amd: BTreeSet<AmdFault>,
     /// What goes wrong with NVIDIA's operator.
     pub(super) gpu_operator: OperatorFault,
+    /// What NVIDIA's driver or tool does.
+    pub(super) nvidia: NvidiaFaults,
 }
 
 /// The faults of a host; none if there is no file or it cannot be read.
@@ -164,6 +210,53 @@ pub(super) fn unbind_lock_is_busy(host: &Host) -> io::Result<bool> {
     faults.unbind_lock_busy -= 1;
     replace(&host.private("faults.json"), &serde_json::to_vec(&faults)?)?;
     Ok(true)
+}
+
+/// Uses up one of NVIDIA's faults that are counted. The host's lock is held.
+pub(super) fn use_up(
+    host: &Host,
+    count: impl FnOnce(&mut NvidiaFaults) -> &mut u32,
+) -> io::Result<bool> {
+    let mut faults = faults(host);
+    let left = count(&mut faults.nvidia);
+    if *left == 0 {
+        return Ok(false);
+    }
+    *left -= 1;
+    replace(&host.private("faults.json"), &serde_json::to_vec(&faults)?)?;
+    Ok(true)
+}
+
+/// A unit of the container toolkit that cannot do its work.
+const CDI_STALE: &str = "[Unit]\nDescription=Refresh NVIDIA CDI specification file\n\n\
+     [Service]\nType=oneshot\nExecStart=/bin/false\n";
+
+fn break_nvidia(host: &Host, fault: NvidiaFault) -> io::Result<()> {
+    match fault {
+        NvidiaFault::Drm => {
+            tools::load_module(host, "nvidia_drm")?;
+            host.write("/sys/module/nvidia_drm/parameters/modeset", "Y\n")?;
+        }
+        NvidiaFault::CdiStale => {
+            // What lies in /usr/lib only plays its part.
+            let unit = "/etc/systemd/system/nvidia-cdi-refresh.service";
+            return host.write(unit, CDI_STALE);
+        }
+        _ => {}
+    }
+    set(host, |faults| {
+        let nvidia = &mut faults.nvidia;
+        match fault {
+            NvidiaFault::Drm => nvidia.drm = true,
+            NvidiaFault::NoRoom(calls) => nvidia.no_room = calls,
+            NvidiaFault::Ignored(calls) => nvidia.ignored = calls,
+            NvidiaFault::Renamed => nvidia.renamed = true,
+            NvidiaFault::NoMig => nvidia.no_mig = true,
+            NvidiaFault::NotRoot => nvidia.not_root = true,
+            NvidiaFault::UnknownError => nvidia.unknown_error = true,
+            NvidiaFault::CdiStale => {}
+        }
+    })
 }
 
 /// A virtual machine on one of a card's vGPUs.
@@ -290,6 +383,7 @@ pub fn break_host(root: &Path, fault: &Fault) -> io::Result<()> {
         Fault::UnbindLockBusy(calls) => set(&host, |faults| faults.unbind_lock_busy = *calls),
         Fault::VgpuInUse { gpu, vgpu } => occupy(&host, *gpu, *vgpu),
         Fault::LicenseRefused => set(&host, |faults| faults.license_refused = true),
+        Fault::Nvidia(fault) => break_nvidia(&host, *fault),
         Fault::Amd(fault) => set(&host, |faults| {
             faults.amd.insert(*fault);
         }),

@@ -127,6 +127,9 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         licensed: false,
         amd: amd::AmdState::default(),
         holders: spec.in_use.clone(),
+        held_by_driver: false,
+        resets_all: false,
+        mode_unreadable: false,
     };
     system_files(host, name, spec)?;
     // What is found on the bus joins its groups at once.
@@ -586,6 +589,13 @@ fn units(host: &Host, machine: &Machine) -> io::Result<()> {
             "nvidia-persistenced.service",
             "NVIDIA Persistence Daemon",
             "Type=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --verbose",
+        )?;
+    }
+    if machine.spec.nvswitch {
+        service(
+            "nvidia-fabricmanager.service",
+            "NVIDIA fabric manager service",
+            "Type=forking\nExecStart=/usr/bin/nv-fabricmanager -c /usr/share/nvidia/nvswitch/fabricmanager.cfg",
         )?;
     }
     if machine.spec.vgpu == Some(VgpuSide::Guest) {

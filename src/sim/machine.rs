@@ -45,6 +45,16 @@ pub(super) struct Machine {
     pub(super) amd: AmdState,
     /// Who has cards open now.
     pub(super) holders: Vec<HolderSpec>,
+    /// What of NVIDIA's driver holds every card, whoever is to be seen: found out at each call.
+    #[serde(skip)]
+    pub(super) held_by_driver: bool,
+    /// Whether the cards of a board with NVSwitches can only be reset all together: found out at
+    /// each call.
+    #[serde(skip)]
+    pub(super) resets_all: bool,
+    /// Whether the driver cannot tell the MIG mode: found out at each call.
+    #[serde(skip)]
+    pub(super) mode_unreadable: bool,
 }
 
 /// One NVIDIA card.
@@ -143,6 +153,11 @@ impl Machine {
             .next()
             .and_then(|part| part.parse().ok())
             .unwrap_or(0)
+    }
+
+    /// Whether somebody or something has the card of an index open.
+    pub(super) fn is_held(&self, gpu: usize) -> bool {
+        self.held_by_driver || self.holders_of(gpu).next().is_some()
     }
 
     /// Who has the card of an index open.

@@ -28,6 +28,6 @@ mod units;
 mod vgpu;
 
 pub use confine::{Confinement, SHELL_NAME, confinement};
-pub use fault::{AmdFault, Fault, OperatorFault, break_host, mend, reset};
+pub use fault::{AmdFault, Fault, NvidiaFault, OperatorFault, break_host, mend, reset};
 pub use fleet::{Endpoint, Fleet, Options, default_state_dir, make, root_of};
 pub use spec::is_simulated;

@@ -52,6 +52,9 @@ pub(super) struct MachineSpec {
     /// The cluster that its `kubectl` reaches; there is no `kubectl` if absent.
     #[serde(default)]
     pub(super) kubernetes: Option<ClusterSpec>,
+    /// Whether NVIDIA's cards sit on a board with NVSwitches, which the fabric manager runs.
+    #[serde(default)]
+    pub(super) nvswitch: bool,
 }
 
 /// Which part of NVIDIA's vGPU software a machine has.
@@ -225,6 +228,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         vgpu: None,
         umockdev: None,
         kubernetes: None,
+        nvswitch: false,
     };
     let mut tool_named = false;
     if let Some(node) = vars.get("sim") {
@@ -266,7 +270,7 @@ pub(super) struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-const MACHINE_KEYS: [&str; 14] = [
+const MACHINE_KEYS: [&str; 15] = [
     "boot_loader",
     "os",
     "kernel",
@@ -281,6 +285,7 @@ const MACHINE_KEYS: [&str; 14] = [
     "vgpu",
     "umockdev",
     "kubernetes",
+    "nvswitch",
 ];
 const AMD_KEYS: [&str; 2] = ["driver", "rocm"];
 const CARD_KEYS: [&str; 10] = [
@@ -343,6 +348,9 @@ impl Reader<'_> {
         }
         if let Some(node) = get(map, "amd") {
             self.amd(node, &mut spec.amd);
+        }
+        if let Some(on) = get(map, "nvswitch").and_then(|node| self.flag(node)) {
+            spec.nvswitch = on;
         }
         if let Some(on) = get(map, "systemd").and_then(|node| self.flag(node)) {
             spec.systemd = on;

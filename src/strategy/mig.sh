@@ -121,6 +121,13 @@ mig_do() (
     out=$(nvidia-smi mig "$@" 2>&1 </dev/null) || status=$?
     if [ "$status" -ne 0 ]; then
         printf '%s\n' "nvidia-smi mig $*: status $status: $out" >&2
+        case "$3 $out" in
+        -cgi*'Invalid Argument'*)
+            names=$(nvidia-smi mig -i "$2" -lgip 2>/dev/null </dev/null | awk '
+                /^\|/ && /MIG / { gsub(/\|/, " "); printf "%s%s", comma, $3; comma = ", " }')
+            [ -z "$names" ] || printf '%s\n' "this driver offers only $names; a newer one may have more" >&2
+            ;;
+        esac
         exit 1
     fi
     printf '%s\n' "$out"
@@ -249,6 +256,32 @@ mig_mode_is() (
     exit 1
 )
 
+# mig_held: names what holds every card without a process that could be found.
+mig_held() {
+    if [ "$(cat "$R/sys/module/nvidia_drm/parameters/modeset" 2>/dev/null)" = Y ]; then
+        printf '%s\n' "nvidia_drm is loaded with modeset=1, which holds the cards as a display does: run 'modprobe -r nvidia_drm' if no display needs them, or put 'options nvidia-drm modeset=0' into a file below /etc/modprobe.d and restart the host" >&2
+    fi
+    if mig_has_fabric && ! systemctl is-active --quiet nvidia-fabricmanager.service 2>/dev/null; then
+        printf '%s\n' "nvidia-fabricmanager.service does not run: before Hopper a card of a board with NVSwitches can be reset alone only while it does; start it, then run deploy again" >&2
+    fi
+}
+
+# mig_has_fabric: whether this host's cards are joined by NVSwitches, which need their manager.
+mig_has_fabric() {
+    systemctl is-enabled --quiet nvidia-fabricmanager.service 2>/dev/null
+}
+
+# mig_fabric GPU: has the fabric manager run after MIG mode was switched off, since NVLink does
+# not come back without it.
+mig_fabric() {
+    mig_has_fabric || return 0
+    systemctl is-active --quiet nvidia-fabricmanager.service 2>/dev/null && return 0
+    systemctl start nvidia-fabricmanager.service </dev/null || :
+    systemctl is-active --quiet nvidia-fabricmanager.service 2>/dev/null && return 0
+    printf '%s\n' "GPU $1: nvidia-fabricmanager.service cannot be started, so that NVLink does not come back with MIG mode off" >&2
+    return 1
+}
+
 # mig_mode GPU 0|1 [reset]: switches the mode. A mode that stays pending is put in
 # force by a reset of the card where that is allowed.
 mig_mode() (
@@ -274,9 +307,11 @@ $(nvidia-smi --gpu-reset -i "$1" 2>&1 </dev/null)" || :
     fi
     if [ "$have" = "$want $want" ]; then
         printf '%s\n' "$out"
+        [ "$want" = Enabled ] || mig_fabric "$1" || exit 1
         exit 0
     fi
     printf '%s\n' "GPU $1: MIG mode is ${have% *} (after a reset ${have#* }), expected $want: $out" >&2
+    mig_held
     if [ "${have#* }" = "$want" ]; then
         printf '%s\n' "if nothing uses the card, only a restart of the host puts it in force: on the host run 'nvidia-smi -i $1 -mig $2', restart it, then run deploy again" >&2
     fi

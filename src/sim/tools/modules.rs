@@ -55,6 +55,18 @@ pub(in crate::sim) fn write_modules(host: &Host, loaded: &[&str]) -> io::Result<
     host.write("/proc/modules", text)
 }
 
+/// Loads a module with what it needs.
+pub(in crate::sim) fn load_module(host: &Host, name: &str) -> io::Result<()> {
+    let mut names = loaded(host);
+    let needed = needs(name).iter().copied().chain([name]);
+    for module in needed.collect::<Vec<_>>() {
+        if !names.iter().any(|other| other == module) {
+            names.push(module.to_owned());
+        }
+    }
+    store(host, &names)
+}
+
 /// What `/etc/modules-load.d` has systemd load at boot.
 pub(in crate::sim) fn modules_to_load(host: &Host) -> Vec<String> {
     let Ok(files) = fs::read_dir(host.path("/etc/modules-load.d")) else {

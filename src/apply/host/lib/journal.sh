@@ -15,8 +15,12 @@ journal() {
 journal_now() { journal "$@" && flush "$RUN/journal"; }
 
 # The last words of a script in one line: newlines as \n, no control bytes.
-last_words() {
+last_words() { words_of "$RUN/output"; }
+
+# words_of FILE: the same of any file. A step that went well leaves in `told` what a person
+# should know of it all the same.
+words_of() {
     mark=$(printf '\001')
-    tail -c 2000 "$RUN/output" 2>/dev/null | tr -d '\000-\010\013-\037\177' |
+    tail -c 2000 "$1" 2>/dev/null | tr -d '\000-\010\013-\037\177' |
         tr '\011\012' ' \001' | sed -e 's/\\/\\\\/g' -e "s/$mark*\$//" -e "s/$mark/\\\\n/g"
 }

@@ -52,6 +52,10 @@ make_steps() {
             undo_and_finish undone
         fi
         journal "done" "$step"
+        if [ -s "$RUN/told" ]; then
+            journal told "$step" "$(words_of "$RUN/told")"
+            rm -f "$RUN/told"
+        fi
     done
     if [ "$confirms" = host ]; then keep_run; fi
     # From here on the time runs.

@@ -56,6 +56,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             vgpu: None,
             umockdev: None,
             kubernetes: None,
+            nvswitch: false,
         },
         boots: 1,
         gpus,
@@ -64,6 +65,9 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
         drivers: Vec::new(),
         licensed: false,
         holders: Vec::new(),
+        held_by_driver: false,
+        resets_all: false,
+        mode_unreadable: false,
     }
 }
 

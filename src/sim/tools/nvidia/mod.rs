@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::sim::fault;
 use crate::sim::machine::{Gpu, Host, Machine};
 use crate::sim::tools::{Call, Outcome, binding};
 
@@ -18,6 +19,7 @@ mod placement;
 mod query;
 mod rows;
 mod summary;
+mod trouble;
 mod vgpu;
 
 /// Exit codes of the tool's man page.
@@ -68,20 +70,26 @@ pub(super) fn run(call: &Call<'_>) -> io::Result<Outcome> {
                     Make sure that the latest NVIDIA driver is installed and running.\n\n";
         return Ok(Outcome::out(text, code::NO_DRIVER));
     }
-    let args: Vec<&str> = call.args.iter().map(String::as_str).collect();
+    let faults = fault::faults(call.host).nvidia;
+    let args = trouble::understood(&faults, call.args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let Some(refused) = trouble::refused(&faults, &args) {
+        return Ok(Outcome::out(refused.text, refused.status));
+    }
     let answer = if changes(&args) {
         let lock = call.host.lock()?;
         // Read again: somebody may have changed it before we had the lock.
         machine = call.host.load()?;
-        let answer = answer_bound(call.host, &mut machine, &args);
+        let answer = trouble::changed(call.host, &faults, &mut machine, &args)?;
         call.host.save(&machine, &lock)?;
         crate::sim::host::write_capabilities(call.host, &machine)?;
         crate::sim::vgpu::show(call.host, &machine)?;
         answer
     } else {
-        answer_bound(call.host, &mut machine, &args)
+        trouble::looked_at(call.host, &faults, &mut machine, &args)
     };
-    Ok(Outcome::out(answer.text, answer.status))
+    let text = trouble::said(&faults, answer.text);
+    Ok(Outcome::out(text, answer.status))
 }
 
 /// What the tool says of those cards that the driver has: it sees no others, and numbers these.

@@ -42,7 +42,8 @@ pub(super) fn mig(
     let mut warned = false;
     for &index in selected {
         let bus = machine.gpus[index].bus_id();
-        let in_use = machine.holders_of(index).next().is_some();
+        let in_use = machine.is_held(index);
+        let alone = machine.resets_all && machine.gpus.len() > 1;
         let product = machine.product(&machine.gpus[index]);
         let Some(sticky) = product
             .filter(|product| product.has_mig())
@@ -61,7 +62,8 @@ pub(super) fn mig(
             gpu.mig_pending = on;
             let reason = match gpu.reset {
                 Reset::Unsupported => Some("Not Supported"),
-                _ if in_use => Some(IN_USE),
+                // The driver resets the card by itself, if it may.
+                _ if in_use || alone => Some(IN_USE),
                 _ => None,
             };
             match reason.filter(|_| !same) {
@@ -139,12 +141,20 @@ pub(super) fn reset(machine: &mut Machine, selected: &[usize]) -> Answer {
         answer.fail(code::NOT_SUPPORTED);
         return answer;
     }
+    // Without the fabric manager the cards of a board with NVSwitches go together or not at all,
+    // up to Ampere.
+    let sticky = |index: &usize| {
+        let product = machine.product(&machine.gpus[*index]);
+        product.is_some_and(Product::mode_is_sticky)
+    };
+    let alone = machine.resets_all && selected.len() < machine.gpus.len();
     let in_use: Vec<usize> = selected
         .iter()
         .copied()
         .filter(|index| {
-            machine.holders_of(*index).next().is_some()
+            machine.is_held(*index)
                 || machine.gpus[*index].reset == Reset::Refused
+                || (alone && sticky(index))
         })
         .collect();
     if !in_use.is_empty() {

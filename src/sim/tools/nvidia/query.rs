@@ -90,7 +90,7 @@ pub(super) fn gpus(machine: &Machine, selected: &[usize], list: &str, format: &s
         let values: Vec<String> = wanted
             .iter()
             .map(|(_, field)| {
-                let value = value(machine, index, field);
+                let value = worded(machine.branch(), value(machine, index, field));
                 let unit = format!(" {}", field.unit);
                 match value.strip_suffix(&unit) {
                     Some(bare) if !format.units && !field.unit.is_empty() => bare.to_owned(),
@@ -101,6 +101,14 @@ pub(super) fn gpus(machine: &Machine, selected: &[usize], list: &str, format: &s
         answer.line(values.join(", "));
     }
     answer
+}
+
+/// What is not there, in the words of the branch.
+fn worded(branch: u32, value: String) -> String {
+    match value.as_str() {
+        "[N/A]" | "N/A" if branch < 470 => "[Not Supported]".to_owned(),
+        _ => value,
+    }
 }
 
 fn titled(name: &str, unit: &str) -> String {
@@ -135,7 +143,9 @@ fn value(machine: &Machine, index: usize, field: &Field) -> String {
     };
     let enabled = |on: bool| if on { "Enabled" } else { "Disabled" }.to_owned();
     let mig_mode = |on: bool| {
-        if product.has_mig() {
+        if machine.mode_unreadable && product.has_mig() {
+            "[Unknown Error]".to_owned()
+        } else if product.has_mig() {
             enabled(on)
         } else {
             "[N/A]".to_owned()
