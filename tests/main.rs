@@ -55,5 +55,6 @@ mod technology_passthrough;
 mod technology_rocm;
 mod technology_sriov_gim;
 mod technology_sriov_intel;
+mod technology_time_slicing;
 mod technology_vgpu;
 mod yaml;
