@@ -8,9 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::error::Diagnostic;
 use crate::inventory;
-use crate::sim::{
-    self, AmdFault, Confinement, Fault, Fleet, NvidiaFault, OperatorFault, Options,
-};
+use crate::sim::{self, AmdFault, Confinement, Fault, Fleet, NvidiaFault, OperatorFault, Options};
 use crate::value::{HostName, Vars};
 
 use super::Failure;
