@@ -69,7 +69,9 @@ impl Host {
 
     /// Whether the script succeeds, and what it says.
     fn run(&self, script: &Script) -> (bool, String) {
-        let library = fs::read_to_string("src/apply/host/lib.sh").expect("the library");
+        let library: String = ["lib/flush.sh", "lib.sh"]
+            .map(|name| fs::read_to_string(format!("src/apply/host/{name}")).expect("the library"))
+            .concat();
         let text = format!("{library}\n{}\n", script.to_sh());
         let path = std::env::var("PATH").expect("a PATH");
         let output = Command::new("sh")

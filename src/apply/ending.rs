@@ -2,6 +2,7 @@
 
 use super::HostResult;
 use super::journal::What;
+use super::status::HostStatus;
 use super::talk::{Heard, IN_USE, LOCKED, REFUSED, Talk};
 use super::{RunId, STATE_DIR};
 use crate::event::Outcome;
@@ -15,22 +16,22 @@ pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
     let (code, status, said) = match heard {
         Heard::Lost { received, error } => return lost(talk, *received, error),
         Heard::Refused { said } => return bad(Outcome::Stuck, said.clone(), Some(show)),
-        Heard::End { code, status, said } => (*code, status.as_str(), said),
+        Heard::End { code, status, said } => (*code, status, said),
     };
     let nothing = "nothing was changed".to_owned();
     match status {
-        "done" => HostResult::well(Outcome::Changed),
-        "undone" | "rolled-back" => failure(talk, Outcome::RolledBack, show),
-        "stale" => failure(
+        HostStatus::Done => HostResult::well(Outcome::Changed),
+        HostStatus::Undone | HostStatus::RolledBack => failure(talk, Outcome::RolledBack, show),
+        HostStatus::Stale => failure(
             talk,
             Outcome::Failed,
             "nothing was changed; plan again".to_owned(),
         ),
-        "failed" => failure(talk, Outcome::Failed, nothing),
-        "undo-failed" => failure(talk, Outcome::Stuck, mend(talk)),
-        "uploaded" => not_begun(code, said),
+        HostStatus::Failed => failure(talk, Outcome::Failed, nothing),
+        HostStatus::UndoFailed => failure(talk, Outcome::Stuck, mend(talk)),
+        HostStatus::Uploaded => not_begun(code, said),
         // Its journal was heard before: it is no upload that did not arrive.
-        "absent" if talk.lines > 0 => bad(
+        HostStatus::Absent if talk.lines > 0 => bad(
             Outcome::Stuck,
             format!(
                 "run {run} was begun on this host, and now there is no such run: another machine answers, or somebody has removed it"
@@ -39,14 +40,16 @@ pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
                 "look whether this is the same machine; the run is kept in {STATE_DIR}/runs/{run}"
             )),
         ),
-        "absent" => bad(
+        HostStatus::Absent => bad(
             Outcome::Failed,
             "the connection was lost before all of the run had arrived".to_owned(),
             Some(nothing),
         ),
-        "unconfirmed" => unconfirmed(talk, said),
-        "running" | "undoing" | "rebooting" => interrupted(talk, status),
-        "preparing" => bad(
+        HostStatus::Unconfirmed => unconfirmed(talk, said),
+        HostStatus::Running | HostStatus::Undoing | HostStatus::Rebooting => {
+            interrupted(talk, status, said)
+        }
+        HostStatus::Preparing => bad(
             Outcome::Failed,
             "the runner was ended from outside before it changed anything".to_owned(),
             None,
@@ -68,7 +71,7 @@ pub(super) fn of_undo(talk: &Talk<'_>, heard: &Heard) -> HostResult {
     let (code, status, said) = match heard {
         Heard::Lost { received, error } => return lost(talk, *received, error),
         Heard::Refused { said } => return bad(Outcome::Failed, said.clone(), None),
-        Heard::End { code, status, said } => (*code, status.as_str(), said),
+        Heard::End { code, status, said } => (*code, status, said),
     };
     let refused = |why: String, hint: &str| {
         HostResult::bad(
@@ -78,20 +81,22 @@ pub(super) fn of_undo(talk: &Talk<'_>, heard: &Heard) -> HostResult {
         )
     };
     match (code, status) {
-        (_, "rolled-back" | "undone") => HostResult::well(Outcome::Changed),
+        (_, HostStatus::RolledBack | HostStatus::Undone) => HostResult::well(Outcome::Changed),
         (LOCKED, _) => locked(said),
         (IN_USE, _) => refused(
             "what the undo would take away is in use".to_owned(),
             "nothing was changed; stop what uses it, then roll back again",
         ),
-        (REFUSED, "done") => refused(
+        (REFUSED, HostStatus::Done) => refused(
             format!("the host is no longer as run {run} left it"),
             "nothing was changed; `--anyway` undoes the run all the same",
         ),
         (REFUSED, _) => HostResult::bad(Outcome::Failed, vec![said.clone()], None),
-        (_, "undo-failed") => failure(talk, Outcome::Stuck, mend(talk)),
-        (_, "undoing" | "running" | "rebooting") => interrupted(talk, status),
-        (_, "unconfirmed") => unconfirmed(talk, said),
+        (_, HostStatus::UndoFailed) => failure(talk, Outcome::Stuck, mend(talk)),
+        (_, HostStatus::Undoing | HostStatus::Running | HostStatus::Rebooting) => {
+            interrupted(talk, status, said)
+        }
+        (_, HostStatus::Unconfirmed) => unconfirmed(talk, said),
         (_, status) => HostResult::bad(
             Outcome::Failed,
             vec![
@@ -179,13 +184,17 @@ fn unconfirmed(talk: &Talk<'_>, said: &str) -> HostResult {
 }
 
 /// Nobody is at it, or whoever is has not ended in time.
-fn interrupted(talk: &Talk<'_>, status: &str) -> HostResult {
+fn interrupted(talk: &Talk<'_>, status: &HostStatus, said: &str) -> HostResult {
     let run = &talk.run;
+    let mut chain = vec![format!(
+        "run {run} has not come to an end, its status on the host is `{status}`; the host may be between before and after"
+    )];
+    if !said.is_empty() {
+        chain.push(said.to_owned());
+    }
     HostResult::bad(
         Outcome::Stuck,
-        vec![format!(
-            "run {run} has not come to an end, its status on the host is `{status}`; the host may be between before and after"
-        )],
+        chain,
         Some(format!(
             "its guard undoes it if it can; `deploy runs show {run}` tells, `deploy runs undo {run}` undoes what it had begun"
         )),

@@ -15,6 +15,7 @@ pub mod rollback;
 pub mod runs;
 mod scripts;
 pub mod standing;
+pub mod status;
 mod talk;
 mod upload;
 
@@ -29,6 +30,7 @@ use crate::step::{Step, StepId};
 use crate::transport::{Boxed, Session, Unreachable};
 use crate::value::HostName;
 use manifest::Manifest;
+use status::HostStatus;
 use talk::{Heard, Talk};
 
 /// Where a host keeps its runs, its lock and what was last applied.
@@ -170,7 +172,7 @@ pub async fn run<'s>(
         // A connection that was idle while somebody thought may be gone: what has not
         // arrived is sent once more. The host checks again that it is as planned.
         // Where it was heard before, it is another machine that does not know of it.
-        if heard.status() == "absent"
+        if heard.status() == Some(&HostStatus::Absent)
             && talk.lines == 0
             && talk.sent == 1
             && let Ok(again) = connect.connect().await
@@ -203,12 +205,13 @@ fn not_uploaded(heard: &Heard) -> Option<HostResult> {
 /// How long the host may take for the whole plan: each step's limit for apply,
 /// and for check, snapshot, verify, undo and its check again the patience that
 /// `runner.sh` has with them (a minute or the step's limit, whichever is more),
-/// each with the 15 s that it takes to end what hangs.
+/// each with the 15 s that it takes to end what hangs; and a
+/// minute each to arm the guard, to disarm it, and to disarm the guard of an old run.
 fn patience(limits: impl Iterator<Item = u32>) -> Duration {
     let seconds = limits
         .map(|limit| u64::from(limit) + 5 * u64::from(limit.max(60)) + 6 * 15)
         .sum::<u64>();
-    Duration::from_secs(seconds + 120)
+    Duration::from_secs(seconds + 180)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::journal::{self, Entry};
 use super::manifest::Manifest;
+use super::status::HostStatus;
 use super::{RunId, STATE_DIR, scripts};
 use crate::shell::Command;
 use crate::text::moment;
@@ -23,6 +24,9 @@ const LIMIT: u64 = 64 * 1024 * 1024;
 pub struct HostRuns {
     /// Who holds the lock now, if somebody does.
     pub lock: Option<String>,
+    /// Whether nothing can be written to the host's own folder now: a run that is open
+    /// there is undone only when that is possible again.
+    pub read_only: bool,
     /// The run that was recorded as last applied.
     pub current: Option<RunId>,
     /// Runs, newest first.
@@ -84,24 +88,28 @@ pub enum Status {
 impl Status {
     fn parse(word: &str, locked: bool) -> Self {
         let (word, undo_at) = word.split_once('@').unwrap_or((word, ""));
-        match (word, locked) {
-            ("rebooting", _) => Self::Rebooting,
-            ("unconfirmed", _) => Self::Unconfirmed {
+        match (HostStatus::from(word), locked) {
+            (HostStatus::Rebooting, _) => Self::Rebooting,
+            (HostStatus::Unconfirmed, _) => Self::Unconfirmed {
                 undo_at: undo_at
                     .parse()
                     .ok()
                     .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
             },
-            ("running" | "undoing" | "preparing", true) => Self::InProgress,
-            ("running" | "undoing", false) => Self::Interrupted,
-            ("preparing", false) | ("uploaded", _) => Self::NotBegun,
-            ("stale", _) => Self::Stale,
-            ("failed", _) => Self::Failed,
-            ("done", _) => Self::Done,
-            ("undone", _) => Self::Undone,
-            ("undo-failed", _) => Self::UndoFailed,
-            ("rolled-back", _) => Self::RolledBack,
-            (other, _) => Self::Other(other.to_owned()),
+            (HostStatus::Running | HostStatus::Undoing | HostStatus::Preparing, true) => {
+                Self::InProgress
+            }
+            (HostStatus::Running | HostStatus::Undoing, false) => Self::Interrupted,
+            (HostStatus::Preparing, false) | (HostStatus::Uploaded, _) => Self::NotBegun,
+            (HostStatus::Stale, _) => Self::Stale,
+            (HostStatus::Failed, _) => Self::Failed,
+            (HostStatus::Done, _) => Self::Done,
+            (HostStatus::Undone, _) => Self::Undone,
+            (HostStatus::UndoFailed, _) => Self::UndoFailed,
+            (HostStatus::RolledBack, _) => Self::RolledBack,
+            (other @ (HostStatus::Absent | HostStatus::Other(_)), _) => {
+                Self::Other(other.to_string())
+            }
         }
     }
 
@@ -210,6 +218,7 @@ fn parse(bytes: &[u8]) -> Result<HostRuns, RunsError> {
     let mut reader = Reader(bytes);
     let mut found = HostRuns {
         lock: None,
+        read_only: false,
         current: None,
         runs: Vec::new(),
     };
@@ -217,6 +226,7 @@ fn parse(bytes: &[u8]) -> Result<HostRuns, RunsError> {
         let words: Vec<&str> = line.splitn(5, ' ').collect();
         match words[..] {
             ["lock", "free"] => {}
+            ["read-only"] => found.read_only = true,
             ["lock", "held", ..] => {
                 found.lock = Some(
                     line.strip_prefix("lock held ")

@@ -13,6 +13,7 @@ const RUNNER: &str = include_str!("host/runner.sh");
 const GUARD: &str = include_str!("host/guard.sh");
 
 const DEADLINE: &str = include_str!("host/lib/deadline.sh");
+const FLUSH: &str = include_str!("host/lib/flush.sh");
 const LOCK: &str = include_str!("host/lib/lock.sh");
 const PROCESS: &str = include_str!("host/lib/process.sh");
 const STATUS: &str = include_str!("host/lib/status.sh");
@@ -40,7 +41,7 @@ pub(super) fn kept(library: &str) -> Vec<(String, String)> {
         ("guard.sh".to_owned(), compact(GUARD)),
         (
             "lib.sh".to_owned(),
-            format!("{}{library}", compact(LIBRARY)),
+            format!("{}{library}", joined(&[FLUSH, LIBRARY])),
         ),
     ];
     for (name, script) in PARTS {
@@ -51,7 +52,7 @@ pub(super) fn kept(library: &str) -> Vec<(String, String)> {
 
 /// Makes a run directory, starts the runner in it and follows it.
 pub(super) fn receive() -> String {
-    compact(RECEIVE) + &follow()
+    joined(&[FLUSH, RECEIVE]) + &follow()
 }
 
 /// Starts the runner of a run directory and follows it.
@@ -66,7 +67,7 @@ pub(super) fn attach() -> String {
 
 /// Lists the runs of a host.
 pub(super) fn list() -> String {
-    joined(&[STATUS, DEADLINE, LOCK, LIST])
+    joined(&[PROCESS, STATUS, DEADLINE, LOCK, LIST])
 }
 
 fn joined(scripts: &[&str]) -> String {

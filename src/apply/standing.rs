@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::runs::{HostRuns, RunRecord, Status};
+use super::status::HostStatus;
 use super::talk::{Heard, LOCKED, REFUSED, Talk, Verb};
 use super::{Connect, HostResult, RunId, STATE_DIR, ending, journal};
 use crate::event::{Event, HostProblem, Outcome};
@@ -32,10 +33,9 @@ pub async fn resume<'s>(
     let heard = Heard::End {
         code: 0,
         status: match &record.status {
-            Status::Unconfirmed { .. } => "unconfirmed",
-            _ => "running",
-        }
-        .to_owned(),
+            Status::Unconfirmed { .. } => HostStatus::Unconfirmed,
+            _ => HostStatus::Running,
+        },
         said: String::new(),
     };
     let mut talk = Talk::new(connect, &record.manifest, run, host, events, who);
@@ -65,7 +65,7 @@ pub async fn confirm<'s>(
             status,
             said,
         } => HostResult::bad(
-            if status == "done" {
+            if *status == HostStatus::Done {
                 Outcome::Ok
             } else {
                 Outcome::Failed
@@ -195,11 +195,11 @@ pub async fn settle<'s>(
     // Of a closed run it takes away what still says that it is open.
     let heard = talk.ask(session, Verb::Expire).await;
     match heard.status() {
-        "running" | "undoing" | "rebooting" | "unconfirmed" => {
+        Some(status) if status.is_open() => {
             let owner = record.manifest.owner();
             Settled::Open(ending::locked(&format!("{owner}: {}", record.status)))
         }
-        "undo-failed" | "" if record.status.is_open() => {
+        Some(HostStatus::UndoFailed) | None if record.status.is_open() => {
             Settled::Open(ending::of_undo(&talk, &heard))
         }
         _ if record.status.is_open() => Settled::Undone(run.clone()),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::journal::{Entry, Follower, What};
 use super::manifest::Manifest;
+use super::status::HostStatus;
 use super::upload::{JOURNAL_LIMIT, one_line};
 use super::{Connect, RunId, STATE_DIR, scripts};
 use crate::event::{Event, StepOutcome};
@@ -66,7 +67,7 @@ pub(super) enum Heard {
         /// The runner's exit status, or 3 and 4 as `attach.sh` describes them.
         code: u8,
         /// The run's status on the host.
-        status: String,
+        status: HostStatus,
         /// What the runner said besides its journal.
         said: String,
     },
@@ -85,11 +86,11 @@ pub(super) enum Heard {
 }
 
 impl Heard {
-    /// The run's status, empty if the connection broke off.
-    pub(super) fn status(&self) -> &str {
+    /// The run's status, none if the connection broke off.
+    pub(super) fn status(&self) -> Option<&HostStatus> {
         match self {
-            Self::End { status, .. } => status,
-            Self::Refused { .. } | Self::Lost { .. } => "",
+            Self::End { status, .. } => Some(status),
+            Self::Refused { .. } | Self::Lost { .. } => None,
         }
     }
 }
@@ -170,15 +171,15 @@ impl<'s> Talk<'s> {
         loop {
             let verb = match (&heard, heard.status()) {
                 // What stands between a status and its end is heard by attaching.
-                (Heard::Lost { .. }, _) | (_, "rebooting") => {
+                (Heard::Lost { .. }, _) | (_, Some(HostStatus::Rebooting)) => {
                     session = None;
                     None
                 }
                 (Heard::End { code: NOBODY, .. }, _) => Some(Verb::Expire),
                 // Its runner was ended before the guard was there to see it.
-                (_, "preparing") => Some(Verb::Expire),
-                (_, "running" | "undoing") => None,
-                (_, "unconfirmed") if confirms => {
+                (_, Some(HostStatus::Preparing)) => Some(Verb::Expire),
+                (_, Some(HostStatus::Running | HostStatus::Undoing)) => None,
+                (_, Some(HostStatus::Unconfirmed)) if confirms => {
                     // The host must be reachable anew, not just still be connected.
                     session = None;
                     Some(Verb::Confirm)
@@ -191,7 +192,7 @@ impl<'s> Talk<'s> {
             }
             let limit = match &heard {
                 Heard::Lost { .. } => self.patience,
-                _ if heard.status() == "rebooting" => self.patience,
+                _ if heard.status() == Some(&HostStatus::Rebooting) => self.patience,
                 _ => self.quiet,
             };
             if last_news.elapsed() > limit {
@@ -214,7 +215,7 @@ impl<'s> Talk<'s> {
                     error: said,
                 };
             }
-            if heard == before && heard.status() == "preparing" {
+            if heard == before && heard.status() == Some(&HostStatus::Preparing) {
                 break;
             }
             if heard == before {
@@ -264,7 +265,7 @@ impl<'s> Talk<'s> {
     async fn ask_or_attach(&mut self, session: &mut dyn Session, verb: Verb) -> Heard {
         let (lines, failures) = (self.lines, self.failures.len());
         let heard = self.ask(session, verb).await;
-        if !matches!(&heard, Heard::End { code: LOCKED | REFUSED, status, .. } if status != "unconfirmed")
+        if !matches!(&heard, Heard::End { code: LOCKED | REFUSED, status, .. } if *status != HostStatus::Unconfirmed)
         {
             return heard;
         }
@@ -312,7 +313,7 @@ impl<'s> Talk<'s> {
         if follower.ended() {
             return Heard::End {
                 code: follower.code(),
-                status: follower.status().to_owned(),
+                status: follower.status().into(),
                 said: follower.said(),
             };
         }

@@ -42,6 +42,13 @@ pub fn list_text(hosts: &[(HostName, HostRuns)]) -> String {
         if let Some(owner) = &found.lock {
             let _ = writeln!(text, "  locked: {}", printable_line(owner, LINE));
         }
+        if found.read_only {
+            let _ = writeln!(
+                text,
+                "  nothing can be written to {} now: no run can begin, and one that is open is undone only when that is possible again",
+                crate::apply::STATE_DIR
+            );
+        }
         if found.runs.is_empty() {
             text.push_str("  no run is kept here\n");
         }
@@ -345,6 +352,7 @@ mod tests {
     fn runs_are_listed_a_line_each() {
         let runs = HostRuns {
             lock: Some("run x by bob".to_owned()),
+            read_only: false,
             current: RunId::parse("20261122T210000Z-000001"),
             runs: vec![record(Status::Done, ""), record(Status::Interrupted, "")],
         };
@@ -354,6 +362,7 @@ mod tests {
         };
         let others = HostRuns {
             lock: None,
+            read_only: false,
             current: None,
             runs: vec![record(unconfirmed, ""), record(Status::Rebooting, "")],
         };
@@ -383,6 +392,7 @@ mod tests {
         }
         let runs = HostRuns {
             lock: None,
+            read_only: false,
             current: None,
             runs: vec![run, record(Status::Rebooting, "")],
         };

@@ -215,8 +215,7 @@ async fn a_host_without_flock_and_setsid_is_served_and_locked_too() {
         }
         fs::remove_file(host.root().join("go")).expect("our file");
         // A lock whose maker is gone is taken over.
-        fs::create_dir(host.state().join("lock.d")).expect("it is free");
-        fs::write(host.state().join("lock.d/pid"), "999999999\n").expect("ours");
+        std::os::unix::fs::symlink("999999999", host.state().join("lock.pid")).expect("it is free");
         let list = runs::read(&mut host.session(), None)
             .await
             .expect("in form");

@@ -43,8 +43,11 @@ fn call(host: &Host, script: &shell::Script) -> Output {
     for folder in ["payload", "snapshot"] {
         fs::create_dir_all(run.join(folder)).expect("a folder");
     }
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply/host/lib.sh");
-    fs::copy(library, run.join("lib.sh")).expect("it is there");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply/host");
+    let library: String = ["lib/flush.sh", "lib.sh"]
+        .map(|name| fs::read_to_string(scripts.join(name)).expect("it is there"))
+        .concat();
+    fs::write(run.join("lib.sh"), library).expect("our folder");
     let path = std::env::var("PATH").unwrap_or_default();
     Command::new(host.bin().join("sh"))
         .arg("-c")

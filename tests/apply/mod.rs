@@ -5,6 +5,7 @@ mod accidents;
 mod fooled;
 mod host;
 mod library;
+mod limits;
 mod rollback;
 mod transaction;
 mod wire;

@@ -58,3 +58,6 @@ while :; do
 done
 cat <&3
 printf '\nend %s %s\n' "$code" "$status"
+if [ "$code" -eq 3 ] && ! (true >>journal) 2>/dev/null; then
+    echo "nothing can be written below ${1#"${R-}"} now: the run is undone as soon as that is possible again"
+fi

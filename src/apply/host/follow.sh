@@ -13,7 +13,10 @@ umask 077
 cd "$RUN" || exit
 exec 3<journal
 skipped=$(wc -l <&3)
-mkfifo "wake.$$" || exit
+if ! mkfifo "wake.$$"; then
+    echo "nothing can be written below /var/lib/deploy now, so nothing was begun" >&2
+    exit 1
+fi
 exec 4<>"wake.$$"
 # shellcheck disable=SC2086 # some `wc` pad with blanks
 echo received $skipped

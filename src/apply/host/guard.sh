@@ -122,8 +122,7 @@ disarm() {
         flush "$units"
     fi
     if [ -f "$RUN/guard.pid" ]; then
-        # The process itself, when it disarms, just ends.
-        if at_work guard.pid guard.sh && [ "$pid" != "${watching-}" ]; then kill "$pid"; fi
+        if at_work guard.pid guard.sh; then kill "$pid"; fi
         rm -f "$RUN/guard.pid"
     fi
     if with_systemd; then
@@ -142,12 +141,8 @@ disarm() {
 look() {
     [ -d "$RUN" ] || exit 0
     if lock_is_held "$STATE" && ! is_late; then return 0; fi
-    # It may have ended just now.
-    if is_over "$(status_of "$RUN")"; then
-        disarm
-        exit
-    fi
-    sh "$RUN/runner.sh" expire
+    # A process whose number nobody knows ends by itself.
+    if sh "$RUN/runner.sh" expire && is_over "$(status_of "$RUN")"; then exit; fi
 }
 
 # is_late: whoever has the lock has had more time than all of it may take. Of a run that
@@ -162,7 +157,6 @@ is_late() {
 
 watch() {
     trap : HUP
-    watching=$$
     while :; do
         look
         sleep 1
@@ -173,11 +167,9 @@ watch() {
 boot() {
     DEPLOY_AT_BOOT=1
     export DEPLOY_AT_BOOT
-    if is_over "$(status_of "$RUN")"; then
-        disarm
-        exit
-    fi
-    arm_timer
+    if is_over "$(status_of "$RUN")"; then exec sh "$RUN/runner.sh" expire; fi
+    . "$RUN/lib/limits.sh"
+    limited 60 "$RUN/guard.sh" arm
     if [ "$(status_of "$RUN")" = rebooting ] && ! grep -qxF "$(boot_id)" "$RUN/boot"; then
         exec sh "$RUN/runner.sh" continue
     fi

@@ -5,6 +5,7 @@
 # what there is instead and are 1. A path argument is absolute and already has
 # the host's root prefix $R; $RUN is the run directory. To look at a run by
 # hand:  sh /var/lib/deploy/runs/ID/steps/001-…/verify
+# Before it stands lib/flush.sh.
 
 if [ "${deploy_library-}" = "$RUN" ]; then return 0; fi
 deploy_library=$RUN
@@ -57,9 +58,6 @@ kind_of() {
     else echo absent
     fi
 }
-
-# On disk before we go on. Old `sync` takes no names and writes everything.
-flush() { sync "$@" 2>/dev/null || sync; }
 
 # Renames over whatever is no directory, also over a link to one, which a plain
 # `mv` would move into.

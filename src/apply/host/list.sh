@@ -3,9 +3,9 @@
 # `run ID STATUS MANIFEST_BYTES JOURNAL_BYTES` and that many bytes of each, the
 # journal only where one run was asked for. Behind the status of a run that waits for
 # its confirmation stands `@` and when it is undone, in seconds since 1970. Before them
-# `lock held TEXT` or `lock free`, and `current BYTES` with the record of what was last
-# applied. Changes nothing, not even a time stamp. Before it stand lib/status.sh,
-# lib/deadline.sh and lib/lock.sh.
+# `lock held TEXT` or `lock free`, `read-only` if nothing can be written there now, and
+# `current BYTES` with the record of what was last applied. Changes nothing, not even a
+# time stamp. Before it stand lib/process.sh, lib/status.sh, lib/deadline.sh, lib/lock.sh.
 
 LC_ALL=C
 export LC_ALL
@@ -28,6 +28,8 @@ if [ -n "$text" ]; then
 else
     echo "lock free"
 fi
+# Opened, not written.
+if [ -e lock ] && ! (true >>lock) 2>/dev/null; then echo "read-only"; fi
 # Read once: it may be replaced at any moment.
 current=$(cat current.json 2>/dev/null)
 printf 'current %s\n%s' "${#current}" "$current"

@@ -4,7 +4,7 @@
 # `dir PATH`, `text LINES PATH` followed by that many lines, `data FROM_END SIZE PATH`,
 # then `end`, then the bytes of the data entries. All of it is on disk, complete and
 # under its name before anything is started; a connection that is cut leaves nothing
-# behind.
+# behind. Before it stands lib/flush.sh.
 
 umask 077
 LC_ALL=C
@@ -53,9 +53,9 @@ rm -f "$part/bundle"
 # Room for the journal of an undo when the disk is full.
 head -c 65536 /dev/zero >"$part/reserve" || exit
 : >"$part/journal" && echo uploaded >"$part/status" || exit
-find "$part" -exec sync {} + 2>/dev/null || sync
+flush_tree "$part" || exit
 mv "$part" "$run" || exit
-sync "$1/runs" "$1" "${1%/*}" 2>/dev/null || sync
+flush "$1/runs" "$1" "${1%/*}" || exit
 trap - EXIT HUP INT TERM
 # What follows this script starts the run.
 set -- "$run" run

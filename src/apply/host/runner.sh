@@ -74,7 +74,7 @@ run() {
         journal snapshot-failed "$(cat "$RUN/at")" "$(last_words)"
         finish failed
     fi
-    if ! keep_record || ! flush_snapshot; then
+    if ! keep_record || ! flush_tree "$RUN/snapshot"; then
         journal snapshot-failed - "$STATE cannot be written"
         finish failed
     fi
@@ -91,7 +91,7 @@ run() {
 
 arm() {
     deadline_in "$total" && mark_open || return 1
-    sh "$RUN/guard.sh" arm >"$RUN/output" 2>&1 9>&- || return 1
+    limited 60 "$RUN/guard.sh" arm || return 1
     journal armed - "$(cat "$RUN/armed")"
 }
 
@@ -131,7 +131,7 @@ finish() {
     if [ "$1" = "done" ]; then settle_handlers; fi
     clear_open
     journal_now end - "$1"
-    if ! sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 9>&-; then
+    if ! limited 60 "$RUN/guard.sh" disarm; then
         journal disarm-failed - "$(last_words)"
     fi
     free_lock

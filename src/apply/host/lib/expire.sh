@@ -37,8 +37,10 @@ expire() {
             ;;
         uploaded:* | stale:* | failed:* | "done":* | undone:* | rolled-back:* | undo-failed:*)
             clear_open
-            sh "$RUN/guard.sh" disarm 9>&-
-            exit
+            limited 60 "$RUN/guard.sh" disarm
+            code=$?
+            free_lock
+            exit "$code"
             ;;
         # It cannot be read now: neither is the guard to go, nor anything to be undone.
         *) exit 1 ;;

@@ -27,7 +27,7 @@ take_lock() {
 }
 
 try_lock() {
-    if command -v flock >/dev/null; then flock -n 9; else lock_by_directory; fi
+    if command -v flock >/dev/null; then flock -n 9; else lock_by_link; fi
 }
 
 taken() {
@@ -39,26 +39,30 @@ taken() {
 free_lock() {
     # Not `:`, which ends some shells where the file system is read-only.
     true >"$STATE/lock"
-    rm -rf "$RUN/runner.pid" "$STATE/lock.d"
+    rm -f "$RUN/runner.pid" "$STATE/lock.pid"
     exec 9>&-
 }
 
-# Without flock: a directory is made by one only. One whose maker is gone is
-# taken over, by one at a time.
-lock_by_directory() {
-    if ! mkdir "$STATE/lock.d" 2>/dev/null; then
-        mkdir "$STATE/lock.takeover" 2>/dev/null || return 1
-        maker=
-        if [ -f "$STATE/lock.d/pid" ]; then read -r maker <"$STATE/lock.d/pid"; fi
-        if [ -z "$maker" ] || has_words "$maker" runner.sh; then
-            rmdir "$STATE/lock.takeover"
-            return 1
-        fi
-        echo "$$" >"$STATE/lock.d/pid"
-        rmdir "$STATE/lock.takeover"
-        return 0
+# Without flock: a link whose target is our number, so that it is there with it or not at
+# all, and takes no room. One whose maker is gone is taken over, by one at a time.
+lock_by_link() {
+    if ln -s "$$" "$STATE/lock.pid" 2>/dev/null; then return 0; fi
+    if ! mkdir "$STATE/lock.takeover" 2>/dev/null; then
+        # That takes a moment only, unless somebody was killed at it.
+        find "$STATE/lock.takeover" -prune -mmin +1 -exec rmdir {} + 2>/dev/null
+        return 1
     fi
-    echo "$$" >"$STATE/lock.d/pid"
+    code=1
+    if maker_is_gone && rm -f "$STATE/lock.new" && ln -s "$$" "$STATE/lock.new" &&
+        mv -f "$STATE/lock.new" "$STATE/lock.pid"; then code=0; fi
+    rmdir "$STATE/lock.takeover"
+    return "$code"
+}
+
+# Our own number is of a boot before.
+maker_is_gone() {
+    maker=$(readlink "$STATE/lock.pid") || return 1
+    [ "$maker" = "$$" ] || ! has_words "$maker" runner.sh
 }
 
 # lock_is_held STATE: whether somebody works there now. Whoever asks changes nothing.
@@ -66,7 +70,7 @@ lock_is_held() {
     if command -v flock >/dev/null; then
         [ -e "$1/lock" ] && ! flock -n "$1/lock" true
     else
-        [ -e "$1/lock.d" ] && read -r maker <"$1/lock.d/pid" && kill -0 "$maker" 2>/dev/null
+        maker=$(readlink "$1/lock.pid" 2>/dev/null) && has_words "$maker" runner.sh
     fi
 }
 

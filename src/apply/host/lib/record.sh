@@ -9,8 +9,6 @@ keep_record() {
     done
 }
 
-flush_snapshot() { find "$RUN/snapshot" -exec sync {} + 2>/dev/null || sync; }
-
 put_record() {
     for name in current.json remembered; do
         cp "$RUN/$name" "$STATE/$name.new" && flush "$STATE/$name.new" &&
@@ -60,17 +58,25 @@ settle_handlers() {
     [ -s "$STATE/owed" ] || rm -f "$STATE/owed"
 }
 
-# Of the runs that are over the last ten are kept; those that need a person, always.
+# Of the runs that are over the last ten are kept; those that need a person, always, and
+# one whose guard does not go: its boot unit calls what stands in its directory.
 prune() {
     count=1
-    # shellcheck disable=SC2012 # run ids are letters, digits and dashes
-    ls -r "$STATE/runs" | while read -r old; do
-        if [ "$STATE/runs/$old" = "$RUN" ]; then continue; fi
-        case $(status_of "$STATE/runs/$old") in
+    # shellcheck disable=SC2045 # run ids are letters, digits and dashes
+    for old in $(ls -r "$STATE/runs"); do
+        old=$STATE/runs/$old
+        if [ "$old" = "$RUN" ]; then continue; fi
+        case $(status_of "$old") in
             done | undone | rolled-back | stale | failed | uploaded | preparing) ;;
             *) continue ;;
         esac
         count=$((count + 1))
-        if [ "$count" -gt 10 ]; then rm -rf "$STATE/runs/$old"; fi
+        [ "$count" -gt 10 ] || continue
+        limited 60 "$old/guard.sh" disarm "$RUN/"
+        case $? in
+            0) rm -rf "$old" ;;
+            # Nor would the next one; the time that this run may take goes on.
+            124 | 125) return ;;
+        esac
     done
 }

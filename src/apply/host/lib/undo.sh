@@ -100,7 +100,7 @@ undo() {
 
 not_begun() {
     case $before in
-        "done" | undo-failed) clear_open; sh "$RUN/guard.sh" disarm >"$RUN/output" 2>&1 9>&- ;;
+        "done" | undo-failed) clear_open; limited 60 "$RUN/guard.sh" disarm ;;
     esac
     free_lock
     exit 1
