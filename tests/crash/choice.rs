@@ -117,7 +117,13 @@ pub(super) fn choice(kind: Kind, points: &[Point]) -> Choice {
             losses.truncate(1);
         }
         losses.retain(|fault| faults.contains(fault));
-        for case in of_each_step(&losses, points) {
+        let mut more = of_each_step(&losses, points);
+        if kind == Kind::Systemd {
+            let mut faults = faults.clone();
+            faults.retain(|fault| matches!(fault, Fault::ReadOnlyEtc | Fault::PowerLoss));
+            more.extend(at_each_call_of_arming(&faults, points));
+        }
+        for case in more {
             if !cases
                 .iter()
                 .any(|other| other.to_string() == case.to_string())
@@ -234,6 +240,25 @@ fn of_each_step(losses: &[Fault], points: &[Point]) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// The folder of the guard's boot unit gets read-only, or the power is lost, between any two
+/// things that arming does there: once, half of the unit stayed, and nothing was left to take
+/// it away.
+fn at_each_call_of_arming(faults: &[Fault], points: &[Point]) -> Vec<Case> {
+    let mut phases = phases(points);
+    phases.retain(|(phase, _)| phase == "arming");
+    let points: Vec<Point> = phases.into_iter().flat_map(|(_, points)| points).collect();
+    let at = |fault: Fault| {
+        let points = points.iter().cloned().enumerate();
+        points.map(move |(place, point)| Case {
+            fault,
+            moment: Moment::Before,
+            point,
+            place: place + 1,
+        })
+    };
+    faults.iter().flat_map(|fault| at(*fault)).collect()
 }
 
 /// The phases in their order, and the points of each.

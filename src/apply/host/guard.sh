@@ -36,13 +36,9 @@ arm() {
     if with_systemd; then arm_timer; else arm_process; fi
 }
 
-# The unit's file first: it must be on disk before anything is changed.
+# The timer first: where the unit gets half-way only, it comes again until what is there of
+# it could be taken away. Both are there before anything is changed.
 arm_timer() {
-    boot_unit | put_beside "$units/$unit" || return 1
-    if [ ! -d "$wanted" ]; then
-        (umask 022 && mkdir "$wanted") && : >"$RUN/made-wanted" || return 1
-    fi
-    put_link "$wanted/$unit" "../$unit" && flush "$units" || return 1
     if ! systemctl --quiet is-active "$timer.timer" 2>/dev/null; then
         # Not known before version 236.
         collect=
@@ -52,6 +48,11 @@ arm_timer() {
             --on-active=10 --on-unit-inactive=10 --timer-property=AccuracySec=1s \
             /bin/sh "$RUN/guard.sh" tick || return 1
     fi
+    boot_unit | put_beside "$units/$unit" || return 1
+    if [ ! -d "$wanted" ]; then
+        (umask 022 && mkdir "$wanted") && : >"$RUN/made-wanted" || return 1
+    fi
+    put_link "$wanted/$unit" "../$unit" && flush "$units" || return 1
     now=$(systemctl is-active "$timer.timer")
     if [ "$now" != active ] || [ ! -e "$wanted/$unit" ]; then
         say "the timer $timer.timer is $now"
