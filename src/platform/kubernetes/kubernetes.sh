@@ -63,13 +63,12 @@ kube_put_back() (
     kube_apply "$1" "$2" no "$7"
 )
 
-# kube_give_back CONFIG CONTEXT KIND NAMESPACE NAME OWNER TEMPLATE PATCH: what was taken over from
-# somebody is theirs again, unless it was set by anybody since.
+# kube_give_back CONFIG CONTEXT KIND NAMESPACE NAME OWNER TEMPLATE OURS PATCH: what was taken over
+# from somebody is theirs again as it was, unless anybody has changed it since.
 kube_give_back() (
     have=$(kube_get "$1" "$2" "$3" "$4" "$5" -o "jsonpath=$(cat "$7")") || exit 1
-    [ -z "$(printf '%s' "$have" | tr -d '#\n')" ] || exit 0
-    owner=$6 patch=$8
-    namespace=$4
+    [ "$have" = "$(cat "$8")" ] || exit 0
+    owner=$6 patch=$9 namespace=$4
     set -- "$1" "$2" patch "$3" "$5" --type=merge --field-manager="$owner" --patch-file="$patch"
     [ "$namespace" = - ] || set -- "$@" --namespace "$namespace"
     kube "$@" </dev/null
@@ -85,14 +84,17 @@ kube_mig_state() {
 kube_mig_wait() (
     waited=0
     begun=
+    # Seconds after which a manager that has not begun is one with nothing to do.
+    notice=10
+    [ "$4" -ge 20 ] || notice=$(($4 / 2))
     while :; do
         state=$(kube_mig_state "$1" "$2" "$3") || exit 1
         case $state in
         success)
-            if [ -n "$begun" ] || [ "$waited" -ge 10 ]; then exit 0; fi
+            if [ -n "$begun" ] || [ "$waited" -ge "$notice" ]; then exit 0; fi
             ;;
         failed)
-            if [ -n "$begun" ] || [ "$waited" -ge 10 ]; then
+            if [ -n "$begun" ] || [ "$waited" -ge "$notice" ]; then
                 printf '%s\n' "node $3: the MIG manager says failed; its log says why: kubectl logs --all-namespaces=false -n NAMESPACE -l app=nvidia-mig-manager" >&2
                 exit 1
             fi
@@ -134,8 +136,12 @@ kube_idle() (
 # kube_restart CONFIG CONTEXT NAMESPACE DAEMONSET SECONDS: has a daemon set's pods started anew, and
 # waits for them.
 kube_restart() (
-    kube "$1" "$2" rollout restart --namespace "$3" "daemonset/$4" </dev/null &&
-        kube "$1" "$2" rollout status --namespace "$3" "daemonset/$4" --timeout="$5s" </dev/null
+    kube "$1" "$2" rollout restart --namespace "$3" "daemonset/$4" </dev/null && kube_rolled_out "$@"
+)
+
+# kube_rolled_out CONFIG CONTEXT NAMESPACE DAEMONSET SECONDS: waits for a daemon set's pods.
+kube_rolled_out() (
+    kube "$1" "$2" rollout status --namespace "$3" "daemonset/$4" --timeout="$5s" </dev/null
 )
 
 # kube_offered CONFIG CONTEXT NODE RESOURCE LABELS: what the labels LABELS.count and LABELS.replicas
@@ -204,6 +210,107 @@ kube_offers() (
         [ -n "$missing" ] || exit 0
         if [ "$waited" -ge "$limit" ]; then
             printf '%s\n' "$missing" >&2
+            exit 1
+        fi
+        sleep 1
+        waited=$((waited + 1))
+    done
+)
+
+# kube_is_open CONFIG CONTEXT NODE yes|no: succeeds if pods may be placed on the node, or may not.
+kube_is_open() (
+    closed=$(kube_get "$1" "$2" node - "$3" -o 'jsonpath={.spec.unschedulable}') || exit 1
+    open=yes
+    [ "$closed" != true ] || open=no
+    [ "$open" = "$4" ] && exit 0
+    printf '%s\n' "node $3: whether pods may be placed on it is $open, expected $4" >&2
+    exit 1
+)
+
+# kube_open CONFIG CONTEXT NODE yes|no: lets pods be placed on the node, or not.
+kube_open() (
+    word=uncordon
+    [ "$4" = yes ] || word=cordon
+    kube "$1" "$2" "$word" "$3" </dev/null
+)
+
+# kube_drain CONFIG CONTEXT NODE SECONDS: closes the node and moves its pods away. Pods that nobody
+# would start again elsewhere stay and are named: that fails.
+kube_drain() (
+    kube "$1" "$2" drain "$3" --ignore-daemonsets --delete-emptydir-data --timeout="$4s" </dev/null
+)
+
+# kube_end_test CONFIG CONTEXT NAMESPACE POD: deletes the pod of a test.
+kube_end_test() (
+    kube "$1" "$2" delete pod "$4" --namespace "$3" --ignore-not-found --timeout=60s </dev/null >/dev/null
+)
+
+# kube_test_pod CONFIG CONTEXT NAMESPACE POD SECONDS FILE: runs a pod to its end, and deletes it
+# whatever that is.
+kube_test_pod() (
+    # One that was left when its test was killed.
+    kube_end_test "$@" || exit 1
+    status=0
+    kube_run_test "$@" || status=$?
+    kube_end_test "$@" || exit 1
+    exit "$status"
+)
+
+# kube_run_test CONFIG CONTEXT NAMESPACE POD SECONDS FILE: succeeds once a pod has.
+kube_run_test() (
+    kube_apply "$1" "$2" no "$6" || exit 1
+    waited=0
+    while :; do
+        phase=$(kube_get "$1" "$2" pod "$3" "$4" -o 'jsonpath={.status.phase}') || exit 1
+        case $phase in
+        Succeeded) exit 0 ;;
+        Failed)
+            said=$(kube "$1" "$2" logs "$4" --namespace "$3" --tail=5 </dev/null 2>&1)
+            printf '%s\n' "pod $3/$4 failed: $said" >&2
+            exit 1
+            ;;
+        esac
+        if [ "$waited" -ge "$5" ]; then
+            why=$(kube_get "$1" "$2" pod "$3" "$4" -o 'jsonpath={.status.conditions[*].message}')
+            printf '%s\n' "pod $3/$4 is ${phase:-not there} after $5 s${why:+: $why}" >&2
+            exit 1
+        fi
+        sleep 1
+        waited=$((waited + 1))
+    done
+)
+
+# kube_dcm_begin CONFIG CONTEXT NODE: AMD's config manager may change the node's partitions: its
+# taint is there, and what it said of the last change is not.
+kube_dcm_begin() (
+    kube "$1" "$2" taint nodes "$3" amd-dcm=up:NoExecute --overwrite </dev/null &&
+        kube "$1" "$2" label node "$3" dcm.amd.com/gpu-config-profile-state- </dev/null
+)
+
+# kube_dcm_end CONFIG CONTEXT NODE SECONDS: waits until the config manager has done what the node's
+# label asks for, and takes its taint away. Without the label there is nothing to wait for.
+kube_dcm_end() (
+    status=0
+    kube_dcm_wait "$@" || status=$?
+    kube "$1" "$2" taint nodes "$3" amd-dcm=up:NoExecute- </dev/null || exit 1
+    exit "$status"
+)
+kube_dcm_wait() (
+    waited=0
+    label='jsonpath={.metadata.labels.dcm\.amd\.com/gpu-config-profile}'
+    wanted=$(kube_get "$1" "$2" node - "$3" -o "$label") || exit 1
+    [ -n "$wanted" ] || exit 0
+    while :; do
+        state=$(kube_get "$1" "$2" node - "$3" -o "${label%?}-state}") || exit 1
+        case $state in
+        success) exit 0 ;;
+        failure)
+            printf '%s\n' "node $3: AMD's config manager says failure for the profile $wanted; its events say why: kubectl get events --all-namespaces" >&2
+            exit 1
+            ;;
+        esac
+        if [ "$waited" -ge "$4" ]; then
+            printf '%s\n' "node $3: AMD's config manager says nothing of the profile $wanted after $4 s" >&2
             exit 1
         fi
         sleep 1

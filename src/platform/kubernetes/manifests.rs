@@ -5,7 +5,10 @@ use serde_json::{Map, Value as Json, json};
 use crate::yaml::emit::{Layout, to_yaml_by};
 
 use super::Manifests;
-use super::wanted::{MigStrategy, NodeWanted, Wanted};
+use super::amd;
+use super::nvidia::MigStrategy;
+use super::plugin;
+use super::wanted::{NodeWanted, Wanted};
 
 /// The label that the MIG manager answers to, and the one that the device plugin does.
 pub(super) const MIG_CONFIG: &str = "nvidia.com/mig.config";
@@ -15,6 +18,8 @@ const PLUGIN_CONFIG: &str = "nvidia.com/device-plugin.config";
 pub(super) fn all(wanted: &Wanted) -> Manifests {
     let mut all = config_maps(wanted);
     all.extend(policy(wanted));
+    all.extend(amd::manifests(wanted));
+    all.extend(plugin::manifests(wanted));
     all.extend(wanted.nodes.iter().filter_map(node));
     all.extend(wanted.quotas.iter().map(|quota| {
         json!({
@@ -26,7 +31,7 @@ pub(super) fn all(wanted: &Wanted) -> Manifests {
     all
 }
 
-fn config_map(namespace: &str, name: &str, data: &Map<String, Json>) -> Json {
+pub(super) fn config_map(namespace: &str, name: &str, data: &Map<String, Json>) -> Json {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": name, "namespace": namespace }, "data": data,
@@ -60,7 +65,7 @@ fn config_maps(wanted: &Wanted) -> Manifests {
     maps
 }
 
-fn yaml(document: &Json) -> String {
+pub(super) fn yaml(document: &Json) -> String {
     to_yaml_by(document, Layout::Nice, 2)
 }
 
@@ -93,6 +98,9 @@ fn node(node: &NodeWanted) -> Option<Json> {
     }
     if let Some(config) = &node.plugin_config {
         labels.insert(PLUGIN_CONFIG.to_owned(), json!(config.value));
+    }
+    if let Some(profile) = &node.amd_profile {
+        labels.insert(amd::PROFILE.to_owned(), json!(profile.value));
     }
     (!labels.is_empty()).then(|| {
         json!({

@@ -3,13 +3,17 @@
 //! `wanted` reads the variables, `manifests` turns them into objects of which only our fields
 //! are given, `object` compares and applies them on the server under our own name, so that
 //! drift and undo see these fields alone. `operator` waits for NVIDIA's operator and reads back
-//! what it made of them.
+//! what it made of them; `pods` are those that have GPUs.
 
+mod amd;
 mod kept;
 mod manifests;
+mod nvidia;
 mod object;
 mod operator;
 mod owned;
+mod plugin;
+mod pods;
 mod tool;
 mod wanted;
 
@@ -52,7 +56,10 @@ impl Platform for Kubernetes {
         let mut wishes = operator::notes(&wanted);
         let mut changed = Vec::new();
         // First what is to go: a field that moves to another object is free then.
-        for manifest in gone.iter().chain(&objects) {
+        for manifest in &gone {
+            changed.extend(object::gone(&wanted.tool, manifest, host)?.step);
+        }
+        for manifest in &objects {
             let mut planned = object::planned(&wanted.tool, manifest, wanted.take_over, host)?;
             wishes.extend(planned.notes.drain(..).map(Wish::Note));
             changed.extend(planned.step);
@@ -68,15 +75,18 @@ impl Platform for Kubernetes {
         };
         let mut wishes = Vec::new();
         for manifest in kept.without(&[]) {
-            let planned = object::planned(&kept.tool, &manifest, false, host)?;
-            wishes.extend(planned.step.map(|step| Wish::Step(Box::new(step))));
+            let gone = object::gone(&kept.tool, &manifest, host)?;
+            wishes.extend(gone.step.map(|step| Wish::Step(Box::new(step))));
         }
         wishes.extend(kept::record(&kept.tool, &[], Some(&kept)));
         Ok(wishes)
     }
 
     fn health(&self, view: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Wish>> {
-        Ok(operator::checks(&read(view)?))
+        let wanted = read(view)?;
+        let mut wishes = operator::checks(&wanted);
+        wishes.extend(pods::tests(&wanted));
+        Ok(wishes)
     }
 
     fn library(&self) -> &'static str {

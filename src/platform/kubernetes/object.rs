@@ -92,6 +92,46 @@ pub(super) fn planned(
     Ok(planned)
 }
 
+/// Takes back what we set in an object that is no longer wanted; one that has nothing else in
+/// it goes as a whole, if it is of a kind that we make.
+pub(super) fn gone(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Planned> {
+    const MADE: [&str; 3] = ["ConfigMap", "DaemonSet", "ResourceQuota"];
+    let name = Name::of(manifest);
+    let live = answered(host, &tool.live(&name), &name.label())?;
+    let is_made = MADE.iter().any(|kind| manifest["kind"] == *kind);
+    let alone = live.filter(|live| is_made && owned::is_only_ours(live));
+    let Some(live) = alone else {
+        return planned(tool, manifest, false, host);
+    };
+    let ours = owned::ours(&live);
+    let paths = owned::leaves(&ours);
+    let writing = Writing {
+        tool,
+        name: &name,
+        live: Some(&live),
+        after: &live,
+        paths: &paths,
+        take_over: false,
+    };
+    let before = owned::printed(Some(&live), &paths);
+    let mut step = writing.step(&ours, &before, "");
+    step.title = format!("delete {}", name.label());
+    step.change = Change::Setting {
+        subject: name.label(),
+        name: "state".to_owned(),
+        before: "there, ours alone".to_owned(),
+        after: "deleted".to_owned(),
+    };
+    let wanted = format!("payload/{}", writing.payload("wanted"));
+    let delete = writing.call("kube_put_back").arg("absent");
+    step.undo = step.apply;
+    step.apply = Script::one(delete.run_path(wanted));
+    Ok(Planned {
+        step: Some(step),
+        notes: Vec::new(),
+    })
+}
+
 fn conflict(
     label: &str,
     live: Option<&Json>,
@@ -191,6 +231,24 @@ impl Writing<'_> {
             });
             path
         };
+        // First what was taken over, so that nobody meanwhile finds the field empty.
+        let mut calls = Script::default();
+        let mut owners: BTreeMap<&str, Vec<Path>> = BTreeMap::new();
+        for (path, owner) in contested {
+            owners.entry(owner).or_default().push(path.clone());
+        }
+        for (number, (owner, paths)) in owners.iter().enumerate() {
+            let Some(live) = self.live else { continue };
+            let patch = add(
+                format!("back-{number}"),
+                owned::patch(live, paths).to_string(),
+            );
+            let template = add(format!("back-{number}-template"), owned::template(paths));
+            let ours = owned::printed(Some(self.after), paths);
+            let ours = add(format!("back-{number}-ours"), ours);
+            let call = self.call("kube_give_back").arg(*owner);
+            calls = calls.then(call.run_path(template).run_path(ours).run_path(patch));
+        }
         let identity = owned::identity(self.after);
         let had = ours.unwrap_or(&identity);
         let undo = add("undo".to_owned(), format!("{had}\n"));
@@ -199,20 +257,7 @@ impl Writing<'_> {
         } else {
             "there"
         };
-        let call = self.call("kube_put_back").arg(word).run_path(undo);
-        let mut calls = Script::one(call);
-        let mut owners: BTreeMap<&str, Vec<Path>> = BTreeMap::new();
-        for (path, owner) in contested {
-            owners.entry(owner).or_default().push(path.clone());
-        }
-        for (number, (owner, paths)) in owners.iter().enumerate() {
-            let Some(live) = self.live else { continue };
-            let patch = owned::patch(live, paths).to_string();
-            let patch = add(format!("back-{number}"), patch);
-            let template = add(format!("back-{number}-template"), owned::template(paths));
-            let call = self.call("kube_give_back").arg(*owner);
-            calls = calls.then(call.run_path(template).run_path(patch));
-        }
+        calls = calls.then(self.call("kube_put_back").arg(word).run_path(undo));
         step.undo = calls;
     }
 

@@ -1,14 +1,15 @@
 //! What NVIDIA's operator makes of our fields: waiting for it, restarting the device plugin,
 //! reading back what nodes offer.
 
-use crate::error::Diagnostic;
 use crate::platform::{Host, Wish};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
+use super::amd;
 use super::manifests;
-use super::tool::{Tool, answered};
+use super::pods;
+use super::tool::Tool;
 use super::wanted::{NodeWanted, Wanted};
 
 /// What users should know.
@@ -17,6 +18,17 @@ pub(super) fn notes(wanted: &Wanted) -> Vec<Wish> {
     if wanted.operator.time_slicing.is_some() {
         notes.push("time-slicing isolates neither memory nor faults: one pod can take the memory of the others on its card".to_owned());
     }
+    let shared = wanted
+        .plugin
+        .as_ref()
+        .and_then(|plugin| plugin.shared.as_ref());
+    if shared.is_some_and(|shared| shared.value > 1) {
+        notes.push(
+            "shared_devices only lets more containers have a device: it isolates nothing"
+                .to_owned(),
+        );
+    }
+    notes.extend(amd::notes(wanted));
     notes.into_iter().map(Wish::Note).collect()
 }
 
@@ -50,69 +62,58 @@ pub(super) fn around(
         last.apply.0.push(restart(wanted));
         last.timeout_s += wanted.wait_s;
     }
-    let mut wishes = Vec::new();
+    let mut before = Vec::new();
+    let mut steps = Vec::new();
+    let mut after = Vec::new();
     for mut step in changed {
         let node = wanted.nodes.iter().find(|node| step.id == node_id(node));
-        if let Some(node) = node.filter(|_| touches_cards(&step)) {
-            in_use(wanted, node, host)?;
-            slice(wanted, node, &mut step);
+        let mig = touches(&step, manifests::MIG_CONFIG);
+        let partitions = touches(&step, amd::PROFILE);
+        if let Some(node) = node.filter(|_| mig || partitions) {
+            careful(wanted, node, &mut step);
+            if mig {
+                slice(wanted, node, &mut step);
+            } else {
+                partition(wanted, node, &mut step);
+            }
+            if node.drain {
+                if let Some((drain, open)) = pods::drain(wanted, node, host)? {
+                    before.push(drain);
+                    after.push(open);
+                }
+            } else {
+                pods::refuse_use(wanted, node, host)?;
+            }
         }
-        wishes.push(Wish::Step(Box::new(step)));
+        if let Some(plugin) = &wanted.plugin
+            && step.id.0
+                == format!(
+                    "kubernetes:daemonset.v1.apps:{}:{}",
+                    plugin.namespace,
+                    plugin.name()
+                )
+        {
+            let call = wanted.tool.call("kube_rolled_out").arg(&plugin.namespace);
+            let call = call.arg(plugin.name()).arg(wanted.wait_s.to_string());
+            step.apply.0.push(call);
+            step.timeout_s += wanted.wait_s;
+        }
+        steps.push(step);
     }
-    Ok(wishes)
+    let all = before.into_iter().chain(steps).chain(after);
+    Ok(all.map(|step| Wish::Step(Box::new(step))).collect())
 }
 
 fn node_id(node: &NodeWanted) -> StepId {
     StepId(format!("kubernetes:node:-:{}", node.name))
 }
 
-/// Whether a node's step changes the MIG configuration.
-fn touches_cards(step: &Step) -> bool {
+/// Whether a node's step changes this label.
+fn touches(step: &Step, label: &str) -> bool {
     match &step.change {
-        Change::Setting { name, after, .. } => {
-            name == manifests::MIG_CONFIG || after.contains(manifests::MIG_CONFIG)
-        }
+        Change::Setting { name, after, .. } => name == label || after.contains(label),
         _ => false,
     }
-}
-
-/// Refuses where pods on the node have GPUs, already while planning.
-fn in_use(wanted: &Wanted, node: &NodeWanted, host: &mut dyn Host) -> Rendered<()> {
-    if node.drain {
-        return Ok(());
-    }
-    let what = format!("pods on node {}", node.name);
-    let pods = answered(host, &wanted.tool.pods_on(&node.name), &what)?;
-    let items = pods.as_ref().and_then(|pods| pods["items"].as_array());
-    let users: Vec<String> = items
-        .into_iter()
-        .flatten()
-        .filter(|pod| has_gpu(pod))
-        .map(|pod| {
-            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
-            format!("{}/{}", text("namespace"), text("name"))
-        })
-        .collect();
-    if users.is_empty() {
-        return Ok(());
-    }
-    let message = format!("node {} is in use by {}", node.name, users.join(", "));
-    Err(Diagnostic::error(message)
-        .hint("MIG changes only on a card without work: end these pods, or let them be moved by `drain: true` of the node")
-        .into())
-}
-
-fn has_gpu(pod: &serde_json::Value) -> bool {
-    let containers = pod
-        .pointer("/spec/containers")
-        .and_then(|list| list.as_array());
-    let mut containers = containers.into_iter().flatten();
-    containers.any(|container| {
-        let limits = container["resources"]["limits"].as_object();
-        let gpus = ["nvidia.com/", "amd.com/", "gpu.intel.com/"];
-        let mut names = limits.into_iter().flat_map(serde_json::Map::keys);
-        names.any(|name| gpus.iter().any(|gpu| name.starts_with(gpu)))
-    })
 }
 
 fn on(tool: &Tool, function: &str, node: &NodeWanted) -> Command {
@@ -120,21 +121,34 @@ fn on(tool: &Tool, function: &str, node: &NodeWanted) -> Command {
 }
 
 /// The step of a node's label changes its cards.
-fn slice(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
-    let tool = &wanted.tool;
-    let idle = on(tool, "kube_idle", node);
-    let wait = on(tool, "kube_mig_wait", node).arg(wanted.wait_s.to_string());
+fn careful(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
+    let idle = on(&wanted.tool, "kube_idle", node);
     step.class = Class::Disruptive;
     step.title = format!("slice the cards of node {}", node.name);
     if !node.drain {
         step.check = step.check.clone().then(idle.clone());
     }
     step.apply.0.insert(0, idle.clone());
-    step.apply.0.push(wait.clone());
-    step.verify = step.verify.clone().then(on(tool, "kube_mig_is", node));
-    step.undo = step.undo.clone().then(wait);
     step.idle = Script::one(idle);
     step.timeout_s = wanted.wait_s + 90;
+}
+
+/// NVIDIA's MIG manager does it.
+fn slice(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
+    let wait = on(&wanted.tool, "kube_mig_wait", node).arg(wanted.wait_s.to_string());
+    step.apply.0.push(wait.clone());
+    step.verify.0.push(on(&wanted.tool, "kube_mig_is", node));
+    step.undo.0.push(wait);
+}
+
+/// AMD's config manager does it.
+fn partition(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
+    let begin = on(&wanted.tool, "kube_dcm_begin", node);
+    let end = on(&wanted.tool, "kube_dcm_end", node).arg(wanted.wait_s.to_string());
+    step.apply.0.insert(1, begin.clone());
+    step.apply.0.push(end.clone());
+    step.undo.0.insert(0, begin);
+    step.undo.0.push(end);
 }
 
 fn restart(wanted: &Wanted) -> Command {

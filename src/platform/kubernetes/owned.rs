@@ -210,6 +210,12 @@ pub(super) fn owners(object: &Json) -> Vec<Owner> {
         .collect()
 }
 
+/// Whether nobody else has put anything into an object.
+pub(super) fn is_only_ours(object: &Json) -> bool {
+    let owners = owners(object);
+    !owners.is_empty() && owners.iter().all(Owner::is_us)
+}
+
 /// The part of an object that we applied: a manifest that applies it again. Without fields
 /// where we own none.
 pub(super) fn ours(object: &Json) -> Json {

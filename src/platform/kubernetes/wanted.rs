@@ -3,15 +3,16 @@
 //! What can be told from the variables alone is told here, with positions. What the cluster
 //! has, `object` and `operator` find out.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value as Json, json};
 
-use crate::desired::{Block, Desired, Located};
+use crate::desired::{Block, Desired, DevicePlugin, Located};
 use crate::error::{Diagnostic, Problems};
 use crate::platform;
 use crate::value::{Node, Value};
 
+use super::amd::{self, ConfigManager};
+use super::nvidia::{self, MigStrategy, Operator, sharing};
+use super::plugin::{Naming, Plugin};
 use super::tool::Tool;
 
 /// The variable.
@@ -32,90 +33,12 @@ pub(super) struct Wanted {
     pub(super) nodes: Vec<NodeWanted>,
     /// `quotas`.
     pub(super) quotas: Vec<Quota>,
-}
-
-/// `operator`: NVIDIA's.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Operator {
-    /// `namespace`.
-    pub(super) namespace: String,
-    /// `policy`: name of the `ClusterPolicy`.
-    pub(super) policy: String,
-    /// `daemonset`: name of the device plugin's.
-    pub(super) daemonset: String,
-    /// `mig_strategy`.
-    pub(super) mig_strategy: Option<Located<MigStrategy>>,
-    /// `mig_configs`: the content of the MIG manager's own ConfigMap, and its name.
-    pub(super) mig_configs: Option<(String, Json)>,
-    /// `time_slicing`.
-    pub(super) time_slicing: Option<TimeSlicing>,
-}
-
-/// How MIG devices are offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MigStrategy {
-    /// Not at all.
-    None,
-    /// All as `nvidia.com/gpu`; they are of one kind.
-    Single,
-    /// Each kind as a resource of its own.
-    Mixed,
-}
-
-impl MigStrategy {
-    const WORDS: [(&'static str, Self); 3] = [
-        ("none", Self::None),
-        ("single", Self::Single),
-        ("mixed", Self::Mixed),
-    ];
-
-    /// The operator's word.
-    pub(super) fn word(self) -> &'static str {
-        let found = Self::WORDS.iter().find(|(_, strategy)| *strategy == self);
-        found.map_or("none", |(word, _)| word)
-    }
-}
-
-/// `time_slicing`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct TimeSlicing {
-    /// `name` of the ConfigMap.
-    pub(super) name: String,
-    /// `default`: the configuration of nodes that ask for none by name.
-    pub(super) default: String,
-    /// `configs` by name.
-    pub(super) configs: BTreeMap<String, Sharing>,
-}
-
-/// One configuration of the device plugin.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sharing {
-    /// `resources`: how many copies of each.
-    pub(super) resources: Vec<(String, u32)>,
-    /// `rename_by_default`.
-    pub(super) renamed: bool,
-    /// `fail_requests_greater_than_one`.
-    pub(super) one_each: bool,
-}
-
-impl Sharing {
-    /// The configuration as the plugin reads it.
-    pub(super) fn document(&self, strategy: MigStrategy) -> Json {
-        let resources: Vec<Json> = self
-            .resources
-            .iter()
-            .map(|(name, replicas)| json!({ "name": name, "replicas": replicas }))
-            .collect();
-        let mut document = json!({ "version": "v1", "flags": { "migStrategy": strategy.word() } });
-        if !resources.is_empty() {
-            document["sharing"]["timeSlicing"] = json!({
-                "renameByDefault": self.renamed,
-                "failRequestsGreaterThanOne": self.one_each,
-                "resources": resources,
-            });
-        }
-        document
-    }
+    /// `test_pod`.
+    pub(super) test_pod: Option<TestPod>,
+    /// `amd_config_manager`.
+    pub(super) config_manager: Option<ConfigManager>,
+    /// `plugin`, where no operator brings one.
+    pub(super) plugin: Option<Plugin>,
 }
 
 /// An entry of `nodes`.
@@ -127,9 +50,25 @@ pub(super) struct NodeWanted {
     pub(super) mig_config: Option<Located<String>>,
     /// `device_plugin_config`.
     pub(super) plugin_config: Option<Located<String>>,
+    /// `amd_profile`.
+    pub(super) amd_profile: Option<Located<String>>,
     /// `drain`: whether pods are moved away where cards change.
     pub(super) drain: bool,
 }
+
+/// `test_pod`: a workload that shows that GPUs compute, once all is done.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TestPod {
+    /// `namespace`.
+    pub(super) namespace: String,
+    /// `image`.
+    pub(super) image: String,
+    /// `resource` of which it gets one.
+    pub(super) resource: String,
+}
+
+/// NVIDIA's sample.
+const VECTORADD: &str = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0";
 
 /// An entry of `quotas`.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,9 +90,16 @@ pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
     };
     let take_over = block.flag("take_over", false).value;
     let wait_s = block.count("wait_s", 600, 5, 7200).value;
-    let operator = operator(block.child("operator"));
+    let operator = nvidia::operator(block.child("operator"));
     let nodes = nodes(&mut block);
     let quotas = quotas(&mut block);
+    let test_pod = block.node("test_pod").is_some();
+    let test_pod = test_pod.then(|| test_pod_of(block.child("test_pod")));
+    let manager = block.node("amd_config_manager").is_some();
+    let config_manager = manager.then(|| amd::read(block.child("amd_config_manager")));
+    let vendor = desired.integration.device_plugin.value;
+    let plugin = block.node("plugin").is_some();
+    let plugin = plugin.then(|| plugin_of(block.child("plugin"), vendor));
     block.finish();
     let wanted = Wanted {
         tool,
@@ -162,9 +108,99 @@ pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
         operator,
         nodes,
         quotas,
+        test_pod,
+        config_manager,
+        plugin,
     };
     check(&wanted, problems);
     wanted
+}
+
+fn test_pod_of(mut block: Block<'_, '_>) -> TestPod {
+    let test = TestPod {
+        namespace: block.text("namespace", "default").value,
+        image: block.text("image", VECTORADD).value,
+        resource: block.text("resource", "nvidia.com/gpu").value,
+    };
+    block.finish();
+    test
+}
+
+fn plugin_of(mut block: Block<'_, '_>, vendor: DevicePlugin) -> Plugin {
+    let namespace = block.text("namespace", "kube-system").value;
+    let image = block.text("image", "").value;
+    let mut selector = Map::new();
+    for (name, entry) in block
+        .node("node_selector")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flatten()
+    {
+        match entry.node.as_str() {
+            Some(text) => {
+                selector.insert(name.clone(), json!(text));
+            }
+            None => {
+                let message = format!(
+                    "the label `{name}` must be a string, not {}",
+                    entry.node.kind()
+                );
+                let hint = "with quotes where it looks like something else: `\"true\"`";
+                block
+                    .problems
+                    .push(Diagnostic::error(message).at(&entry.node.origin).hint(hint));
+            }
+        }
+    }
+    let path = block.path_of("sharing");
+    let sharing = block
+        .node("sharing")
+        .map(|node| sharing(&path, node, block.problems));
+    let mig_strategy = block.word("mig_strategy", MigStrategy::None, &MigStrategy::WORDS);
+    let words = [("single", Naming::Single), ("mixed", Naming::Mixed)];
+    let naming = block.word("naming", Naming::Single, &words);
+    let shared = block.count_if_written("shared_devices", 1, 1024);
+    // What another vendor's plugin knows would be missed in silence.
+    let of = |key: &str, written: bool, whose: DevicePlugin, name: &str| {
+        (written && vendor != whose).then(|| {
+            format!("`{key}` is {name}'s, and `containers_gpu_container_integration.device_plugin` says another plugin")
+        })
+    };
+    let misplaced = [
+        of("sharing", sharing.is_some(), DevicePlugin::Nvidia, "NVIDIA"),
+        of(
+            "mig_strategy",
+            mig_strategy.is_written(),
+            DevicePlugin::Nvidia,
+            "NVIDIA",
+        ),
+        of("naming", naming.is_written(), DevicePlugin::Amd, "AMD"),
+        of(
+            "shared_devices",
+            shared.is_some(),
+            DevicePlugin::Intel,
+            "Intel",
+        ),
+    ];
+    for message in misplaced.into_iter().flatten() {
+        let problem = Diagnostic::error(message);
+        let problem = match &block.origin {
+            Some(origin) => problem.at(origin),
+            None => problem,
+        };
+        block.problems.push(problem);
+    }
+    block.finish();
+    Plugin {
+        vendor,
+        namespace,
+        image,
+        selector,
+        sharing,
+        mig_strategy: mig_strategy.value,
+        naming,
+        shared,
+    }
 }
 
 fn path(block: &mut Block<'_, '_>, key: &'static str) -> String {
@@ -177,157 +213,6 @@ fn path(block: &mut Block<'_, '_>, key: &'static str) -> String {
         block.problems.push(found.blame(Diagnostic::error(message)));
     }
     found.value
-}
-
-fn operator(mut block: Block<'_, '_>) -> Operator {
-    let namespace = block.text("namespace", "gpu-operator").value;
-    let policy = block.text("policy", "cluster-policy").value;
-    let daemonset = block
-        .text("daemonset", "nvidia-device-plugin-daemonset")
-        .value;
-    let mig_strategy = block.node("mig_strategy").map(|_| ());
-    let mig_strategy =
-        mig_strategy.map(|()| block.word("mig_strategy", MigStrategy::None, &MigStrategy::WORDS));
-    let map = block.text("mig_config_map", "custom-mig-config").value;
-    let configs = block.node("mig_configs");
-    let path = block.path_of("mig_configs");
-    let mig_configs = configs.map(|node| {
-        mig_entries(node, &path, block.problems);
-        (map, node.to_json())
-    });
-    let slicing = block.node("time_slicing").is_some();
-    let time_slicing = slicing.then(|| time_slicing(block.child("time_slicing")));
-    block.finish();
-    Operator {
-        namespace,
-        policy,
-        daemonset,
-        mig_strategy,
-        mig_configs,
-        time_slicing,
-    }
-}
-
-/// The form of mig-parted's `mig-configs`: a list of entries for each name.
-fn mig_entries(node: &Node, path: &str, problems: &mut Problems) {
-    let Some(map) = node.as_map() else {
-        let message = format!(
-            "`{path}` must be a mapping of names to lists, not {}",
-            node.kind()
-        );
-        problems.push(Diagnostic::error(message).at(&node.origin));
-        return;
-    };
-    for (name, entry) in map {
-        if let Some(why) = not_a_label(name) {
-            let message = format!("`{path}.{name}`: {why}");
-            problems.push(Diagnostic::error(message).at(&entry.key));
-        }
-        let Some(items) = entry.node.as_seq() else {
-            let message = format!("`{path}.{name}` must be a list, not {}", entry.node.kind());
-            problems.push(Diagnostic::error(message).at(&entry.node.origin));
-            continue;
-        };
-        for item in items {
-            let mut block = Block::new(&format!("{path}.{name}"), Some(item), problems);
-            let devices = block.node("devices");
-            block.node("device-filter");
-            let enabled = block.flag("mig-enabled", true);
-            let profiles = block.node("mig-devices");
-            if devices.is_none() {
-                let message = format!("`{path}.{name}` has an entry without `devices`");
-                block.problems.push(
-                    Diagnostic::error(message)
-                        .at(&item.origin)
-                        .hint("`devices: all`, or a list of indexes"),
-                );
-            }
-            let count = profiles
-                .and_then(Node::as_map)
-                .map_or(0, indexmap::IndexMap::len);
-            if !enabled.value && count > 0 {
-                let message =
-                    format!("`{path}.{name}` has `mig-devices` where `mig-enabled` is false");
-                block
-                    .problems
-                    .push(enabled.blame(Diagnostic::error(message)));
-            }
-            block.finish();
-        }
-    }
-}
-
-fn time_slicing(mut block: Block<'_, '_>) -> TimeSlicing {
-    let name = block.text("name", "time-slicing-config-all").value;
-    let default = block.text("default", "any");
-    let mut configs = BTreeMap::new();
-    let node = block.node("configs");
-    let path = block.path_of("configs");
-    for (name, entry) in node.and_then(Node::as_map).into_iter().flatten() {
-        let path = format!("{path}.{name}");
-        if let Some(why) = not_a_label(name) {
-            let message = format!("`{path}`: {why}");
-            block
-                .problems
-                .push(Diagnostic::error(message).at(&entry.key));
-        }
-        configs.insert(name.clone(), sharing(&path, &entry.node, block.problems));
-    }
-    if !configs.contains_key(&default.value) {
-        let message = format!("`{path}` has no `{}`, which is the default", default.value);
-        let problem = default.blame(Diagnostic::error(message));
-        block
-            .problems
-            .push(problem.did_you_mean(&default.value, configs.keys().map(String::as_str)));
-    }
-    block.finish();
-    TimeSlicing {
-        name,
-        default: default.value,
-        configs,
-    }
-}
-
-fn sharing(path: &str, node: &Node, problems: &mut Problems) -> Sharing {
-    let mut block = Block::new(path, Some(node), problems);
-    let replicas = block.count_if_written("replicas", 2, 1024);
-    let renamed = block.flag("rename_by_default", false).value;
-    let one_each = block.flag("fail_requests_greater_than_one", false).value;
-    let listed = block.node("resources");
-    let mut resources: Vec<(String, u32)> = Vec::new();
-    if let Some(replicas) = &replicas {
-        resources.push(("nvidia.com/gpu".to_owned(), replicas.value));
-    }
-    for (name, entry) in listed.and_then(Node::as_map).into_iter().flatten() {
-        if !name.starts_with("nvidia.com/") {
-            let message =
-                format!("`{path}.resources` has `{name}`, which is no resource of NVIDIA's");
-            let hint =
-                "such as `nvidia.com/gpu` or, with `mig_strategy: mixed`, `nvidia.com/mig-1g.10gb`";
-            block
-                .problems
-                .push(Diagnostic::error(message).at(&entry.key).hint(hint));
-        }
-        match entry.node.value {
-            Value::Int(count @ 2..=1024) => {
-                resources.push((name.clone(), u32::try_from(count).unwrap_or(2)));
-            }
-            _ => {
-                let message =
-                    format!("`{path}.resources.{name}` must be a number of copies from 2 to 1024");
-                let hint = "a resource that is not to be shared is left out";
-                block
-                    .problems
-                    .push(Diagnostic::error(message).at(&entry.node.origin).hint(hint));
-            }
-        }
-    }
-    block.finish();
-    Sharing {
-        resources,
-        renamed,
-        one_each,
-    }
 }
 
 fn nodes(block: &mut Block<'_, '_>) -> Vec<NodeWanted> {
@@ -349,6 +234,7 @@ fn nodes(block: &mut Block<'_, '_>) -> Vec<NodeWanted> {
             name: name.clone(),
             mig_config: label(&mut block, "mig_config"),
             plugin_config: label(&mut block, "device_plugin_config"),
+            amd_profile: label(&mut block, "amd_profile"),
             drain: block.flag("drain", false).value,
         });
         block.finish();
@@ -368,7 +254,7 @@ fn label(block: &mut Block<'_, '_>, key: &'static str) -> Option<Located<String>
 }
 
 /// What is wrong with a text as value of a label.
-fn not_a_label(text: &str) -> Option<String> {
+pub(super) fn not_a_label(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let edges = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let fine = text.len() <= 63
@@ -476,6 +362,17 @@ fn check(wanted: &Wanted, problems: &mut Problems) {
             let problem = config.blame(Diagnostic::error(message));
             problems.push(problem.did_you_mean(&config.value, known.map(String::as_str)));
         }
+        if let (Some(profile), Some(manager)) = (&node.amd_profile, &wanted.config_manager)
+            && !manager.profiles.contains_key(&profile.value)
+        {
+            let message = format!(
+                "`amd_config_manager.profiles` has no `{}`, which node {} asks for",
+                profile.value, node.name
+            );
+            let known = manager.profiles.keys().map(String::as_str);
+            let problem = profile.blame(Diagnostic::error(message));
+            problems.push(problem.did_you_mean(&profile.value, known));
+        }
         // The plugin gives up where slices of several kinds are to look alike.
         if let (Some(config), Some(strategy)) = (&node.mig_config, &operator.mig_strategy)
             && strategy.value == MigStrategy::Single
@@ -514,34 +411,5 @@ fn check(wanted: &Wanted, problems: &mut Problems) {
             );
             problems.push(Diagnostic::error(message));
         }
-    }
-}
-
-impl Operator {
-    /// The kinds of slices in one of `mig_configs`.
-    pub(super) fn kinds_of(&self, config: &str) -> Vec<String> {
-        let Some((_, configs)) = &self.mig_configs else {
-            return Vec::new();
-        };
-        let mut kinds = Vec::new();
-        for entry in configs[config].as_array().into_iter().flatten() {
-            for kind in entry["mig-devices"]
-                .as_object()
-                .into_iter()
-                .flat_map(Map::keys)
-            {
-                if !kinds.contains(kind) {
-                    kinds.push(kind.clone());
-                }
-            }
-        }
-        kinds
-    }
-
-    /// How MIG devices are offered, as far as we know.
-    pub(super) fn strategy(&self) -> MigStrategy {
-        self.mig_strategy
-            .as_ref()
-            .map_or(MigStrategy::None, |strategy| strategy.value)
     }
 }

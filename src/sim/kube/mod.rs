@@ -9,6 +9,8 @@
 mod admission;
 mod api;
 mod cluster;
+mod dcm;
+mod exec;
 mod fields;
 mod http;
 mod kinds;

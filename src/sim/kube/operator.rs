@@ -13,9 +13,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::admission::{demand, quantity};
 use super::cluster::{Cluster, text};
+use super::dcm::{self, AmdCards};
 use super::fields::{self, Writer};
 use super::kinds::{self, Kind};
-use super::mig;
+use super::{exec, mig};
 
 /// Requests that a change of MIG configuration takes.
 const PATIENCE: u32 = 3;
@@ -55,6 +56,9 @@ pub(super) struct Operator {
     plugin: BTreeMap<String, String>,
     default: String,
     namespace: String,
+    /// Nodes with AMD's cards.
+    #[serde(default)]
+    pub(super) amd: BTreeMap<String, AmdCards>,
     ran: BTreeMap<String, u32>,
 }
 
@@ -82,6 +86,16 @@ impl Operator {
     pub(super) fn join(&mut self, node: &str, cards: Cards) {
         "all-disabled".clone_into(&mut self.nodes.entry(node.to_owned()).or_insert(cards).config);
     }
+
+    /// The cards of a node.
+    pub(super) fn cards(&self, node: &str) -> Option<&Cards> {
+        self.nodes.get(node)
+    }
+}
+
+/// The names of the nodes with cards.
+pub(super) fn nodes(operator: &Operator) -> impl Iterator<Item = &String> {
+    operator.nodes.keys()
 }
 
 fn kind(group: &str, plural: &str) -> &'static Kind {
@@ -90,18 +104,26 @@ fn kind(group: &str, plural: &str) -> &'static Kind {
 
 /// One moment passes.
 pub(super) fn tick(cluster: &mut Cluster, fault: OperatorFault) {
+    exec::pods_of_sets(cluster);
     roll_out(cluster, fault);
     let names: Vec<String> = cluster.operator.nodes.keys().cloned().collect();
     for name in names {
         manage_mig(cluster, &name, fault);
         show(cluster, &name);
     }
+    dcm::tick(cluster);
     schedule(cluster);
     count_quotas(cluster);
 }
 
 /// Puts an object as a controller writes it.
-fn write(cluster: &mut Cluster, kind: &Kind, before: &Json, mut after: Json, manager: &str) {
+pub(super) fn write(
+    cluster: &mut Cluster,
+    kind: &Kind,
+    before: &Json,
+    mut after: Json,
+    manager: &str,
+) {
     let writer = Writer {
         manager: manager.to_owned(),
         api_version: kind.api_version(),
@@ -163,6 +185,15 @@ fn manage_mig(cluster: &mut Cluster, name: &str, fault: OperatorFault) {
     let label = |label: &str| node["metadata"]["labels"][label].as_str().unwrap_or("");
     let wanted = label(CONFIG).to_owned();
     let mut after = node.clone();
+    if wanted.is_empty() && !cards.profiles.is_empty() {
+        // The operator gives a node that lost the label its default.
+        let policies = cluster.list(kind("nvidia.com", "clusterpolicies"), "");
+        let default = policies
+            .first()
+            .map_or("", |policy| text(policy, "/spec/migManager/config/default"));
+        after["metadata"]["labels"][CONFIG] = json!(default);
+        return write(cluster, nodes, &node, after, "gpu-operator");
+    }
     let labels = &mut after["metadata"]["labels"];
     let mut cards_after = cards.clone();
     match &cards.next {

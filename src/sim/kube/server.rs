@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::api::{self, Answer, Selection};
 use super::cluster::{Cluster, text};
 use super::http::{self, Request};
-use super::{kinds, operator};
+use super::{exec, kinds, operator};
 use crate::sim::fault::faults;
 use crate::sim::machine::Host;
 
@@ -44,6 +44,10 @@ fn serve(host: &Host, fill: &Fill, stream: TcpStream) -> io::Result<()> {
     let mut to = stream.try_clone()?;
     let mut from = BufReader::new(stream);
     while let Some(request) = http::read(&mut from)? {
+        if exec::is_asked(&request) {
+            let done = with_cluster(host, fill, true, |cluster| exec::program(cluster, &request))?;
+            return exec::answer(&mut to, &request, done);
+        }
         // Clients ask what there is before each of their requests.
         let passes = kinds::discovery(&request.path).is_none();
         match with_cluster(host, fill, passes, |cluster| api::answer(cluster, &request))? {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::cluster::{Cluster, now};
+use super::dcm::AmdCards;
 use super::fields::{self, Writer};
 use super::kinds;
 use super::operator::{self, Cards};
@@ -62,12 +63,29 @@ pub(super) fn fill(cluster: &mut Cluster, machine: &Machine) {
             };
             cluster.operator.join(&node.name, cards);
         }
+        if node.product.starts_with("MI") {
+            labels["feature.node.kubernetes.io/amd-gpu"] = json!("true");
+            let cards = AmdCards {
+                count: u64::from(node.count),
+                ..AmdCards::default()
+            };
+            cluster.operator.amd.insert(node.name.clone(), cards);
+        }
         let object = json!({
             "metadata": { "name": node.name, "labels": labels },
             "spec": {},
             "status": { "conditions": [{ "type": "Ready", "status": "True" }], "allocatable": { "cpu": "64", "pods": "110" } },
         });
         put(cluster, "", "nodes", "gpu-operator", object);
+    }
+    if !cluster.operator.amd.is_empty() {
+        let namespace = json!({ "metadata": { "name": "kube-amd-gpu" } });
+        put(cluster, "", "namespaces", "helm", namespace);
+        let config = json!({
+            "metadata": { "name": "default", "namespace": "kube-amd-gpu" },
+            "spec": { "devicePlugin": { "enableNodeLabeller": true }, "configManager": { "enable": false } },
+        });
+        put(cluster, "amd.com", "deviceconfigs", "helm", config);
     }
     if spec.operator.is_empty() {
         return;
