@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::amd;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
-use super::product::{BARE_CARDS, PRODUCTS};
+use super::product::{self, BARE_CARDS, PRODUCTS};
 use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
 use super::{intel, iommu, kube};
 use super::{tools, umockdev, units, vgpu};
@@ -258,7 +258,10 @@ fn nvidia_card(
     address: &str,
     index: usize,
 ) -> io::Result<()> {
-    let Some(product) = PRODUCTS.get(&card.product) else {
+    let further = machine.spec.products.as_deref();
+    let further = further.and_then(|text| product::read(text).ok());
+    let further = further.as_ref().and_then(|all| all.get(&card.product));
+    let Some(product) = PRODUCTS.get(&card.product).or(further) else {
         return Err(io::Error::other(format!(
             "unknown product {}",
             card.product

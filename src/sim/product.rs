@@ -108,6 +108,11 @@ pub(super) static PRODUCTS: LazyLock<BTreeMap<String, Product>> = LazyLock::new(
     serde_json::from_str(include_str!("data/products.json")).unwrap_or_default()
 });
 
+/// Further products that a user describes, in the form of `data/products.json`.
+pub(super) fn read(text: &str) -> Result<BTreeMap<String, Product>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 /// A card that is simulated by its place in sysfs alone.
 #[derive(Debug)]
 pub(super) struct BareCard {

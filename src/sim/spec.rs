@@ -13,7 +13,7 @@ use crate::value::{Loaded, Map, Node, Value, Vars};
 use super::amd::AmdSpec;
 use super::kube::{self, ClusterSpec};
 use super::machine::uuid;
-use super::product::{self, BARE_CARDS, PRODUCTS};
+use super::product::{self, BARE_CARDS};
 use super::umockdev;
 
 /// A machine as the user described it.
@@ -55,6 +55,9 @@ pub(super) struct MachineSpec {
     /// Whether NVIDIA's cards sit on a board with NVSwitches, which the fabric manager runs.
     #[serde(default)]
     pub(super) nvswitch: bool,
+    /// NVIDIA products beside the known ones, as the user's file describes them.
+    #[serde(default)]
+    pub(super) products: Option<String>,
 }
 
 /// Which part of NVIDIA's vGPU software a machine has.
@@ -229,11 +232,13 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         umockdev: None,
         kubernetes: None,
         nvswitch: false,
+        products: None,
     };
     let mut tool_named = false;
     if let Some(node) = vars.get("sim") {
         let mut reader = Reader {
             problems: &mut problems,
+            further: Vec::new(),
         };
         reader.machine(node, &mut spec);
         tool_named = node.as_map().is_some_and(|map| map.contains_key("xpu_smi"));
@@ -258,7 +263,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
     let has_nvidia = spec
         .gpus
         .iter()
-        .any(|card| PRODUCTS.contains_key(&card.product));
+        .any(|card| product::bare_card(&card.product).is_none());
     if has_nvidia && spec.driver.is_none() {
         spec.driver = Some("590.48.01".to_owned());
     }
@@ -268,9 +273,11 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
 /// Reads parts of the variable, and collects what is wrong with it.
 pub(super) struct Reader<'a> {
     problems: &'a mut Problems,
+    /// Keys of the products that the user's file describes.
+    further: Vec<String>,
 }
 
-const MACHINE_KEYS: [&str; 15] = [
+const MACHINE_KEYS: [&str; 16] = [
     "boot_loader",
     "os",
     "kernel",
@@ -286,6 +293,7 @@ const MACHINE_KEYS: [&str; 15] = [
     "umockdev",
     "kubernetes",
     "nvswitch",
+    "products",
 ];
 const AMD_KEYS: [&str; 2] = ["driver", "rocm"];
 const CARD_KEYS: [&str; 10] = [
@@ -355,6 +363,9 @@ impl Reader<'_> {
         if let Some(on) = get(map, "systemd").and_then(|node| self.flag(node)) {
             spec.systemd = on;
         }
+        if let Some(node) = get(map, "products") {
+            spec.products = self.products(node);
+        }
         for node in get(map, "gpus").map_or(&[][..], |node| self.list(node)) {
             if let Some(card) = self.card(node) {
                 spec.gpus.push(card);
@@ -382,6 +393,25 @@ impl Reader<'_> {
         {
             if let Some(holder) = self.holder(node, index, cards) {
                 spec.in_use.push(holder);
+            }
+        }
+    }
+
+    /// Products beside the known ones; the file is looked for beside the inventory.
+    fn products(&mut self, node: &Node) -> Option<String> {
+        let name = self.text(node)?;
+        let beside = node.origin.source.path.parent();
+        let file = beside.map_or_else(|| PathBuf::from(&name), |folder| folder.join(&name));
+        let text = std::fs::read_to_string(&file).map_err(|error| error.to_string());
+        match text.and_then(|text| Ok((product::read(&text)?, text))) {
+            Ok((products, text)) => {
+                self.further = products.into_keys().collect();
+                Some(text)
+            }
+            Err(why) => {
+                let message = format!("the products in {} cannot be read: {why}", file.display());
+                self.error(&message, &node.origin);
+                None
             }
         }
     }
@@ -540,7 +570,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn product(&mut self, key: &str, origin: &Origin) -> Option<String> {
-        let known = product::keys();
+        let mut known = product::keys();
+        let further = self.further.clone();
+        known.extend(further.iter().map(String::as_str));
         if let Some(found) = known.iter().find(|known| known.eq_ignore_ascii_case(key)) {
             return Some((*found).to_owned());
         }

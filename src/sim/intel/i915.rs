@@ -32,6 +32,11 @@ fn base(host: &Host, address: &str) -> String {
     format!("{card}/iov")
 }
 
+/// Whether the driver has made it.
+pub(super) fn is_made(host: &Host, address: &str) -> bool {
+    host.path(base(host, address)).exists()
+}
+
 /// Names of the units.
 pub(super) fn units(card: &Card) -> Vec<String> {
     // The Max cards are those with engines of their own for each tile.

@@ -21,7 +21,7 @@ use super::host::device_directory;
 use super::machine::{Host, Machine};
 
 pub(super) use cards::{Card, by_device};
-pub(super) use nodes::{add as add_nodes, remove as remove_nodes};
+pub(super) use nodes::remove as remove_nodes;
 pub(super) use tool::{share_by_tool, shares};
 
 /// What all virtual functions of a tile can have beside memory: bytes of the driver's address
@@ -72,6 +72,23 @@ pub(super) fn make(
     match driver {
         Driver::Xe => xe::make(host, card, &machine.spec.kernel, address, functions),
         Driver::I915 => i915::make(host, card, address, functions),
+    }
+}
+
+/// What a driver shows of a function that it has got: nodes, and what i915 keeps below these,
+/// which went when it lost the function.
+pub(super) fn taken(host: &Host, address: &str) -> io::Result<()> {
+    nodes::add(host, address)?;
+    let (Some(card), Some(Driver::I915)) = (card_at(host, address), driver_of(host, address))
+    else {
+        return Ok(());
+    };
+    match host.load()?.functions.get(address) {
+        Some(function) if !i915::is_made(host, address) => {
+            ccs::make(host, card, Driver::I915, address)?;
+            i915::make(host, card, address, function.total_vfs)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -116,7 +116,7 @@ fn take(host: &Host, address: &str, driver: &str) -> io::Result<bool> {
 /// What a driver does with a function that it has got: device nodes.
 pub(super) fn taken(host: &Host, address: &str, driver: &str) -> io::Result<()> {
     match driver {
-        "xe" | "i915" => intel::add_nodes(host, address),
+        "xe" | "i915" => intel::taken(host, address),
         VFIO => match iommu::group_of(host, address) {
             Some(group) => host.write(&format!("/dev/vfio/{group}"), ""),
             None => Ok(()),

@@ -57,6 +57,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             umockdev: None,
             kubernetes: None,
             nvswitch: false,
+            products: None,
         },
         boots: 1,
         gpus,
