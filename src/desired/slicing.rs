@@ -80,29 +80,59 @@ impl std::fmt::Display for Choice {
     }
 }
 
-/// What is wanted of one card.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
-    /// `strategy`.
-    pub strategy: Located<Choice>,
-    /// `auto`.
-    pub auto: AutoWanted,
-    /// `mig`.
-    pub mig: MigWanted,
-    /// `time_slicing`.
-    pub time_slicing: TimeSlicingWanted,
-    /// `mps`.
-    pub mps: MpsWanted,
-    /// `sriov`.
-    pub sriov: SriovWanted,
-    /// `vgpu`.
-    pub vgpu: VgpuWanted,
-    /// `level_zero`.
-    pub level_zero: LevelZeroWanted,
-    /// `partition`.
-    pub partition: PartitionWanted,
-    /// `rocm`.
-    pub rocm: RocmWanted,
+/// What is wanted of one card, made from one line a technology: key of its block, type, who
+/// reads it, and the technology that its `enabled` switches on and off.
+macro_rules! technologies {
+    ($($key:ident: $wanted:ty, $read:path, $technology:ident;)*) => {
+        /// What is wanted of one card.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Wanted {
+            /// `strategy`.
+            pub strategy: Located<Choice>,
+            /// `auto`.
+            pub auto: AutoWanted,
+            $(
+                #[doc = concat!("`", stringify!($key), "`.")]
+                pub $key: $wanted,
+            )*
+        }
+
+        impl Wanted {
+            /// What stands in `block`, with defaults where nothing does.
+            fn read(block: &mut Block<'_, '_>, strategy: Located<Choice>) -> Self {
+                Self {
+                    strategy,
+                    auto: auto::read(block),
+                    $($key: $read(block),)*
+                }
+            }
+
+            /// The same with blocks that nobody wrote taken from `above`.
+            fn or(self, above: &Self) -> Self {
+                Self {
+                    strategy: self.strategy,
+                    auto: if self.auto.origin.is_some() { self.auto } else { above.auto.clone() },
+                    $($key: if self.$key.origin.is_some() { self.$key } else { above.$key.clone() },)*
+                }
+            }
+
+            /// Each technology that has a block, with its key and its switch.
+            fn switches(&self) -> Vec<(Technology, &'static str, &Located<bool>)> {
+                vec![$((Technology::$technology, stringify!($key), &self.$key.enabled),)*]
+            }
+        }
+    };
+}
+
+technologies! {
+    mig: MigWanted, read_mig, Mig;
+    time_slicing: TimeSlicingWanted, read_time_slicing, TimeSlicing;
+    mps: MpsWanted, mps::read, Mps;
+    sriov: SriovWanted, read_sriov, Sriov;
+    vgpu: VgpuWanted, vgpu::read, Vgpu;
+    level_zero: LevelZeroWanted, level_zero::read, LevelZero;
+    partition: PartitionWanted, partition::read, Partition;
+    rocm: RocmWanted, rocm::read, Rocm;
 }
 
 /// `mig`.
@@ -188,6 +218,9 @@ pub struct SriovWanted {
     /// `drivers_autoprobe`: whether the kernel binds drivers to new virtual functions at
     /// once; left alone if not given.
     pub drivers_autoprobe: Option<Located<bool>>,
+    /// `driver`: whether virtual functions are bound to vfio-pci, for virtual machines; left to
+    /// the kernel if not given.
+    pub for_machines: Option<Located<()>>,
     /// What each virtual function gets.
     pub share: VfShareWanted,
     /// Where the block stands.
@@ -225,119 +258,31 @@ impl Wanted {
     fn unsaid() -> Self {
         let mut none = Problems::default();
         let mut block = Block::new("", None, &mut none);
-        Self {
-            strategy: Located::default_of(Choice::Use(Technology::None)),
-            auto: auto::read(&mut block),
-            mig: read_mig(&mut block),
-            time_slicing: read_time_slicing(&mut block),
-            mps: mps::read(&mut block),
-            sriov: read_sriov(&mut block),
-            vgpu: vgpu::read(&mut block),
-            level_zero: level_zero::read(&mut block),
-            partition: partition::read(&mut block),
-            rocm: rocm::read(&mut block),
-        }
+        Self::read(
+            &mut block,
+            Located::default_of(Choice::Use(Technology::None)),
+        )
     }
 }
-
-const STRATEGIES: [(&str, Choice); 11] = [
-    ("none", Choice::Use(Technology::None)),
-    ("mig", Choice::Use(Technology::Mig)),
-    ("time-slicing", Choice::Use(Technology::TimeSlicing)),
-    ("sriov", Choice::Use(Technology::Sriov)),
-    ("vgpu", Choice::Use(Technology::Vgpu)),
-    ("level-zero", Choice::Use(Technology::LevelZero)),
-    ("auto", Choice::Auto),
-    ("mps", Choice::Use(Technology::Mps)),
-    ("partition", Choice::Use(Technology::Partition)),
-    ("rocm", Choice::Use(Technology::Rocm)),
-    ("passthrough", Choice::Use(Technology::Passthrough)),
-];
 
 /// Reads `strategy` and the sub-blocks that stand in `block`; what does not stand
 /// there is taken from `above`.
 fn read_wanted(block: &mut Block<'_, '_>, above: &Wanted, managed: bool) -> Wanted {
-    let strategy = block.word("strategy", above.strategy.value, &STRATEGIES);
+    let named = Technology::ALL.map(|technology| (technology.name(), Choice::Use(technology)));
+    let words: Vec<(&'static str, Choice)> =
+        named.into_iter().chain([("auto", Choice::Auto)]).collect();
+    let strategy = block.word("strategy", above.strategy.value, &words);
     let strategy = if strategy.is_written() {
         strategy
     } else {
         above.strategy.clone()
     };
-    let auto = auto::read(block);
-    let mig = read_mig(block);
-    let time_slicing = read_time_slicing(block);
-    let mps = mps::read(block);
-    let sriov = read_sriov(block);
-    let vgpu = vgpu::read(block);
-    let level_zero = level_zero::read(block);
-    let partition = partition::read(block);
-    let rocm = rocm::read(block);
+    let own = Wanted::read(block, strategy);
     if managed {
-        let switches = [
-            (Technology::Mig, "mig", &mig.enabled),
-            (
-                Technology::TimeSlicing,
-                "time_slicing",
-                &time_slicing.enabled,
-            ),
-            (Technology::Mps, "mps", &mps.enabled),
-            (Technology::Sriov, "sriov", &sriov.enabled),
-            (Technology::Vgpu, "vgpu", &vgpu.enabled),
-            (Technology::LevelZero, "level_zero", &level_zero.enabled),
-            (Technology::Partition, "partition", &partition.enabled),
-            (Technology::Rocm, "rocm", &rocm.enabled),
-        ];
-        check_switches(block, &strategy, &switches);
-        check_auto(block, &strategy, &auto, &mig);
+        check_switches(block, &own.strategy, &own.switches());
+        check_auto(block, &own.strategy, &own.auto, &own.mig);
     }
-    Wanted {
-        strategy,
-        auto: if auto.origin.is_some() {
-            auto
-        } else {
-            above.auto.clone()
-        },
-        mig: if mig.origin.is_some() {
-            mig
-        } else {
-            above.mig.clone()
-        },
-        time_slicing: if time_slicing.origin.is_some() {
-            time_slicing
-        } else {
-            above.time_slicing.clone()
-        },
-        mps: if mps.origin.is_some() {
-            mps
-        } else {
-            above.mps.clone()
-        },
-        sriov: if sriov.origin.is_some() {
-            sriov
-        } else {
-            above.sriov.clone()
-        },
-        vgpu: if vgpu.origin.is_some() {
-            vgpu
-        } else {
-            above.vgpu.clone()
-        },
-        level_zero: if level_zero.origin.is_some() {
-            level_zero
-        } else {
-            above.level_zero.clone()
-        },
-        partition: if partition.origin.is_some() {
-            partition
-        } else {
-            above.partition.clone()
-        },
-        rocm: if rocm.origin.is_some() {
-            rocm
-        } else {
-            above.rocm.clone()
-        },
-    }
+    own.or(above)
 }
 
 /// A block that is switched against the strategy is an error. With `auto` the
@@ -499,6 +444,8 @@ fn read_sriov(parent: &mut Block<'_, '_>) -> SriovWanted {
         pf_device: block.device("pf_device"),
         vf_devices: block.devices("vf_devices").value,
         drivers_autoprobe: block.flag_if_written("drivers_autoprobe"),
+        for_machines: Some(block.word("driver", (), &[("vfio-pci", ())]))
+            .filter(Located::is_written),
         share: vf_share::read(&mut block),
         origin,
     };

@@ -113,7 +113,7 @@ fn values_of_a_wrong_kind_say_what_is_wanted() {
         })),
         [
             "`containers_gpu_slicing.enabled` must be `true` or `false`, not `perhaps`",
-            "`containers_gpu_slicing.strategy` has no value `migg` (did you mean `mig`? It is one of `none`, `mig`, `time-slicing`, `sriov`, `vgpu`, `level-zero`, `auto`, `mps`, `partition`, `rocm`, `passthrough`)",
+            "`containers_gpu_slicing.strategy` has no value `migg` (did you mean `mig`? It is one of `mig`, `time-slicing`, `mps`, `sriov`, `vgpu`, `partition`, `level-zero`, `rocm`, `passthrough`, `none`, `auto`)",
             "`containers_gpu_slicing.mig.profiles` must be a list of strings, not `1g.5gb`",
             "`containers_gpu_slicing.mig.gpu_instance_count` must be a whole number from 1 to 1024, not `0`",
             "`containers_gpu_slicing.time_slicing.max_instance_count` must be a whole number from 2 to 1024, not `1`",
