@@ -701,9 +701,9 @@ fn none_takes_everything_away_and_skip_only_reports() {
     assert_eq!(
         applied,
         [
+            "timeslice_set GPU-0 Default",
             "mig_ensure GPU-0",
-            "mig_mode GPU-0 0 reset",
-            "timeslice_set GPU-0 Default"
+            "mig_mode GPU-0 0 reset"
         ]
     );
     assert_eq!(planned(&desired, &host(vec![card(0, "A100-40GB")])), []);
@@ -715,7 +715,7 @@ fn none_takes_everything_away_and_skip_only_reports() {
     let decisions = strategy::decide(&skip, &facts, &catalog()).expect("decided");
     assert_eq!(decisions[0].notes.len(), 3);
     assert!(
-        decisions[0].notes[0]
+        decisions[0].notes[1]
             .starts_with("not done, because `apply_strategy` is `skip`: destroy 2")
     );
     // Not managed: nothing at all.

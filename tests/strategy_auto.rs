@@ -145,3 +145,44 @@ fn what_nothing_can_give_names_what_the_card_can_do() {
     );
     assert!(turns.contains("time-slicing (the card has "), "{turns}");
 }
+
+#[test]
+fn memory_for_each_is_bounded_by_mps_where_no_hardware_does_it() {
+    let need = json!({"isolation": "software", "tenants": 3, "memory_each": "9GiB"});
+    let decision = decided(need.clone(), card(0, "L40S"));
+    assert_eq!(decision.technology.name(), "mps");
+    assert!(
+        decision
+            .why
+            .starts_with("`auto` picked mps: MPS bounds each of 3 tenants to 9.00 GiB of memory"),
+        "{}",
+        decision.why
+    );
+    assert!(
+        decision
+            .notes
+            .iter()
+            .any(|note| note.contains("isolates no faults")),
+        "{:?}",
+        decision.notes
+    );
+    let gpu = card(0, "L40S");
+    assert_eq!(decision.target.vars(&gpu)["mps"]["memory_mib"], 9216);
+    // Never for isolation.
+    let hardware = json!({"isolation": "hardware", "tenants": 3, "memory_each": "9GiB"});
+    let said = refused(&auto(hardware), &host(vec![card(0, "L40S")]));
+    assert!(!said.contains("mps ("), "{said}");
+    // Without memory to bound there is nothing that turns do not give.
+    let turns = decided(
+        json!({"isolation": "software", "tenants": 3}),
+        card(0, "L40S"),
+    );
+    assert_eq!(turns.technology.name(), "time-slicing");
+    assert!(
+        turns
+            .why
+            .contains("not mps (it bounds the memory of each tenant"),
+        "{}",
+        turns.why
+    );
+}

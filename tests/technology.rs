@@ -33,6 +33,11 @@ impl Bench {
         path.display().to_string()
     }
 
+    /// Writes a file beside the inventory's folder, which is `inv`.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.scratch.write(name, text);
+    }
+
     /// Runs `deploy` with the inventory.
     pub(crate) fn deploy(&self, args: &[&str]) -> Ended {
         let inventory = self.inventory();
@@ -82,6 +87,13 @@ impl Bench {
     pub(crate) fn settled(&self) {
         let again = self.deploy(&["gpu", "--yes"]).expect(0);
         again.says("changed=0 failed=0");
+    }
+
+    /// Wants this, and finds nothing to do.
+    #[track_caller]
+    pub(crate) fn settled_for(&self, slicing: &str) {
+        self.want(slicing);
+        self.settled();
     }
 
     /// Tries a wanted state that must be refused by the host, and nothing be changed.

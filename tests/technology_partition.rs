@@ -338,3 +338,24 @@ fn a_lost_mode_comes_back_with_the_next_run() {
     apply(&host);
     assert_eq!(state(served), made);
 }
+
+#[test]
+fn auto_cuts_a_card_into_as_many_devices_as_there_are_tenants() {
+    let host = bench(&json!({"gpus": ["MI300X"]}));
+    let auto = |need: Json| json!({"strategy": "auto", "auto": need});
+    want(&host, auto(json!({"tenants": 3, "memory_each": "40GB"})));
+    apply(&host).says(
+        "`auto` picked partition: 4 partitions of 48.00 GiB (QPX) give 3 tenants a device each",
+    );
+    assert_eq!(state(&host).1.len(), 4);
+    host.settled();
+    want(&host, auto(json!({"isolation": "hardware", "tenants": 3})));
+    host.deploy(&["gpu", "--yes"])
+        .expect(3)
+        .says("nothing gives GPU")
+        .says("MI300X has ");
+    want(&host, auto(json!({"tenants": 9})));
+    host.deploy(&["gpu", "--yes"])
+        .expect(3)
+        .says("partition (it has at most 8 partitions)");
+}

@@ -206,6 +206,62 @@ fn an_iommu_that_is_off_takes_a_restart_with_leave() {
 }
 
 #[test]
+fn the_kernels_arguments_go_with_the_last_card_if_they_came_with_the_first() {
+    for (loader, os, file) in [
+        ("grub", "debian-13", "boot/grub/grub.cfg"),
+        ("grubby", "rocky-9", "boot/loader/entries"),
+        ("systemd-boot", "debian-13", "etc/kernel/cmdline"),
+        ("proxmox", "debian-13", "etc/kernel/cmdline"),
+    ] {
+        let sim = format!(
+            "{{gpus: [{{product: H100-80GB, count: 2}}], os: {os}, boot_loader: {loader}, cmdline: \"root=/dev/sda1 ro quiet iommu=off\"}}"
+        );
+        let mut lab = Lab::new(&sim, "strategy: passthrough");
+        // What the next boot gives to the kernel.
+        let next = |lab: &Lab| {
+            let path = lab.root().join(file);
+            if path.is_file() {
+                return fs::read_to_string(path).expect("readable");
+            }
+            let entries = fs::read_dir(path).expect("entries");
+            let entry = entries.flatten().next().expect("an entry").path();
+            fs::read_to_string(entry).expect("readable")
+        };
+        lab.deploy(&["discover"]).expect(0);
+        let before = next(&lab);
+        lab.settles(&["--allow-reboot"]);
+        assert!(next(&lab).contains("intel_iommu=on"), "{loader}");
+        assert!(!next(&lab).contains(" iommu=off"), "{loader}");
+        let kept = lab
+            .file("etc/deploy/gpu/passthrough.conf")
+            .expect("it is there");
+        assert!(kept.contains("came with it: +intel_iommu=on -"), "{kept}");
+
+        // One card is still with a virtual machine.
+        lab.wants(
+            &sim,
+            "strategy: none, gpus: [{match: {index: 1}, strategy: passthrough}]",
+        );
+        lab.settles(&[]);
+        assert!(next(&lab).contains("intel_iommu=on"), "{loader}");
+        lab.wants(&sim, "strategy: none");
+        lab.settles(&[]).says("have the next boot ");
+        assert_eq!(next(&lab), before, "{loader}");
+        assert_eq!(lab.file("etc/default/grub.d/60-deploy.cfg"), None);
+        lab.deploy(&["rollback", "--yes"]).expect(0);
+        assert!(next(&lab).contains("intel_iommu=on"), "{loader}");
+    }
+    // Somebody else has put it there.
+    let sim = "{gpus: [H100-80GB], cmdline: \"root=/dev/sda1 ro intel_iommu=on\"}";
+    let mut lab = Lab::new(sim, "strategy: passthrough");
+    lab.settles(&[]);
+    lab.wants(sim, "strategy: none");
+    lab.settles(&[]);
+    let next = lab.file("boot/grub/grub.cfg").expect("it is there");
+    assert!(next.contains("intel_iommu=on"), "{next}");
+}
+
+#[test]
 fn what_must_stay_on_the_host_is_named_and_nothing_is_touched() {
     let refused = |sim: &str, slicing: &str, fault: &[&str], words: &[&str]| {
         let lab = Lab::new(sim, slicing);

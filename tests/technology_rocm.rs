@@ -75,7 +75,14 @@ fn devices_are_counted_over_partitions() {
     want(&host, masks());
     apply(&host);
     // The card keeps its partitions, as a mask says nothing of them.
-    assert!(host.ssh("amd-smi partition --current").contains("DPX"));
+    let cut_up = || host.ssh("amd-smi partition --current").contains("DPX");
+    assert!(cut_up());
+    host.reboot();
+    assert!(
+        cut_up(),
+        "masks name devices that are there after a boot too"
+    );
+    host.settled();
     want(
         &host,
         json!({"strategy": "rocm", "rocm": {"masks": [{"name": "a", "devices": [2]}]}}),

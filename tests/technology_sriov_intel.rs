@@ -349,3 +349,67 @@ fn a_processor_of_another_maker_does_not_matter() {
     );
     assert_eq!(listed(&bench).len(), 2);
 }
+
+#[test]
+fn functions_for_virtual_machines_are_bound_now_and_at_boot() {
+    let Some(bench) = arc("") else { return };
+    let drivers = |bench: &Bench| {
+        let shown = bench.ssh("lspci -nnk -d 8086:");
+        let mut drivers: Vec<String> = shown
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Kernel driver in use: "))
+            .map(str::to_owned)
+            .collect();
+        drivers.sort();
+        drivers.join(" ")
+    };
+    bench
+        .apply(&sriov("vf_count: 3, driver: vfio-pci"))
+        .says("bind the virtual functions of GPU")
+        .says("they are for virtual machines");
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci vfio-pci xe");
+    bench.settled();
+    bench.reboot();
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci vfio-pci xe");
+    bench.settled();
+
+    bench.apply(&sriov("vf_count: 2, driver: vfio-pci"));
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci xe");
+    bench.settled();
+    bench.rolled_back();
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci vfio-pci xe");
+    bench.settled_for(&sriov("vf_count: 3, driver: vfio-pci"));
+
+    // One that a machine has stays, and so do the others.
+    let one = bench.ssh(&format!(
+        "basename \"$(readlink {PF}/virtfn1)\"; basename \"$(readlink {PF}/virtfn1/iommu_group)\""
+    ));
+    let group = one.lines().nth(1).expect("a group").to_owned();
+    let node = format!("/dev/vfio/{group}");
+    bench.broken(&["in-use", "--node", &node, "--command", "qemu-system-x86"]);
+    bench.refused("strategy: none").says("qemu-system-x86");
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci vfio-pci xe");
+    bench.mended();
+    bench.apply("strategy: none");
+    assert_eq!(drivers(&bench), "xe");
+    bench.settled();
+    bench.rolled_back();
+    assert_eq!(drivers(&bench), "vfio-pci vfio-pci vfio-pci xe");
+
+    bench
+        .refused(&sriov(
+            "vf_count: 3, driver: vfio-pci, drivers_autoprobe: true",
+        ))
+        .says("contradict each other");
+}
+
+#[test]
+fn functions_for_virtual_machines_need_an_iommu() {
+    let Some(bench) = arc("") else { return };
+    bench.want("strategy: none");
+    bench.deploy(&["discover"]).expect(0);
+    bench.broken(&["no-iommu"]);
+    bench
+        .refused(&sriov("vf_count: 3, driver: vfio-pci"))
+        .says("the IOMMU is off");
+}

@@ -362,3 +362,19 @@ echo well
         assert_eq!(ended.out, "well\n", "{shell:?}: {}", ended.all());
     }
 }
+
+#[test]
+fn auto_gives_each_tenant_a_virtual_machine() {
+    let Some(bench) = Bench::new(L40S) else {
+        return;
+    };
+    bench
+        .apply("strategy: auto, auto: {isolation: hardware, tenants: 3, memory_each: 10GB}")
+        .says("`auto` picked vgpu: 3 × L40S-12")
+        .says("give 3 tenants a virtual machine each");
+    assert_eq!(bench.ssh(TYPES).split_whitespace().count(), 3);
+    bench.settled();
+    bench
+        .refused("strategy: auto, auto: {isolation: hardware, tenants: 3, memory_each: 30GB}")
+        .says("vgpu (");
+}

@@ -1,6 +1,6 @@
 //! The IOMMU, the boot loader and the next boot's command line, as `kernel_boot.sh` reports them.
 
-use crate::facts::{BootLoader, CpuVendor, Fact, Initramfs, KernelBoot, PciAddress};
+use crate::facts::{BootLoader, CpuVendor, Fact, Initramfs, IommuTable, KernelBoot, PciAddress};
 
 /// What the script told.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Told {
     pub iommus: Fact<Vec<String>>,
     /// Cards that are handed over at boot, each with what goes along.
     pub kept: Vec<Vec<PciAddress>>,
+    /// Words of the kernel's command line that came with them.
+    pub kernel_words: Vec<String>,
 }
 
 impl Told {
@@ -27,12 +29,17 @@ impl Told {
                 drop_in: unknown(why),
                 initramfs: unknown(why),
                 cpu: unknown(why),
+                iommu_table: unknown(why),
             },
             iommus: unknown(why),
             kept: Vec::new(),
+            kernel_words: Vec::new(),
         }
     }
 }
+
+/// Begin of the line of `passthrough.conf` about the kernel's command line.
+const KERNEL_WORDS: &str = "# kernel arguments that came with it:";
 
 /// Reads the script's lines.
 #[must_use]
@@ -74,7 +81,18 @@ pub fn parse(text: &str) -> Told {
                 "AuthenticAMD" | "HygonGenuine" => CpuVendor::Amd,
                 _ => CpuVendor::Other,
             }),
+            iommu_table: match word("acpi").known() {
+                Some(&"DMAR") => Fact::Known(IommuTable::Dmar),
+                Some(&"IVRS") => Fact::Known(IommuTable::Ivrs),
+                Some(_) => Fact::Absent,
+                None => Fact::Unknown("the kernel shows no ACPI tables".to_owned()),
+            },
         },
+        kernel_words: values("kept-passthrough")
+            .filter_map(|line| line.strip_prefix(KERNEL_WORDS))
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect(),
         kept: values("kept-passthrough")
             .filter_map(|line| line.strip_prefix("passthrough "))
             .map(|line| line.split_whitespace().take_while(|word| *word != "+"))
@@ -143,7 +161,8 @@ mod tests {
              next-linux /boot/vmlinuz-6.1 root=/dev/sda1 ro quiet iommu=pt\n\
              next-linux /boot/vmlinuz-6.1 root=/dev/sda1 ro single iommu=pt\n\
              drop-in # ours\ndrop-in X=1\ninitramfs update-initramfs\n\
-             kept-passthrough # passthrough ADDRESS\n\
+             kept-passthrough # passthrough ADDRESS\nacpi DMAR\n\
+             kept-passthrough # kernel arguments that came with it: +intel_iommu=on -iommu=off\n\
              kept-passthrough passthrough 0000:17:00.0 0000:17:00.1 + 0000:31:00.0\n",
         );
         assert_eq!(told.iommus, words("dmar0 dmar1"));
@@ -153,6 +172,8 @@ mod tests {
         assert_eq!(told.boot.initramfs, Fact::Known(Initramfs::UpdateInitramfs));
         assert_eq!(told.boot.cpu, Fact::Known(CpuVendor::Intel));
         assert_eq!((told.kept.len(), told.kept[0].len()), (1, 2));
+        assert_eq!(told.kernel_words, ["+intel_iommu=on", "-iommu=off"]);
+        assert_eq!(told.boot.iommu_table, Fact::Known(IommuTable::Dmar));
         assert_eq!(told.kept[0][1].to_string(), "0000:17:00.1");
     }
 
@@ -176,6 +197,9 @@ mod tests {
         assert_eq!(told.boot.next, words("root=x rw"));
         assert_eq!(told.boot.drop_in, Fact::Absent);
         assert_eq!(told.boot.cpu, Fact::Absent);
+        assert!(told.boot.iommu_table.unknown().is_some());
+        let none = parse("iommus\nacpi -\n").boot.iommu_table;
+        assert_eq!(none, Fact::Absent);
         let told = parse("");
         assert!(told.iommus.unknown().is_some());
         assert_eq!(told.boot.loader, Fact::Absent);

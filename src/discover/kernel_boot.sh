@@ -7,6 +7,14 @@ for f in "$R"/sys/class/iommu/*; do
 	[ -e "$f" ] || [ -L "$f" ] || continue
 	printf 'iommu %s\n' "${f##*/}"
 done
+# How the firmware offers an IOMMU. Their content is for root, their names are for all.
+if [ -d "$R/sys/firmware/acpi/tables" ]; then
+	v=-
+	for f in DMAR IVRS; do
+		[ ! -e "$R/sys/firmware/acpi/tables/$f" ] || v=$f
+	done
+	printf 'acpi %s\n' "$v"
+fi
 if [ -r "$R/proc/cpuinfo" ]; then
 	while read -r w v || [ -n "$w" ]; do
 		[ "$w" = vendor_id ] || continue

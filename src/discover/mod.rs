@@ -220,6 +220,7 @@ pub fn facts(
             iommus: boot.iommus,
             functions,
             kept: boot.kept,
+            kernel_words: boot.kernel_words,
         },
         kernel_boot: boot.boot,
         gpus,

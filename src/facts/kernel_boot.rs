@@ -19,6 +19,18 @@ pub struct KernelBoot {
     pub initramfs: Fact<Initramfs>,
     /// `vendor_id` of the first processor.
     pub cpu: Fact<CpuVendor>,
+    /// The table by which the firmware offers an IOMMU; absent if it offers none.
+    pub iommu_table: Fact<IommuTable>,
+}
+
+/// An ACPI table about IOMMUs, which the kernel shows in `/sys/firmware/acpi/tables`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IommuTable {
+    /// `DMAR`: Intel VT-d.
+    Dmar,
+    /// `IVRS`: AMD-Vi.
+    Ivrs,
 }
 
 /// What is called to change the kernel's command line.

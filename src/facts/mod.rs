@@ -26,7 +26,7 @@ pub use host::{HostFacts, Init, Os};
 pub use intel::{
     IntelDriver, IntelGpu, IntelGt, Provisioning, ProvisioningInterface, VfShare, XpuSmi,
 };
-pub use kernel_boot::{BootLoader, CpuVendor, Initramfs, KernelBoot};
+pub use kernel_boot::{BootLoader, CpuVendor, Initramfs, IommuTable, KernelBoot};
 pub use passthrough::{Passthrough, PciFunction};
 pub use vgpu::{HostModel, License, Vgpu, VgpuGuest, VgpuHost, VgpuInstance, VgpuType};
 

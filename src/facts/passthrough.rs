@@ -16,6 +16,10 @@ pub struct Passthrough {
     /// What `/etc/deploy/gpu/passthrough.conf` says is handed over at boot: a card, then the
     /// functions that go with it.
     pub kept: Vec<Vec<PciAddress>>,
+    /// What it says of the kernel's command line: words that came with the first card that was
+    /// handed over, `+` before one that was put there, `-` before one that was taken away.
+    #[serde(default)]
+    pub kernel_words: Vec<String>,
 }
 
 /// A function of a PCI device.

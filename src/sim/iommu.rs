@@ -1,8 +1,8 @@
 //! The IOMMU of a machine: whether the kernel uses one, the groups of its functions, and the
 //! drivers that the kernel picks for them.
 //!
-//! Intel's is used if the firmware offers it and the kernel was booted with `intel_iommu=on`;
-//! AMD's if the firmware offers it. Written from the domain notes on passthrough and the
+//! The firmware offers it by an ACPI table. Intel's is used if it is there and the kernel was
+//! booted with `intel_iommu=on`; AMD's if it is there. Written from the domain notes on passthrough and the
 //! kernel's `driver_override` (Documentation/ABI/testing/sysfs-bus-pci).
 
 use std::fs;
@@ -95,6 +95,7 @@ pub(super) fn set_up(host: &Host, machine: &Machine) -> io::Result<()> {
     }
     fs::create_dir_all(host.path("/sys/kernel/iommu_groups"))?;
     let on = on && !faults.no_iommu;
+    firmware(host, machine, !faults.no_iommu)?;
     if on {
         fs::create_dir_all(host.path(format!("/sys/class/iommu/{unit}")))?;
     }
@@ -110,6 +111,23 @@ pub(super) fn set_up(host: &Host, machine: &Machine) -> io::Result<()> {
         join(host, &address, group)?;
     }
     Ok(())
+}
+
+/// The ACPI tables that the kernel shows, as far as they tell of IOMMUs.
+fn firmware(host: &Host, machine: &Machine, offers: bool) -> io::Result<()> {
+    let table = match machine.spec.cpu {
+        Cpu::Intel => "DMAR",
+        Cpu::Amd => "IVRS",
+    };
+    host.write("/sys/firmware/acpi/tables/FACP", "")?;
+    let path = format!("/sys/firmware/acpi/tables/{table}");
+    match offers {
+        true => host.write(&path, ""),
+        false => match fs::remove_file(host.path(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// Takes a function out of its group, and the group away with its last member. Mediated

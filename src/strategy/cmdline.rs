@@ -5,6 +5,8 @@
 //! is Debian's, `grubby` where it is Red Hat's, `/etc/kernel/cmdline` with systemd-boot and
 //! Proxmox. Nothing is in force before the host is restarted.
 
+mod back;
+
 use std::fmt::Write as _;
 
 use crate::error::Diagnostic;
@@ -12,6 +14,8 @@ use crate::facts::{BootLoader, Fact, HostFacts, Initramfs};
 use crate::shell::{Command, Script};
 use crate::step::{Change, PathLook, Payload, Phase, Step, StepId};
 use crate::text::hex;
+
+pub(super) use back::{adds, taken_back};
 
 /// Our file among those that Debian's `grub-mkconfig` reads after `/etc/default/grub`.
 const DROP_IN: &str = "/etc/default/grub.d/60-deploy.cfg";

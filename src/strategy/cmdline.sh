@@ -79,6 +79,16 @@ cmdline_refresh() (
     esac
 )
 
+# cmdline_forget PATH: our file goes; cmdline_forgotten PATH: succeeds if it is gone.
+cmdline_forget() (
+    rm -f "$1"
+)
+cmdline_forgotten() (
+    [ -e "$1" ] || exit 0
+    printf '%s\n' "$1 is still there" >&2
+    exit 1
+)
+
 # cmdline_folder PATH: makes the folder of a file, and remembers that it was not there.
 cmdline_folder() (
     [ ! -d "${1%/*}" ] || exit 0

@@ -15,7 +15,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::power::When;
-use super::{Ask, Decision, KeptFile, Strategy, Target, files, sriov, usage};
+use super::{Ask, Decision, KeptFile, Strategy, Target, files, usage};
 
 pub(super) struct LevelZero;
 
@@ -110,6 +110,10 @@ impl Strategy for LevelZero {
             }
         }
         kept
+    }
+
+    fn removal(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        Ok(removal(gpu, when).into_iter().collect())
     }
 
     fn library(&self) -> &'static str {
@@ -288,11 +292,9 @@ struct Hints {
 
 impl Target for Hints {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-        let mut steps: Vec<Step> = sriov::removal(gpu).into_iter().collect();
-        if let Some(engines) = self.engines {
-            steps.extend(set_engines(gpu, engines, when));
-        }
-        Ok(steps)
+        let engines = self.engines;
+        let step = engines.and_then(|engines| set_engines(gpu, engines, when));
+        Ok(step.into_iter().collect())
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
@@ -304,8 +306,12 @@ impl Target for Hints {
     }
 }
 
-/// The step back to one engine a tile, where there are more.
-pub(super) fn removal(gpu: &Gpu, when: When) -> Option<Step> {
+/// The step back to one engine a tile, where there are more. The driver takes it only while
+/// there are no virtual functions; while there are some there is nothing to take back.
+fn removal(gpu: &Gpu, when: When) -> Option<Step> {
+    if gpu.sriov.known().is_some_and(|sriov| sriov.num_vfs > 0) {
+        return None;
+    }
     set_engines(gpu, 1, when)
 }
 

@@ -12,6 +12,7 @@ use crate::catalog::{Architecture, Model, Technology};
 use crate::desired::{ComputeSplit, Desired, Isolation, Located, MigWanted, Wanted};
 use crate::error::{Diagnostic, Problems, nearest};
 use crate::facts::{Fact, Gpu, GpuInstance, MigState, Vendor};
+use crate::step::Step;
 
 use super::advice;
 use super::geometry::{Geometry, bare};
@@ -127,6 +128,10 @@ impl Strategy for Mig {
 
     fn found(&self, gpu: &Gpu) -> Vec<Slices> {
         super::mig_steps::found(gpu)
+    }
+
+    fn removal(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        removal(gpu, when)
     }
 
     fn steps_library(&self) -> &'static str {
@@ -399,7 +404,7 @@ impl<'a> Card<'a> {
 struct Unused;
 
 impl super::Target for Unused {
-    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<crate::step::Step>, Problems> {
+    fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
         removal(gpu, when)
     }
 
@@ -407,7 +412,7 @@ impl super::Target for Unused {
         removal_needs_boot(gpu)
     }
 
-    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<crate::step::Step>, Problems> {
+    fn before_boot(&self, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
         removal_before_boot(gpu)
     }
 

@@ -148,12 +148,25 @@ trait Strategy: Sync {
     }
 
     /// The steps that take off a card what it made there, where another technology comes. They
-    /// go before the other's steps; not asked where the new target says that it `keeps` this.
+    /// go before the other's steps, those of technologies that come back last at boot first;
+    /// not asked where the new target says that it `keeps` this.
     ///
     /// # Errors
     /// What it made could not be told.
     fn removal(&self, _gpu: &Gpu, _when: When) -> Result<Vec<Step>, Problems> {
         Ok(Vec::new())
+    }
+
+    /// The same where it takes more to tell than one card: what each of these cards, which go
+    /// to other technologies, is to be without its slices; none where there is nothing to say.
+    fn unsliced(&self, asks: &[Ask<'_>]) -> Vec<Option<Arc<dyn Target>>> {
+        vec![None; asks.len()]
+    }
+
+    /// Whether what it made keeps others from readying a card for a reboot, so that its
+    /// `removal` comes before that too.
+    fn holds_cards(&self) -> bool {
+        false
     }
 
     /// Shell functions that only its steps call.
@@ -199,6 +212,10 @@ pub trait Target: Debug + Send + Sync {
         health::by_driver(gpu)
     }
 
+    /// Changes the steps that take off the card what others made there, where what comes then
+    /// matters to them.
+    fn prepare_removal(&self, _: &Gpu, _: &mut [Step]) {}
+
     /// Whether it sees itself to what another technology made on the card.
     fn keeps(&self, _technology: Technology) -> bool {
         false
@@ -229,6 +246,8 @@ pub struct Decision {
     pub notes: Vec<String>,
     /// What is to become of it.
     pub target: Arc<dyn Target>,
+    /// What it is to be without the slices of others, as far as those say so for all cards.
+    unsliced: Vec<(Technology, Arc<dyn Target>)>,
 }
 
 /// One card with what is wanted of it.
@@ -260,6 +279,7 @@ impl Ask<'_> {
             notes: self.picked.map(|_| why.clone()).into_iter().collect(),
             why,
             target: Arc::new(target),
+            unsliced: Vec::new(),
         }
     }
 }
@@ -336,10 +356,26 @@ pub fn decide(
     }
     let mut decisions = problems.or(decisions)?;
     decisions.sort_by_key(|decision| decision.pci);
+    unslice(&mut decisions, &asks);
     if desired.state.apply_strategy.value == ApplyStrategy::Skip {
         report_only(&mut decisions, facts);
     }
     Ok(decisions)
+}
+
+/// Has each technology say what becomes of the cards that go to others.
+fn unslice(decisions: &mut [Decision], asks: &[(Technology, Ask<'_>)]) {
+    for strategy in STRATEGIES {
+        let technology = strategy.technology();
+        let others = asks.iter().filter(|(other, _)| *other != technology);
+        let others: Vec<Ask<'_>> = others.map(|(_, ask)| *ask).collect();
+        for (ask, target) in others.iter().zip(strategy.unsliced(&others)) {
+            let decision = decisions.iter_mut().find(|d| d.pci == ask.gpu.pci);
+            if let (Some(decision), Some(target)) = (decision, target) {
+                decision.unsliced.push((technology, target));
+            }
+        }
+    }
 }
 
 /// What `auto` picked for each card; none where a technology is named, or nothing does what is
@@ -491,12 +527,18 @@ pub fn steps(
 /// Steps of a card's target behind those that take off what other technologies made there.
 fn card_steps(decision: &Decision, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
     let mut steps = Vec::new();
-    for strategy in STRATEGIES {
+    // What lives in the slices of another was made after those, and goes before them.
+    for strategy in STRATEGIES.iter().rev() {
         let technology = strategy.technology();
-        if technology != decision.technology && !decision.target.keeps(technology) {
-            steps.extend(strategy.removal(gpu, when)?);
+        if technology == decision.technology || decision.target.keeps(technology) {
+            continue;
+        }
+        steps.extend(strategy.removal(gpu, when)?);
+        for (_, whole) in decision.unsliced.iter().filter(|(of, _)| *of == technology) {
+            steps.extend(whole.steps(gpu, when)?);
         }
     }
+    decision.target.prepare_removal(gpu, &mut steps);
     steps.extend(decision.target.steps(gpu, when)?);
     Ok(steps)
 }
@@ -505,7 +547,11 @@ fn card_steps(decision: &Decision, gpu: &Gpu, when: When) -> Result<Vec<Step>, P
 /// hold what is to be changed; what brings slices back at boot may make it once more.
 fn before_boot(decision: &Decision, gpu: &Gpu) -> Result<Vec<Step>, Problems> {
     let mut steps = Vec::new();
-    for strategy in STRATEGIES {
+    for strategy in STRATEGIES
+        .iter()
+        .rev()
+        .filter(|strategy| strategy.holds_cards())
+    {
         for mut step in strategy.removal(gpu, When::Now)? {
             step.id = StepId(format!("before-boot:{}", step.id));
             steps.push(step);

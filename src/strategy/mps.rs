@@ -5,16 +5,19 @@
 //! meet; clients are pointed at them by CUDA_MPS_PIPE_DIRECTORY. A whole card gets the compute
 //! mode that NVIDIA documents for it; a card in MIG mode takes no other than the default.
 
+mod serve;
+
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, MpsWanted, Wanted};
+use crate::desired::{Desired, Isolation, MpsWanted, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Fact, Gpu, MpsDaemon, NvidiaGpu, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::power::When;
+use super::tenants::{self, Tenants};
 use super::{Ask, Decision, KeptFile, Strategy, Target, mig, time_slicing, usage};
 
 pub(super) struct Mps;
@@ -72,6 +75,15 @@ impl Strategy for Mps {
         problems.or(decisions)
     }
 
+    // Its limits bound tenants, and keep none from another's faults.
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Software)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<tenants::Served, String> {
+        serve::by_limits(tenants)
+    }
+
     fn boot_file(&self) -> Option<&'static str> {
         Some(BOOT_FILE.0)
     }
@@ -86,6 +98,11 @@ impl Strategy for Mps {
 
     fn removal(&self, gpu: &Gpu, _: When) -> Result<Vec<Step>, Problems> {
         removal(gpu)
+    }
+
+    // A card whose mode is to change must have no clients, and a daemon is one.
+    fn holds_cards(&self) -> bool {
+        true
     }
 }
 
@@ -227,8 +244,9 @@ impl Target for Served {
         mig::removal_before_boot(gpu)
     }
 
+    // MIG goes once the daemons on its devices have ended.
     fn keeps(&self, technology: Technology) -> bool {
-        technology == Technology::Mps
+        matches!(technology, Technology::Mig | Technology::TimeSlicing)
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {

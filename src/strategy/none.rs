@@ -1,4 +1,5 @@
-//! `strategy: none`: managed and unsliced. Takes away what other strategies made.
+//! `strategy: none`: managed and unsliced. What other strategies made, they take away; a card
+//! that was handed over is taken back.
 
 use serde_json::Value as Json;
 
@@ -10,9 +11,7 @@ use crate::step::Step;
 
 use super::passthrough::{self, Return};
 use super::power::When;
-use super::{
-    Ask, Decision, Slices, Strategy, Target, level_zero, mig, partition, sriov, time_slicing, vgpu,
-};
+use super::{Ask, Decision, Slices, Strategy, Target, mig};
 
 pub(super) struct NoSlices;
 
@@ -28,16 +27,11 @@ impl Strategy for NoSlices {
     fn check(&self, _: &Wanted, _: &Desired, _: &[&Model], _: &mut Problems) {}
 
     fn decide(&self, asks: &[Ask<'_>], _: &Desired) -> Result<Vec<Decision>, Problems> {
-        let partitions = partition::unsliced(asks);
-        let decide = |(ask, partition): (&Ask<'_>, _)| {
+        let decide = |ask: &Ask<'_>| {
             let handed_over = passthrough::return_of(ask.gpu, ask.host);
-            let unsliced = Unsliced {
-                partition,
-                handed_over,
-            };
-            ask.decision(Technology::None, unsliced)
+            ask.decision(Technology::None, Unsliced { handed_over })
         };
-        Ok(asks.iter().zip(partitions).map(decide).collect())
+        Ok(asks.iter().map(decide).collect())
     }
 
     fn library(&self) -> &'static str {
@@ -47,34 +41,18 @@ impl Strategy for NoSlices {
 
 #[derive(Debug)]
 struct Unsliced {
-    /// Without partitions, of a card that can have some.
-    partition: Option<partition::Parted>,
     /// Set where the card was handed over to virtual machines.
     handed_over: Option<Return>,
 }
 
-/// Takes away whatever slices a card has that a driver forgets when it loses it.
-pub(super) fn removals(gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-    // vGPUs may live in GPU instances, so they go first.
-    let mut steps: Vec<Step> = vgpu::removal(gpu)?.into_iter().collect();
-    steps.extend(mig::removal(gpu, when)?);
-    steps.extend(sriov::removal(gpu));
-    steps.extend(time_slicing::removal(gpu, when));
-    steps.extend(level_zero::removal(gpu, when));
-    Ok(steps)
-}
-
 impl Target for Unsliced {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-        if let Some(back) = &self.handed_over {
-            // Its driver has forgotten all else.
-            return Ok(back.step(gpu, when).into_iter().collect());
-        }
-        let mut steps = removals(gpu, when)?;
-        if let Some(whole) = &self.partition {
-            steps.extend(whole.steps(gpu, when)?);
-        }
-        Ok(steps)
+        // All else is what others made there, and taken away by them.
+        let back = self.handed_over.as_ref();
+        Ok(back
+            .and_then(|back| back.step(gpu, when))
+            .into_iter()
+            .collect())
     }
 
     fn needs_boot(&self, gpu: &Gpu) -> Option<String> {

@@ -5,16 +5,21 @@
 //! compute mode of the driver's choice: so it is one step for all cards, before the compute
 //! modes. What can be set, the host says (`available_*`); the catalog serves earlier checks.
 
+mod serve;
+
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Model, PartitionModel, Technology};
-use crate::desired::{Desired, Wanted};
+use crate::desired::{Desired, Isolation, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{AmdDriver, AmdGpu, Fact, Gpu, PciAddress, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::power::When;
+use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Slices, Strategy, Target, around, usage};
 
 pub(super) struct Partition;
@@ -109,6 +114,15 @@ impl Strategy for Partition {
         problems.or(decisions)
     }
 
+    // Device nodes keep a tenant to its part; a reset takes the whole hive.
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Software)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<Served, String> {
+        serve::by_partitions(tenants)
+    }
+
     fn found(&self, gpu: &Gpu) -> Vec<Slices> {
         let in_use = match usage::in_use(gpu) {
             Some(false) => Some(0),
@@ -123,6 +137,14 @@ impl Strategy for Partition {
             .collect()
     }
 
+    // The memory mode is that of a hive, and what changes it is done for all its cards at once.
+    fn unsliced(&self, asks: &[Ask<'_>]) -> Vec<Option<Arc<dyn Target>>> {
+        let whole = unsliced(asks).into_iter();
+        whole
+            .map(|target| Some(Arc::new(target?) as Arc<dyn Target>))
+            .collect()
+    }
+
     fn library(&self) -> &'static str {
         include_str!("partition.sh")
     }
@@ -132,16 +154,32 @@ impl Strategy for Partition {
     }
 
     fn boot_file(&self) -> Option<&'static str> {
-        Some("partition.conf")
+        Some(BOOT_FILE)
     }
 
     fn files(&self, _: &[Json]) -> Vec<KeptFile> {
-        vec![KeptFile::beside_the_script(
-            "partition.conf",
-            "partition_config.j2",
-        )]
+        vec![kept_file()]
     }
 }
+
+/// The partitions of a card that stays as it is, as the boot file has them; null for a whole one.
+pub(super) fn left_alone(gpu: &Gpu) -> Json {
+    let modes = gpu
+        .amd
+        .known()
+        .and_then(|amd| Some((amd.compute_mode()?, amd.memory_mode()?)));
+    match modes {
+        Some(("SPX", "NPS1")) | None => Json::Null,
+        Some((compute, memory)) => json!({ "compute": compute, "memory": memory }),
+    }
+}
+
+/// The boot file, which names partitioned cards and those of other technologies that stay so.
+pub(super) fn kept_file() -> KeptFile {
+    KeptFile::beside_the_script(BOOT_FILE, "partition_config.j2")
+}
+
+const BOOT_FILE: &str = "partition.conf";
 
 /// How many memory partitions a memory mode makes.
 fn pieces(memory: &str) -> u32 {
@@ -377,26 +415,25 @@ fn targets(cards: &[(&Gpu, Wish)]) -> Vec<Parted> {
         .collect()
 }
 
+/// Whether the driver cuts the card up.
+fn is_able(gpu: &Gpu) -> bool {
+    gpu.amd.known().is_some_and(|amd| {
+        amd.driver == AmdDriver::Amdgpu
+            && amd.compute.known().is_some()
+            && amd.memory.known().is_some()
+    })
+}
+
 /// Targets without partitions, for the cards that can have some; in the order of `asks`.
-pub(super) fn unsliced(asks: &[Ask<'_>]) -> Vec<Option<Parted>> {
+fn unsliced(asks: &[Ask<'_>]) -> Vec<Option<Parted>> {
     let whole = Wish {
         compute: "SPX".to_owned(),
         memory: "NPS1".to_owned(),
     };
-    let able = |gpu: &Gpu| {
-        gpu.amd.known().is_some_and(|amd| {
-            amd.driver == AmdDriver::Amdgpu
-                && amd.compute.known().is_some()
-                && amd.memory.known().is_some()
-        })
-    };
-    let cards: Vec<(&Gpu, Wish)> = asks
-        .iter()
-        .filter(|ask| able(ask.gpu))
-        .map(|ask| (ask.gpu, whole.clone()))
-        .collect();
+    let able = asks.iter().filter(|ask| is_able(ask.gpu));
+    let cards: Vec<(&Gpu, Wish)> = able.map(|ask| (ask.gpu, whole.clone())).collect();
     let mut targets = targets(&cards).into_iter();
-    let of = |ask: &Ask<'_>| able(ask.gpu).then(|| targets.next()).flatten();
+    let of = |ask: &Ask<'_>| is_able(ask.gpu).then(|| targets.next()).flatten();
     asks.iter().map(of).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::step::Step;
 
 use super::files::FOLDER;
 use super::power::When;
-use super::{Ask, Decision, KeptFile, Strategy, Target};
+use super::{Ask, Decision, KeptFile, Strategy, Target, partition};
 
 pub(super) struct Rocm;
 
@@ -88,6 +88,9 @@ impl Strategy for Rocm {
 
     fn files(&self, cards: &[Json]) -> Vec<KeptFile> {
         let mut files: Vec<KeptFile> = Vec::new();
+        if cards.iter().any(|card| card["partition"].is_object()) {
+            files.push(partition::kept_file());
+        }
         let masks = cards.iter().filter_map(|card| card["masks"].as_array());
         for mask in masks.flatten() {
             let Some(name) = mask["name"].as_str() else {
@@ -136,6 +139,12 @@ impl Target for Masked {
         Ok(Vec::new())
     }
 
+    // Masks name devices, of which a card has as many as it has partitions: they stay, also over
+    // a reboot.
+    fn keeps(&self, technology: Technology) -> bool {
+        technology == Technology::Partition
+    }
+
     fn vars(&self, gpu: &Gpu) -> Json {
         let mask = |mask: &RocmMask| {
             let devices: Vec<String> = mask.devices.iter().map(u32::to_string).collect();
@@ -148,6 +157,7 @@ impl Target for Masked {
         };
         let mut vars = Map::new();
         vars.insert("pci".to_owned(), json!(gpu.pci.to_string()));
+        vars.insert("partition".to_owned(), partition::left_alone(gpu));
         vars.insert("masks".to_owned(), self.masks.iter().map(mask).collect());
         Json::Object(vars)
     }

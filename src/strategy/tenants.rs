@@ -11,7 +11,8 @@ use crate::facts::{Gpu, MigState};
 use super::advice;
 use super::geometry::{Geometry, Media};
 
-const MIB: u64 = 1 << 20;
+/// Bytes of a MiB.
+pub(super) const MIB: u64 = 1 << 20;
 
 /// The tenants of one card.
 #[derive(Debug, Clone, Copy)]
@@ -58,19 +59,25 @@ impl Tenants<'_> {
         text
     }
 
-    fn serve(&self, change: impl FnOnce(&mut Wanted, Option<Origin>), why: String) -> Served {
+    /// These values instead of the user's; `change` gets the place of what is asked for.
+    pub(super) fn serve(
+        &self,
+        change: impl FnOnce(&mut Wanted, Option<Origin>),
+        why: String,
+    ) -> Served {
         let mut wanted = self.wanted.clone();
         change(&mut wanted, self.wanted.auto.origin.clone());
         Served { wanted, why }
     }
 }
 
-fn gib(bytes: u64) -> String {
+/// `9.00 GiB`.
+pub(super) fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1_u32 << 30))
 }
 
 /// Whether the user has switched a technology off.
-fn switched_off(switch: &Located<bool>) -> Result<(), String> {
+pub(super) fn switched_off(switch: &Located<bool>) -> Result<(), String> {
     match switch.is_written() && !switch.value {
         true => Err("its `enabled` is false".to_owned()),
         false => Ok(()),
@@ -145,7 +152,8 @@ pub(super) fn by_mig(tenants: &Tenants<'_>) -> Result<Served, String> {
 }
 
 impl Tenants<'_> {
-    fn spelled_short(&self) -> String {
+    /// How many there are, such as `4 tenants`.
+    pub(super) fn spelled_short(&self) -> String {
         match self.count() {
             Some(1) => "1 tenant".to_owned(),
             Some(count) => format!("{count} tenants"),

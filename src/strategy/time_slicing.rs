@@ -134,6 +134,10 @@ impl Strategy for TimeSlicing {
     fn library(&self) -> &'static str {
         include_str!("time_slicing.sh")
     }
+
+    fn removal(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
+        Ok(removal(gpu, when).into_iter().collect())
+    }
 }
 
 fn spell(micros: u64) -> String {
@@ -152,11 +156,9 @@ struct Shared {
 
 impl Target for Shared {
     fn steps(&self, gpu: &Gpu, when: When) -> Result<Vec<Step>, Problems> {
-        let mut steps = mig::removal(gpu, when)?;
-        if let Some(nvidia) = gpu.nvidia.known() {
-            steps.extend(set(gpu, nvidia, self.level, when));
-        }
-        Ok(steps)
+        let nvidia = gpu.nvidia.known();
+        let step = nvidia.and_then(|nvidia| set(gpu, nvidia, self.level, when));
+        Ok(step.into_iter().collect())
     }
 
     fn needs_boot(&self, gpu: &Gpu) -> Option<String> {

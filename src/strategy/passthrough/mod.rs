@@ -6,20 +6,24 @@
 //! binding away, so that the boot script makes it again. An IOMMU that is off is switched on
 //! by the kernel's command line and a restart, with leave.
 
+mod iommu;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{Model, Technology};
 use crate::desired::{Desired, Wanted};
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{CpuVendor, Fact, Gpu, HostFacts, PciAddress, PciFunction, Vendor};
+use crate::facts::{Fact, Gpu, HostFacts, PciAddress, PciFunction, Vendor};
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
-use super::cmdline::{KernelArguments, KernelChange, kernel_arguments};
 use super::power::{HOW_TO_ALLOW, When};
-use super::{Ask, Decision, KeptFile, Strategy, Target, around, mig, none, usage};
+use super::{Ask, Decision, KeptFile, Strategy, Target, around, mig, usage};
+
+use iommu::{Iommu, iommu};
 
 /// The driver that holds a device for a virtual machine.
 const VFIO: &str = "vfio-pci";
@@ -70,6 +74,7 @@ impl Strategy for Passthrough {
                 Technology::Passthrough,
                 HandedOver {
                     others: others.into_iter().collect(),
+                    kernel: iommu::kernel_words(ask.host),
                     iommu: iommu(ask.host),
                     bindings: functions.iter().map(|pci| binding(*pci, ask)).collect(),
                     functions: functions.clone(),
@@ -92,6 +97,18 @@ impl Strategy for Passthrough {
             decisions.push(decision);
         }
         problems.or(decisions)
+    }
+
+    // What the host's kernel was told goes with the last card.
+    fn unsliced(&self, asks: &[Ask<'_>]) -> Vec<Option<Arc<dyn Target>>> {
+        let mut targets: Vec<Option<Arc<dyn Target>>> = vec![None; asks.len()];
+        if let [first, ..] = asks
+            && asks.len() == first.host.gpus.len()
+            && let Some(back) = iommu::back(first.host)
+        {
+            targets[0] = Some(Arc::new(back));
+        }
+        targets
     }
 
     fn boot_file(&self) -> Option<&'static str> {
@@ -192,47 +209,6 @@ fn binding(pci: PciAddress, ask: &Ask<'_>) -> Binding {
     Binding { pci, driver, only }
 }
 
-/// Whether there is an IOMMU to keep a virtual machine in.
-#[derive(Debug, Clone)]
-enum Iommu {
-    On,
-    /// A restart switches it on, once the boot loader was told.
-    AfterBoot(Box<KernelChange>),
-    /// Nothing that is done on the host switches it on.
-    Off(Diagnostic),
-}
-
-fn iommu(host: &HostFacts) -> Iommu {
-    let off = |message: &str, hint: &str| Iommu::Off(Diagnostic::error(message).hint(hint));
-    match &host.passthrough.iommus {
-        Fact::Known(units) if !units.is_empty() => return Iommu::On,
-        Fact::Known(_) | Fact::Absent => {}
-        Fact::Unknown(why) => return off(why, "the IOMMU's state could not be read"),
-    }
-    if host.kernel_boot.cpu == Fact::Known(CpuVendor::Amd) {
-        return off(
-            "the IOMMU is off",
-            "switch it on in the firmware's setup (IOMMU or AMD-Vi); Linux uses it then without any argument",
-        );
-    }
-    let wanted = KernelArguments {
-        present: vec!["intel_iommu=on".to_owned()],
-        absent: vec!["intel_iommu=off".to_owned(), "iommu=off".to_owned()],
-        initramfs: false,
-    };
-    match kernel_arguments(host, &wanted, usage::TASK) {
-        Ok(KernelChange { waits: None, .. }) => off(
-            "the IOMMU is off although the kernel was booted with intel_iommu=on",
-            "switch it on in the firmware's setup (VT-d)",
-        ),
-        Ok(change) => Iommu::AfterBoot(Box::new(change)),
-        Err(problem) => {
-            let message = format!("the IOMMU is off, and {}", problem.message);
-            Iommu::Off(Diagnostic::error(message).hint(problem.hint.unwrap_or_default()))
-        }
-    }
-}
-
 /// A card that is handed over.
 #[derive(Debug)]
 struct HandedOver {
@@ -243,6 +219,8 @@ struct HandedOver {
     /// What the functions are bound to.
     bindings: Vec<Binding>,
     iommu: Iommu,
+    /// What the kernel's command line has for it, so that it can be taken back.
+    kernel: Vec<String>,
 }
 
 impl HandedOver {
@@ -348,15 +326,13 @@ impl Target for HandedOver {
             }
             _ => {}
         }
-        let mut steps = Vec::new();
-        if gpu.driver.known().is_none_or(|driver| driver != VFIO) {
-            steps.extend(none::removals(gpu, when)?);
-            for step in &mut steps {
-                until_handed_over(gpu, step);
-            }
+        Ok(self.bind(gpu, when).into_iter().collect())
+    }
+
+    fn prepare_removal(&self, gpu: &Gpu, steps: &mut [Step]) {
+        for step in steps {
+            until_handed_over(gpu, step);
         }
-        steps.extend(self.bind(gpu, when));
-        Ok(steps)
     }
 
     fn needs_boot(&self, gpu: &Gpu) -> Option<String> {
@@ -390,6 +366,7 @@ impl Target for HandedOver {
             "pci": gpu.pci.to_string(),
             "functions": self.functions,
             "others": self.others,
+            "kernel": self.kernel,
         })
     }
 }

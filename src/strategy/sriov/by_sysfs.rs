@@ -85,7 +85,7 @@ fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnosti
         .map(|device| device.value.to_string());
     Ok(Functions {
         count,
-        autoprobe: wanted.drivers_autoprobe.as_ref().map(|probe| probe.value),
+        autoprobe: super::autoprobe(wanted),
         named: named.collect(),
     })
 }

@@ -48,6 +48,11 @@ impl Backend for Gim {
         supported.is_some_and(|count| *count > 0)
     }
 
+    // Whoever starts a virtual machine binds them, and unbinds them again.
+    fn binds(&self) -> bool {
+        false
+    }
+
     fn decide(&self, ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Decision, Diagnostic> {
         let target = functions(ask, wanted)?;
         let mut decision = ask.decision(Technology::Sriov, target);

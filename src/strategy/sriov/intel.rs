@@ -17,7 +17,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Phase, Step, StepId};
 
 use super::super::power::When;
-use super::super::{Ask, Decision, Slices, Target, level_zero, usage};
+use super::super::{Ask, Decision, Slices, Target, usage};
 use super::{Backend, check_count};
 
 pub(super) struct Intel;
@@ -124,7 +124,7 @@ fn functions(ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Functions, Diagnosti
     let value = |number: &Option<Located<u32>>| number.as_ref().map(|number| number.value);
     Ok(Functions {
         count,
-        autoprobe: wanted.drivers_autoprobe.as_ref().map(|probe| probe.value),
+        autoprobe: super::autoprobe(wanted),
         named: named.map(|device| device.value.to_string()).collect(),
         share: Share {
             memory_mib: value(&wanted.share.vram_quota_mib),
@@ -269,14 +269,7 @@ impl Target for Functions {
         let Some(sriov) = gpu.sriov.known() else {
             return Ok(Vec::new());
         };
-        let mut steps = Vec::new();
-        // Compute engines of their own are no use to virtual functions, and the driver changes
-        // them only while there are none.
-        if sriov.num_vfs == 0 {
-            steps.extend(level_zero::removal(gpu, when));
-        }
-        steps.extend(set(gpu, sriov, self, when));
-        Ok(steps)
+        Ok(set(gpu, sriov, self, when).into_iter().collect())
     }
 
     fn slices(&self) -> Option<Vec<Slices>> {

@@ -6,6 +6,7 @@
 //! here, with what there is instead. What a backend does with a card is its own.
 
 mod by_sysfs;
+mod for_machines;
 mod gim;
 mod intel;
 
@@ -17,6 +18,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::facts::{Gpu, Vendor};
 use crate::step::Step;
 
+use super::power::When;
 use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Slices, Strategy, usage};
 
@@ -35,6 +37,11 @@ trait Backend: Sync {
         false
     }
 
+    /// Whether its virtual functions can be bound to a driver here.
+    fn binds(&self) -> bool {
+        true
+    }
+
     /// What is to become of the card.
     fn decide(&self, ask: &Ask<'_>, wanted: &SriovWanted) -> Result<Decision, Diagnostic>;
 
@@ -48,6 +55,16 @@ static BACKENDS: [&dyn Backend; 3] = [&intel::Intel, &by_sysfs::BySysfs, &gim::G
 
 fn backend_of(gpu: &Gpu) -> Option<&'static dyn Backend> {
     BACKENDS.into_iter().find(|backend| backend.takes(gpu))
+}
+
+/// Whether the kernel is to bind drivers to new functions; those that virtual machines get must
+/// not have its own first.
+fn autoprobe(wanted: &SriovWanted) -> Option<bool> {
+    match (&wanted.drivers_autoprobe, &wanted.for_machines) {
+        (Some(probe), _) => Some(probe.value),
+        (None, Some(_)) => Some(false),
+        (None, None) => None,
+    }
 }
 
 /// So many virtual functions, as they are counted.
@@ -66,7 +83,7 @@ pub(super) fn can(gpu: &Gpu) -> bool {
 }
 
 /// The step that takes all virtual functions away, where there are any.
-pub(super) fn removal(gpu: &Gpu) -> Option<Step> {
+fn removal(gpu: &Gpu) -> Option<Step> {
     backend_of(gpu)?.removal(gpu)
 }
 
@@ -128,6 +145,10 @@ impl Strategy for Sriov {
                 Some(backend) => backend.decide(ask, wanted),
                 None => Err(no_backend(ask)),
             };
+            let decided = decided.and_then(|decision| match &wanted.for_machines {
+                Some(driver) => for_machines::bound(ask, decision, driver),
+                None => Ok(decision),
+            });
             match decided {
                 Ok(mut decision) => {
                     decision.notes.push(
@@ -169,6 +190,10 @@ impl Strategy for Sriov {
         counted(count, in_use)
     }
 
+    fn removal(&self, gpu: &Gpu, _: When) -> Result<Vec<Step>, Problems> {
+        Ok(removal(gpu).into_iter().collect())
+    }
+
     fn boot_file(&self) -> Option<&'static str> {
         Some("sriov.conf")
     }
@@ -185,6 +210,7 @@ impl Strategy for Sriov {
     fn library(&self) -> &'static str {
         concat!(
             include_str!("by_sysfs.sh"),
+            include_str!("for_machines.sh"),
             include_str!("intel.sh"),
             include_str!("gim.sh")
         )
@@ -193,6 +219,7 @@ impl Strategy for Sriov {
     fn steps_library(&self) -> &'static str {
         concat!(
             include_str!("by_sysfs_undo.sh"),
+            include_str!("for_machines_undo.sh"),
             include_str!("intel_undo.sh"),
             include_str!("gim_undo.sh")
         )

@@ -8,17 +8,21 @@
 mod guest;
 mod host;
 mod layout;
+mod serve;
 mod steps;
 
 use crate::catalog::{Model, Technology};
-use crate::desired::{Desired, Located, Wanted};
+use crate::desired::{Desired, Isolation, Located, Wanted};
 use crate::error::{Diagnostic, Problems};
-use crate::facts::{Fact, Vendor, Vgpu};
+use crate::facts::{Fact, Gpu, Vendor, Vgpu};
+use crate::step::Step;
 use serde_json::Value as Json;
 
+use super::power::When;
+use super::tenants::{Served, Tenants};
 use super::{Ask, Decision, KeptFile, Strategy, mig};
 
-pub(super) use steps::removal;
+use steps::removal;
 
 pub(super) struct VgpuDevices;
 
@@ -91,12 +95,25 @@ impl Strategy for VgpuDevices {
         problems.or(decisions)
     }
 
+    // Each virtual machine has memory that no other reaches.
+    fn isolation(&self) -> Option<Isolation> {
+        Some(Isolation::Hardware)
+    }
+
+    fn serve(&self, tenants: &Tenants<'_>) -> Result<Served, String> {
+        serve::by_vgpus(tenants)
+    }
+
     fn boot_file(&self) -> Option<&'static str> {
         Some("vgpu.conf")
     }
 
     fn files(&self, _: &[Json]) -> Vec<KeptFile> {
         vec![KeptFile::beside_the_script("vgpu.conf", "vgpu_config.j2")]
+    }
+
+    fn removal(&self, gpu: &Gpu, _: When) -> Result<Vec<Step>, Problems> {
+        Ok(removal(gpu)?.into_iter().collect())
     }
 
     fn library(&self) -> &'static str {

@@ -267,8 +267,9 @@ impl Target for Devices {
     }
 
     fn keeps(&self, technology: Technology) -> bool {
+        // GPU instances go when no vGPU that has to go lives in them any more.
         let layout = self.layout.as_ref();
-        layout.is_some_and(|layout| layout.keeps(technology))
+        technology == Technology::Mig || layout.is_some_and(|layout| layout.keeps(technology))
     }
 
     fn vars(&self, gpu: &Gpu) -> Json {
@@ -284,7 +285,7 @@ impl Target for Devices {
 }
 
 /// The step that takes all vGPUs and their virtual functions away, where there are any.
-pub(in crate::strategy) fn removal(gpu: &Gpu) -> Result<Option<Step>, Problems> {
+pub(super) fn removal(gpu: &Gpu) -> Result<Option<Step>, Problems> {
     let Some(before) = Before::of(gpu)? else {
         return Ok(None);
     };
