@@ -24,6 +24,7 @@ mod nvidia_failures;
 mod openssh;
 mod plan_checks;
 mod platform_incus;
+mod platform_incus_infra;
 mod platform_kubernetes;
 mod real_crash;
 mod real_guard;

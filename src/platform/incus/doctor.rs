@@ -49,6 +49,9 @@ pub(super) fn examine(
     }
     let mut problems = Problems::default();
     prerequisites::wishes(wanted, view, &mut problems);
+    problems
+        .0
+        .extend(prerequisites::container_tools(wanted, host)?);
     found.extend(problems.0.into_iter().map(Finding::from));
     for instance in instances {
         doctor.instance(instance, host, &mut found)?;

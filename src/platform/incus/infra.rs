@@ -103,7 +103,10 @@ fn read_profiles(
             config: config(&path, get(map, "config"), problems),
             devices: devices(&path, get(map, "devices"), problems),
         };
-        if profile.devices.values().any(device::Device::is_gpu) {
+        // Others are no business of ours but for what a GPU device needs beside it.
+        let is_about_gpus = profile.devices.values().any(device::Device::is_gpu)
+            || profile.config.keys().any(|key| key.starts_with("nvidia."));
+        if is_about_gpus {
             wanted.profiles.push(profile);
         }
     }

@@ -55,6 +55,9 @@ impl Platform for Incus {
         let seen = Seen::ask(wanted.program, host)?;
         let mut problems = Problems::default();
         let mut wishes = prerequisites::wishes(&wanted, view, &mut problems);
+        problems
+            .0
+            .extend(prerequisites::container_tools(&wanted, host)?);
         halt(problems)?;
         match plan::plan(&wanted, &seen, view) {
             Ok(found) => wishes.extend(found),
@@ -64,13 +67,22 @@ impl Platform for Incus {
     }
 
     fn removal(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
-        // Which of both programs it was, only the block tells; without one it is Incus.
-        let program = read(view)?.program;
-        let is_there = host.ask(&seen::is_there(program))?;
+        // Which of both programs it was, only the block tells; without one it is Incus. What
+        // else is wrong with a block that nobody wants is nobody's business.
+        let program = Wanted::read(view.desired, &mut Problems::default()).program;
+        let is_there = host.ask(&seen::is_there(program.word()))?;
         if !is_there.success() {
             return Ok(Vec::new());
         }
-        let seen = Seen::ask(program, host)?;
+        let seen = match Seen::ask(program, host) {
+            Ok(seen) => seen,
+            Err(Halt::Pending) => return Err(Halt::Pending),
+            Err(Halt::Problem(problem)) => {
+                let message = problem.message;
+                let note = format!("{message}; if deploy put anything there, it stays");
+                return Ok(vec![Wish::Note(note)]);
+            }
+        };
         let nothing = Wanted {
             program,
             ..Wanted::default()

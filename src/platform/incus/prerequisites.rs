@@ -7,9 +7,11 @@ use crate::catalog::Technology;
 use crate::desired::GpuPolicy;
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{BootLoader, Gpu, PciFunction};
-use crate::platform::{View, Wish};
+use crate::platform::{Host, View, Wish};
+use crate::render::Rendered;
 
-use super::device::{Device, GpuType, Kind};
+use super::device::{Device, GpuType, Kind, is_on};
+use super::seen;
 use super::wanted::{Instance, Wanted};
 
 /// The kernel driver by which a virtual machine gets a card.
@@ -47,6 +49,29 @@ pub(super) fn wishes(wanted: &Wanted, view: &View<'_>, problems: &mut Problems) 
         });
     }
     wishes
+}
+
+/// What `nvidia.runtime` takes of the host, where an instance has it and the host has not.
+///
+/// # Errors
+/// Halts while it was not read.
+pub(super) fn container_tools(
+    wanted: &Wanted,
+    host: &mut dyn Host,
+) -> Rendered<Option<Diagnostic>> {
+    let has_runtime = |instance: &&Instance| is_on(&wanted.config_of(instance), "nvidia.runtime");
+    let Some(instance) = wanted.instances.iter().find(has_runtime) else {
+        return Ok(None);
+    };
+    let is_there = host.ask(&seen::is_there("nvidia-container-cli"))?;
+    Ok((!is_there.success()).then(|| {
+        let message = format!(
+            "`{}` has `nvidia.runtime`, and there is no `nvidia-container-cli` on the host",
+            instance.name
+        );
+        let problem = Diagnostic::error(message).at(&instance.origin);
+        problem.hint("apt-get install libnvidia-container-tools, from NVIDIA's own packages")
+    }))
 }
 
 /// One device of one instance.

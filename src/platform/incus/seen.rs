@@ -203,10 +203,10 @@ pub(super) fn keys<'a, A, B>(
     one.keys().chain(other.keys()).collect()
 }
 
-/// Whether the program is on the host.
-pub(super) fn is_there(program: Program) -> Read {
+/// Whether a program is on the host.
+pub(super) fn is_there(program: &str) -> Read {
     Read::Command {
-        command: Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program.word()]),
+        command: Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]),
         timeout: Duration::from_secs(10),
         limit: 4096,
     }
