@@ -7,6 +7,7 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod docker;
 mod doctor;
 mod incus;
 mod kubernetes;
@@ -32,7 +33,12 @@ pub use doctor::{Finding, examine};
 pub use policy::{GpuInstance, check_fleet};
 
 /// The platforms that this version sets up, in the order in which that is done.
-static PLATFORMS: &[&dyn Platform] = &[&podman::Podman, &incus::Incus, &kubernetes::Kubernetes];
+static PLATFORMS: &[&dyn Platform] = &[
+    &podman::Podman,
+    &docker::Docker,
+    &incus::Incus,
+    &kubernetes::Kubernetes,
+];
 
 /// The variable that says which platforms a host has.
 const VARIABLE: &str = "gpu_platform";

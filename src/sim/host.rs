@@ -11,7 +11,7 @@ use std::path::Path;
 use super::amd;
 use super::machine::{Function, Gpu, Host, Machine, uuid};
 use super::product::{self, BARE_CARDS, PRODUCTS};
-use super::spec::{CardSpec, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
+use super::spec::{CardSpec, ContainerTool, Cpu, FIRST_PID, MachineSpec, SYSTEMS, VgpuSide};
 use super::{intel, iommu, kube};
 use super::{tools, umockdev, units, vgpu};
 use pci::ordinary_devices;
@@ -96,7 +96,11 @@ fn own_tools(spec: &MachineSpec) -> impl Iterator<Item = &'static str> {
         VgpuSide::Host => "/usr/lib/nvidia/sriov-manage",
         VgpuSide::Guest => "/usr/bin/nvidia-gridd",
     });
+    // podman's generator says nothing: what makes units of its files is real hosts' matter.
+    let podman = spec.container_tools.contains(&ContainerTool::Podman);
+    let quadlet = podman.then_some("/usr/lib/systemd/system-generators/podman-system-generator");
     vgpu.into_iter()
+        .chain(quadlet)
         .chain(tools::boot_loader_tools(spec.boot_loader).iter().copied())
 }
 
@@ -132,6 +136,10 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         mode_unreadable: false,
     };
     system_files(host, name, spec)?;
+    if spec.container_tools.contains(&ContainerTool::Podman) {
+        let controllers = "cpuset cpu io memory hugetlb pids rdma misc\n";
+        host.write("/sys/fs/cgroup/cgroup.controllers", controllers)?;
+    }
     // What is found on the bus joins its groups at once.
     iommu::set_up(host, &machine)?;
     let mut cards = Vec::new();

@@ -29,6 +29,9 @@ pub(super) struct MachineSpec {
     pub(super) driver: Option<String>,
     /// Version of Intel's `xpu-smi`; not installed if absent.
     pub(super) xpu_smi: Option<String>,
+    /// What is installed for containers.
+    #[serde(default)]
+    pub(super) container_tools: Vec<ContainerTool>,
     /// What boots the kernel.
     #[serde(default)]
     pub(super) boot_loader: BootLoader,
@@ -104,6 +107,18 @@ pub(super) struct CardSpec {
     /// IOMMU group, where it is not one of the card's own.
     #[serde(default)]
     pub(super) iommu_group: Option<u32>,
+}
+
+/// Programs for containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ContainerTool {
+    /// podman with its runtimes and its generator of units.
+    Podman,
+    /// Docker's daemon.
+    Docker,
+    /// NVIDIA's container toolkit.
+    NvidiaCtk,
 }
 
 /// What boots the kernel.
@@ -221,6 +236,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         cmdline: "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet intel_iommu=on iommu=pt"
             .to_owned(),
         driver: None,
+        container_tools: Vec::new(),
         boot_loader: BootLoader::Grub,
         xpu_smi: None,
         cpu: Cpu::Intel,
@@ -277,8 +293,9 @@ pub(super) struct Reader<'a> {
     further: Vec<String>,
 }
 
-const MACHINE_KEYS: [&str; 16] = [
+const MACHINE_KEYS: [&str; 17] = [
     "boot_loader",
+    "container_tools",
     "os",
     "kernel",
     "cmdline",
@@ -332,6 +349,15 @@ impl Reader<'_> {
                 Some("proxmox") => BootLoader::Proxmox,
                 _ => BootLoader::Grub,
             };
+        }
+        for node in get(map, "container_tools").map_or(&[][..], |node| self.list(node)) {
+            let words = ["podman", "docker", "nvidia-ctk"].into_iter();
+            match self.one_of(node, "container tool", words).as_deref() {
+                Some("podman") => spec.container_tools.push(ContainerTool::Podman),
+                Some("docker") => spec.container_tools.push(ContainerTool::Docker),
+                Some(_) => spec.container_tools.push(ContainerTool::NvidiaCtk),
+                None => {}
+            }
         }
         if let Some(text) = get(map, "kernel").and_then(|node| self.text(node)) {
             spec.kernel = text;

@@ -161,8 +161,8 @@ furnish() { # HOST
     cp "$set_folder/key.pub" "$upper/root/.ssh/authorized_keys"
     cp "$folder"/ssh_host_ed25519_key{,.pub} "$upper/etc/ssh/"
     : >"$tools/deploy"
-    for name in nvidia-smi lspci tee deploy-sim-hardware; do ln -s deploy "$tools/$name"; done
-    for name in nvidia-smi lspci; do cp "$here/inside/vendor-tool" "$upper/usr/local/bin/$name"; done
+    for name in nvidia-smi nvidia-ctk lspci tee deploy-sim-hardware; do ln -s deploy "$tools/$name"; done
+    for name in nvidia-smi nvidia-ctk lspci; do cp "$here/inside/vendor-tool" "$upper/usr/local/bin/$name"; done
     cp "$here/inside/tee" "$upper/usr/local/bin/tee"
     cp "$here/inside/sim-hardware" "$upper/usr/local/sbin/sim-hardware"
     if [ "$kind" = systemd ]; then

@@ -33,7 +33,7 @@ build_systemd() {
 
 build_podman() {
     bootstrap "$1" "${plain[@]}" systemd-sysv dbus libpam-systemd dbus-user-session \
-        podman crun runc uidmap passt netavark aardvark-dns nftables busybox-static
+        podman crun runc catatonit uidmap passt netavark aardvark-dns nftables busybox-static
     furnish_sshd "$1"
     furnish_systemd "$1"
     local unit

@@ -27,7 +27,8 @@ impl Kept {
     }
 }
 
-fn path() -> String {
+/// Where the record is.
+pub(super) fn path() -> String {
     format!("{OWN_FOLDER}/units")
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Seen {
     pub(super) podman: Option<(u32, u32)>,
     /// Whether what makes units of its files is there.
     pub(super) quadlet: bool,
-    /// Programs that are there: `crun`, `runc`, `nvidia-ctk`, `amd-ctk`.
+    /// Programs that are there: `crun`, `runc`, `catatonit`, `nvidia-ctk`, `amd-ctk`.
     pub(super) programs: BTreeSet<String>,
     /// Controllers of the root control group; none where there is no tree of version 2.
     pub(super) controllers: Option<Vec<String>>,
@@ -104,7 +104,7 @@ pub(super) fn read(text: &str) -> Seen {
         match (word, &words[..]) {
             ("podman", [.., version]) => seen.podman = version_of(version),
             ("quadlet", [_]) => seen.quadlet = true,
-            ("crun" | "runc" | "nvidia-ctk" | "amd-ctk", [_, ..]) => {
+            ("crun" | "runc" | "catatonit" | "nvidia-ctk" | "amd-ctk", [_, ..]) => {
                 seen.programs.insert(word.to_owned());
             }
             ("controllers", _) => seen.controllers = Some(owned().collect()),

@@ -25,6 +25,10 @@ for f in /usr/lib/systemd/system-generators/podman-system-generator \
 	/usr/libexec/podman/quadlet /usr/lib/podman/quadlet; do
 	[ ! -x "$R$f" ] || { echo "quadlet $f" && break; }
 done
+for f in /usr/bin/catatonit /usr/libexec/catatonit/catatonit /usr/libexec/podman/catatonit \
+	/usr/local/libexec/podman/catatonit /usr/lib/podman/catatonit; do
+	[ ! -x "$R$f" ] || { echo "catatonit $f" && break; }
+done
 has crun crun --version
 has runc runc --version
 has nvidia-ctk nvidia-ctk --version
@@ -73,7 +77,7 @@ PASSWD
 		printf 'user %s %s %s\n' "$name" "$uid" "$home"
 		printf 'groups %s %s\n' "$name" "$(id -Gn -- "$name" 2>/dev/null)"
 		[ ! -e "$R/var/lib/systemd/linger/$name" ] || printf 'linger %s\n' "$name"
-		[ ! -e "$R/run/user/$uid/systemd/private" ] || printf 'manager %s\n' "$name"
+		! systemctl is-active --quiet -- "user@$uid.service" 2>/dev/null </dev/null || printf 'manager %s\n' "$name"
 		for f in subuid subgid; do
 			! grep -q "^\($name\|$uid\):" "$R/etc/$f" 2>/dev/null || printf '%s %s\n' "$f" "$name"
 		done
@@ -89,7 +93,7 @@ while [ $# -gt 1 ]; do
 	else
 		uid=$(id -u -- "$1" 2>/dev/null)
 		v=
-		[ ! -e "$R/run/user/${uid:-none}/systemd/private" ] ||
+		! systemctl is-active --quiet -- "user@${uid:-none}.service" 2>/dev/null </dev/null ||
 			v=$(as "$1" "$uid" systemctl --user is-active -- "$2" 2>/dev/null)
 	fi
 	printf 'unit %s %s %s\n' "$1" "$2" "${v:-unknown}"

@@ -25,14 +25,17 @@ use crate::error::{Problems, Severity};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
-use crate::transport::PathState;
+use crate::transport::{PathState, Read};
 
-use super::{Host, Platform, PlatformFile, View, Wish};
+use super::{GpuInstance, Host, Platform, PlatformFile, View, Wish};
 use devices::{Device, Name, Offer};
 use kept::Kept;
 use look::Seen;
 use unit::Place;
 use wanted::{Container, Pod, PodmanWanted};
+
+/// Content of larger files is not read: what is ours is small.
+const MOST_CONTENT: u64 = 256 * 1024;
 
 /// The platform.
 #[derive(Debug)]
@@ -54,10 +57,16 @@ impl Platform for Podman {
         }
     }
 
+    fn gpu_instances(&self, desired: &Desired) -> Vec<GpuInstance> {
+        preflight::gpu_instances(&wanted::read(desired, &mut Problems::default()), desired)
+    }
+
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let wanted = read(view)?;
+        expect(&wanted, None, host);
         let kept = kept::read(host)?;
         let seen = look_at(&wanted, &kept, host)?;
+        expect(&wanted, Some(&seen), host);
         let offer = devices::offered(view);
         let shares = first(devices::shared_out(&wanted, &offer, view))?;
         preflight::check(&wanted, &seen, view)?;
@@ -165,6 +174,64 @@ fn look_at(wanted: &PodmanWanted, kept: &[Kept], host: &mut dyn Host) -> Rendere
     look::look(host, &names, &units)
 }
 
+/// Has all paths read at once that will be asked for, instead of one after the other. Where
+/// files of users lie is known once the host was looked at.
+fn expect(wanted: &PodmanWanted, seen: Option<&Seen>, host: &mut dyn Host) {
+    let mut paths: Vec<String> = Vec::new();
+    let place = |user: Option<&Located<String>>| match seen {
+        None if user.is_some() => None,
+        None => place_of(user, &Seen::default()).ok(),
+        Some(seen) => place_of(user, seen).ok(),
+    };
+    if seen.is_none() {
+        let folders = [
+            "/etc/cdi",
+            "/etc/containers",
+            "/etc/deploy",
+            unit::OWN_FOLDER,
+        ];
+        paths.extend(folders.map(str::to_owned));
+        paths.push(kept::path());
+    }
+    let units = (wanted
+        .pods
+        .iter()
+        .map(|pod| (&pod.name, pod.user.as_ref(), "pod")))
+    .chain(
+        wanted
+            .containers
+            .iter()
+            .map(|container| (&container.name, container.user.as_ref(), "container")),
+    );
+    for (name, user, kind) in units {
+        let Some(place) = place(user) else {
+            continue;
+        };
+        paths.extend([
+            place.folder(),
+            place.file(&name.value, kind),
+            place.devices_file(&name.value),
+        ]);
+        if let Some(uid) = place.uid {
+            paths.extend([rootless::drop_ins(uid), rootless::order_file(uid)]);
+        }
+    }
+    // What is made where its folder is missing takes a look at that too.
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    for path in &paths {
+        let ends = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0);
+        all.extend(ends.map(|(at, _)| path[..at].to_owned()));
+    }
+    all.extend(paths);
+    for path in all {
+        host.expect(Read::State {
+            path,
+            unless: Some(String::new()),
+            limit: MOST_CONTENT,
+        });
+    }
+}
+
 fn place_of(user: Option<&Located<String>>, seen: &Seen) -> Rendered<Place> {
     Ok(match user {
         None => Place {
@@ -200,7 +267,7 @@ fn users(wanted: &PodmanWanted, shares: &[Vec<Device>], seen: &Seen) -> Rendered
 }
 
 /// A folder that all may read.
-fn folder(path: &str) -> Wish {
+pub(super) fn folder(path: &str) -> Wish {
     Wish::Module {
         name: "file",
         params: json!({ "path": path, "state": "directory", "mode": "0755" }),
@@ -240,7 +307,7 @@ impl Units<'_, '_> {
         if self.seen.runs(&place.scope, &unit) {
             self.wishes.push(Wish::IfChanged {
                 paths: vec![file],
-                step: Box::new(run(&place, &unit, None, "restart")),
+                step: Box::new(run(&place, &unit, None, None, "restart")),
             });
         }
         Ok(())
@@ -270,7 +337,8 @@ impl Units<'_, '_> {
             true => "restart",
             false => "start",
         };
-        let step = Box::new(run(&place, &unit, Some(name), verb));
+        let pod = container.pod.as_ref().map(|pod| pod.value.as_str());
+        let step = Box::new(run(&place, &unit, Some(name), pod, verb));
         self.wishes.push(match verb == "start" || renamed {
             true => Wish::Step(step),
             false => Wish::IfChanged {
@@ -396,7 +464,7 @@ impl Units<'_, '_> {
 }
 
 /// Starts a unit, or restarts it. What it was before, the undo of its files brings back.
-fn run(place: &Place, unit: &str, container: Option<&str>, verb: &str) -> Step {
+fn run(place: &Place, unit: &str, container: Option<&str>, pod: Option<&str>, verb: &str) -> Step {
     let scope = place.scope.as_str();
     let subject = format!("unit {unit}{}", place.of());
     let title = format!("{verb} {subject}");
@@ -416,7 +484,9 @@ fn run(place: &Place, unit: &str, container: Option<&str>, verb: &str) -> Step {
     let mut step = Step::new(id, "", title, change);
     let is = |state: &str| Script::one(Command::new("podman_unit_is").args([scope, unit, state]));
     step.check = is(if starts { "inactive" } else { "active" });
-    step.apply = Script::one(Command::new("podman_start").args([scope, unit, verb]));
+    let pod = pod.map(|pod| format!("{pod}-pod.service"));
+    let start = Command::new("podman_start").args([scope, unit, verb]);
+    step.apply = Script::one(start.args(pod));
     step.verify = match container {
         Some(name) => Script::one(Command::new("podman_runs").args([scope, unit, name])),
         None => is("active"),

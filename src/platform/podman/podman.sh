@@ -28,7 +28,7 @@ podman_systemctl() {
 podman_reload() {
     if [ "$1" != - ]; then
         uid=$(id -u -- "$1") || return 1
-        [ -e "$R/run/user/$uid/systemd/private" ] || return 0
+        systemctl is-active --quiet -- "user@$uid.service" || return 0
     fi
     podman_systemctl "$1" daemon-reload
 }
@@ -43,13 +43,17 @@ podman_unit_is() {
     return 1
 }
 
-# podman_start USER UNIT start|restart: what its journal says last, where it does not start.
+# podman_start USER UNIT start|restart [POD]: what the journal says last of it, or of its pod,
+# where it does not start.
 podman_start() {
     podman_reload "$1" || return 1
     podman_systemctl "$1" reset-failed -- "$2" >/dev/null 2>&1 || :
     podman_systemctl "$1" "$3" -- "$2" && return 0
-    if [ "$1" = - ]; then journalctl --no-pager -q -n 8 -o cat -u "$2" >&2 </dev/null
-    else journalctl --no-pager -q -n 8 -o cat "_SYSTEMD_USER_UNIT=$2" >&2 </dev/null; fi
+    field=_SYSTEMD_USER_UNIT
+    [ "$1" != - ] || field=_SYSTEMD_UNIT
+    for of in "$2" ${4+"$4"}; do
+        journalctl --no-pager -q -n 8 -o cat "$field=$of" + "USER_UNIT=$of" + "UNIT=$of" >&2 </dev/null
+    done
     podman_systemctl "$1" stop -- "$2" >/dev/null 2>&1 || :
     return 1
 }

@@ -5,7 +5,7 @@ use crate::catalog::Technology;
 use crate::desired::{Choice, ContainerRuntime, Desired, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Init, Vendor};
-use crate::platform::{View, Wish};
+use crate::platform::{GpuInstance, View, Wish};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Step, StepId};
@@ -13,7 +13,7 @@ use crate::step::{Change, Step, StepId};
 use super::devices::Device;
 use super::limits;
 use super::look::Seen;
-use super::wanted::{Container, PodmanWanted, UserNamespace, Which};
+use super::wanted::{Container, PodmanWanted, SliceAsk, UserNamespace, Which};
 
 /// The oldest podman whose Quadlet has what the units use, and the oldest with pods.
 const OLDEST: (u32, u32) = (4, 6);
@@ -77,6 +77,30 @@ pub(super) fn check_offline(wanted: &PodmanWanted, desired: &Desired, problems: 
     }
 }
 
+/// The containers that get something of a card, for `gpu_policy`. MIG devices and virtual
+/// functions are kept apart by hardware; what `any` is, the strategies say.
+pub(super) fn gpu_instances(wanted: &PodmanWanted, desired: &Desired) -> Vec<GpuInstance> {
+    let slicing = &desired.slicing;
+    let entries = slicing.gpus.iter().map(|entry| &entry.wanted);
+    let all_apart = slicing.enabled.value
+        && entries.chain([&slicing.default]).all(|wanted| {
+            let apart = [Technology::Mig, Technology::Sriov].map(Choice::Use);
+            apart.contains(&wanted.strategy.value)
+        });
+    let containers = wanted.containers.iter();
+    let instance = |container: &Container| {
+        let ask = container.gpu.first()?;
+        let is_profile = |ask: &SliceAsk| matches!(ask.which, Which::Profile(..));
+        Some(GpuInstance {
+            name: container.name.value.clone(),
+            origin: ask.origin.clone()?,
+            is_isolated: all_apart || container.gpu.iter().all(is_profile),
+            policy: None,
+        })
+    };
+    containers.filter_map(instance).collect()
+}
+
 /// What the host lacks for these containers.
 pub(super) fn check(wanted: &PodmanWanted, seen: &Seen, view: &View<'_>) -> Rendered<()> {
     if let Init::Other(init) = &view.facts.init {
@@ -110,6 +134,12 @@ pub(super) fn check(wanted: &PodmanWanted, seen: &Seen, view: &View<'_>) -> Rend
         return Err(Diagnostic::error(message)
             .hint("it is a part of podman, or the package podman-quadlet")
             .into());
+    }
+    if !wanted.pods.is_empty() && !seen.programs.contains("catatonit") {
+        let message =
+            "catatonit is not installed on this host: podman holds the network of a pod by it";
+        let hint = "install the package catatonit";
+        return Err(Diagnostic::error(message).hint(hint).into());
     }
     let runtime = &view.desired.integration.runtime;
     let word = match runtime.value {

@@ -34,11 +34,10 @@ pub(super) fn wishes(
     if !missing.is_empty() && user.manager {
         wishes.push(Wish::Step(Box::new(renew(&name.value, user.uid))));
     }
-    let drop_ins = format!("/etc/systemd/system/user@{}.service.d", user.uid);
-    wishes.push(super::folder(&drop_ins));
+    wishes.push(super::folder(&drop_ins(user.uid)));
     wishes.push(Wish::File(Box::new(PlatformFile {
         template: "podman_user_order.j2",
-        dest: format!("{drop_ins}/60-deploy-podman.conf"),
+        dest: order_file(user.uid),
         mode: "0644",
         owner: None,
         vars: Json::Null,
@@ -47,6 +46,15 @@ pub(super) fn wishes(
         wishes.push(Wish::Step(Box::new(linger(&name.value, user))));
     }
     Ok(wishes)
+}
+
+/// Where what is added to the unit of a user's systemd lies, and the file that is ours.
+pub(super) fn drop_ins(uid: u32) -> String {
+    format!("/etc/systemd/system/user@{uid}.service.d")
+}
+
+pub(super) fn order_file(uid: u32) -> String {
+    format!("{}/60-deploy-podman.conf", drop_ins(uid))
 }
 
 /// The user as the host knows it.

@@ -14,6 +14,7 @@ use super::{confine, units};
 mod amd;
 mod binding;
 mod boot_loader;
+mod containers;
 mod gridd;
 mod hardware;
 mod journalctl;
@@ -98,6 +99,11 @@ type Tool = fn(&Call<'_>) -> io::Result<Outcome>;
 const TOOLS: &[(&str, Tool)] = &[
     ("nvidia-smi", nvidia::run),
     (mps::NAME, mps::run),
+    ("nvidia-ctk", nvidia::ctk::run),
+    ("podman", containers::run),
+    ("crun", containers::run),
+    ("runc", containers::run),
+    ("dockerd", containers::run),
     ("xpu-smi", xpu_smi::run),
     ("amd-smi", amd::amd_smi),
     ("rocm-smi", amd::rocm_smi),

@@ -49,6 +49,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             boot_loader: crate::sim::spec::BootLoader::default(),
             driver: Some(driver.to_owned()),
             xpu_smi: None,
+            container_tools: Vec::new(),
             cpu: crate::sim::spec::Cpu::Intel,
             systemd: true,
             gpus: Vec::new(),

@@ -9,6 +9,7 @@ use crate::sim::fault;
 use crate::sim::machine::{Gpu, Host, Machine};
 use crate::sim::tools::{Call, Outcome, binding};
 
+pub(super) mod ctk;
 mod full;
 #[cfg(test)]
 mod golden;

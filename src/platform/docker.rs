@@ -1,0 +1,225 @@
+//! Docker: its daemon learns of the cards by the vendor's tool, which adds its runtime and the
+//! container device interface to `/etc/docker/daemon.json`.
+//!
+//! Whose tool, `device_plugin` of `containers_gpu_container_integration` says. What NVIDIA's
+//! would write is asked for first, so that it is seen; the file as it was is kept, since
+//! AMD's tool takes away more than it added (all of `/etc/cdi`).
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::catalog::Catalog;
+use crate::desired::{Desired, DevicePlugin, Located};
+use crate::error::{Diagnostic, Problems};
+use crate::render::Rendered;
+use crate::shell::{Command, Script};
+use crate::step::{Change, Class, Step, StepId};
+use crate::transport::{PathState, Read};
+
+use super::{Host, Platform, View, Wish};
+
+/// The platform.
+#[derive(Debug)]
+pub(super) struct Docker;
+
+const VARIABLE: &str = "gpu_docker";
+const FILE: &str = "/etc/docker/daemon.json";
+const UNIT: &str = "docker.service";
+const MOST_BYTES: u64 = 64 * 1024;
+
+/// `gpu_docker`.
+struct Wanted {
+    /// `default_runtime`: whether containers get the vendor's runtime without asking.
+    default_runtime: Located<bool>,
+    /// `restart`: whether the daemon is restarted, without which it does not read the file.
+    restart: Located<bool>,
+}
+
+impl Platform for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn variable(&self) -> &'static str {
+        VARIABLE
+    }
+
+    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
+        read(desired, problems);
+        let plugin = &desired.integration.device_plugin;
+        if plugin.value == DevicePlugin::Intel {
+            let message = "Intel has no tool that configures Docker";
+            let hint = "its cards need none: `docker run --device /dev/dri/renderD128`, or a CDI specification as `gpu_podman` writes it";
+            problems.push(plugin.blame(Diagnostic::error(message).hint(hint)));
+        }
+    }
+
+    fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let wanted = read(view.desired, &mut Problems::default());
+        let amd = view.desired.integration.device_plugin.value == DevicePlugin::Amd;
+        let tool = if amd { "amd-ctk" } else { "nvidia-ctk" };
+        let there = ask(host, Command::new("sh").args(["-c", LOOK, "sh", tool]))?;
+        let has = |word: &str| there.lines().any(|line| line == word);
+        if !has("docker") {
+            let hint = "install it, or leave `docker` out of `gpu_platform`";
+            return Err(Diagnostic::error("Docker is not installed on this host")
+                .hint(hint)
+                .into());
+        }
+        if !has("tool") {
+            let message = format!(
+                "{tool} is not installed on this host, by which Docker learns of the cards"
+            );
+            return Err(Diagnostic::error(message).into());
+        }
+        let before = host.look(FILE)?;
+        let text = match &before {
+            PathState::File {
+                content: Some(content),
+                ..
+            } => String::from_utf8_lossy(content).into_owned(),
+            _ => String::new(),
+        };
+        let after = match amd {
+            true => None,
+            false => Some(ask(host, configure(tool, &wanted).arg("--dry-run"))?),
+        };
+        if is_so(&text, after.as_deref(), &wanted) {
+            return Ok(Vec::new());
+        }
+        let mut step = write(tool, &wanted, &text, after.as_deref());
+        let restarts = wanted.restart.value && has("active");
+        if restarts {
+            // Behind the file's own undo.
+            let again = Command::new("systemctl").args(["restart", "--", UNIT]);
+            step.undo = step.undo.then(again);
+        }
+        let mut wishes = vec![
+            super::podman::folder("/etc/docker"),
+            Wish::Step(Box::new(step)),
+        ];
+        if restarts {
+            wishes.push(Wish::Step(Box::new(restart())));
+        } else if has("active") {
+            let note = "Docker is not restarted (`restart: false`), and does not know the cards until it is";
+            wishes.push(Wish::Note(note.to_owned()));
+        }
+        Ok(wishes)
+    }
+
+    fn library(&self) -> &'static str {
+        include_str!("docker.sh")
+    }
+
+    fn removal(&self, _: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        // The runtime harms nobody who does not ask for it, and may be another's.
+        Ok(Vec::new())
+    }
+}
+
+fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
+    let mut block = super::block(desired, VARIABLE, problems);
+    let wanted = Wanted {
+        default_runtime: block.flag("default_runtime", false),
+        restart: block.flag("restart", true),
+    };
+    block.finish();
+    wanted
+}
+
+/// What the host has: `docker`, `tool`, `active`, one a line.
+const LOOK: &str = "command -v dockerd >/dev/null 2>&1 && dockerd --version >/dev/null 2>&1 && echo docker; \
+     command -v \"$1\" >/dev/null 2>&1 && \"$1\" --version >/dev/null 2>&1 && echo tool; \
+     systemctl is-active --quiet docker.service 2>/dev/null && echo active; exit 0";
+
+/// Standard output of a command that changes nothing.
+fn ask(host: &mut dyn Host, command: Command) -> Rendered<String> {
+    let output = host.ask(&Read::Command {
+        command,
+        timeout: Duration::from_secs(60),
+        limit: MOST_BYTES,
+    })?;
+    if !output.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = crate::text::printable_line(said.trim(), 300);
+        let message = format!("what Docker is to be configured to cannot be told: {said}");
+        return Err(Diagnostic::error(message).into());
+    }
+    Ok(output.text())
+}
+
+/// The tool's call; both take these words, and AMD's turns the interface on by itself.
+fn configure(tool: &str, wanted: &Wanted) -> Command {
+    let mut call = Command::new(tool).args(["runtime", "configure", "--runtime=docker"]);
+    if tool == "nvidia-ctk" {
+        call = call.arg("--cdi.enabled").arg("--config").path(FILE);
+    } else {
+        call = call.arg("--config-path").path(FILE);
+    }
+    match wanted.default_runtime.value {
+        true => call.arg("--set-as-default"),
+        false => call,
+    }
+}
+
+/// Whether the daemon's file says already what the tool would make it say. As values: another
+/// order or indentation is no difference.
+fn is_so(text: &str, after: Option<&str>, wanted: &Wanted) -> bool {
+    let Ok(now) = serde_json::from_str::<Json>(text) else {
+        return false;
+    };
+    match after {
+        Some(after) => serde_json::from_str::<Json>(after).is_ok_and(|after| after == now),
+        None => {
+            now["runtimes"]["amd"]["path"] == "amd-container-runtime"
+                && now["features"]["cdi"] == true
+                && (!wanted.default_runtime.value || now["default-runtime"] == "amd")
+        }
+    }
+}
+
+fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
+    let said = |text: &str| match text.trim() {
+        "" => "no file".to_owned(),
+        text => text.to_owned(),
+    };
+    let change = Change::Setting {
+        subject: FILE.to_owned(),
+        name: "content".to_owned(),
+        before: said(text),
+        after: match after {
+            Some(after) => said(after),
+            None => "with the runtime `amd` and the container device interface".to_owned(),
+        },
+    };
+    let id = StepId("docker:daemon.json".to_owned());
+    let key = id.key();
+    let title = format!("have {tool} tell Docker of the cards");
+    let mut step = Step::new(id, "", title, change);
+    step.check = Script::one(Command::new("docker_file_is").path(FILE).arg(text));
+    step.snapshot = Script::one(Command::new("path_snapshot").arg(&key).path(FILE));
+    step.apply = Script::one(configure(tool, wanted));
+    step.verify = Script::one(match after {
+        Some(after) => Command::new("docker_file_is").path(FILE).arg(after),
+        None => Command::new("docker_file_names")
+            .path(FILE)
+            .arg("amd-container-runtime"),
+    });
+    step.undo = Script::one(Command::new("path_restore").arg(&key).path(FILE));
+    step
+}
+
+fn restart() -> Step {
+    let what = format!("restart {UNIT}: its containers stop, unless its `live-restore` is on");
+    let change = Change::Action { what: what.clone() };
+    let mut step = Step::new(StepId("docker:restart".to_owned()), "", what, change);
+    step.class = Class::Disruptive;
+    step.check = Script::one(Command::new("unit_is").args([UNIT, "active"]));
+    step.apply = Script::one(Command::new("systemctl").args(["restart", "--", UNIT]));
+    step.verify = Script::one(Command::new("unit_is").args([UNIT, "active"]));
+    // The undo of its file restarts it.
+    step.undo = Script::one(Command::new("true"));
+    step.timeout_s = 180;
+    step
+}
