@@ -98,6 +98,7 @@ fn profiles_and_instances_of_the_real_daemon() {
     a_device_goes_to_an_instance_and_what_others_made_stays(&incus);
     an_instance_is_made_from_its_image_and_the_client_leaves_nothing(&incus);
     what_the_daemon_refuses_is_undone_as_a_whole(&incus);
+    an_undo_starts_the_daemon_that_it_needs(&incus);
     a_running_container_sees_its_card(&incus);
     the_doctor_finds_each_fault_and_its_command_mends_it(&incus);
     mig_devices_are_given_out_by_profile(&incus);
@@ -256,6 +257,17 @@ fn an_instance_is_made_from_its_image_and_the_client_leaves_nothing(incus: &Incu
     incus.want("gpu_incus: {project: nowhere, instances: {made: {gpu: true}}}\n");
     let refused = incus.apply().expect(3);
     refused.says("incus project create nowhere");
+}
+
+/// As at a boot that has not come to the daemon yet.
+fn an_undo_starts_the_daemon_that_it_needs(incus: &Incus) {
+    let before = incus.everything();
+    incus.want("gpu_incus: {project: homelab, instances: {llm: {gpu: true}}}\n");
+    incus.applied();
+    let stop = "systemctl stop incus.socket incus-user.socket incus.service";
+    incus.hosts.on("h1", stop).expect(0);
+    incus.hosts.deploy(&["rollback", "--yes"]).expect(0);
+    assert_eq!(incus.everything(), before);
 }
 
 /// A step that fails in the middle: the daemon does not take the number.

@@ -35,8 +35,12 @@ incus_ask() (
         tries=$((tries + 1))
         [ "$tries" -le 30 ] || break
         if [ "$tries" -eq 1 ] && command -v systemctl >/dev/null; then
-            for unit in incus.service lxd.service snap.lxd.daemon.service; do
-                systemctl start --job-mode=ignore-dependencies "$unit" >/dev/null 2>&1 </dev/null && break
+            case $program in
+            incus) units='incus.socket incus.service' ;;
+            *) units='lxd.socket lxd.service snap.lxd.daemon.unix.socket snap.lxd.daemon.service' ;;
+            esac
+            for unit in $units; do
+                systemctl start --job-mode=ignore-dependencies "$unit" >/dev/null 2>&1 </dev/null || :
             done
         fi
         sleep 1
@@ -141,6 +145,7 @@ incus_noun() { [ "$1" = profile ] && echo profile || echo config; }
 
 # incus_no_device PROGRAM NOUN PROJECT NAME DEVICE BODY: takes a device away, then patches.
 incus_no_device() (
+    incus_there "$1" "$2" "$3" "$4" || exit 1
     noun=$(incus_noun "$2")
     devices=$(incus_client "$1" "$noun" device list "local:$4" --project "$3" 2>&1 </dev/null) || {
         printf '%s\n' "$1: $devices" >&2
@@ -160,6 +165,7 @@ incus_no_device() (
 incus_device_is() (
     program=$1 noun=$(incus_noun "$2") project=$3 name=$4 device=$5
     what="device $5 of $2 $4 (project $3)"
+    incus_there "$1" "$2" "$3" "$4" || exit 1
     shift 5
     have=$(incus_client "$program" "$noun" device show "local:$name" --project "$project" 2>&1 </dev/null) || {
         printf '%s\n' "$program: $have" >&2
@@ -188,6 +194,7 @@ incus_device_is() (
 
 # incus_config_is PROGRAM NOUN PROJECT NAME KEY VALUE: empty is not set.
 incus_config_is() (
+    incus_there "$1" "$2" "$3" "$4" || exit 1
     have=$(incus_client "$1" "$(incus_noun "$2")" get "local:$4" "$5" --project "$3" 2>&1 </dev/null) || {
         printf '%s\n' "$1: $have" >&2
         exit 1
