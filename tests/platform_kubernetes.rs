@@ -190,7 +190,8 @@ fn time_slices_are_counted_and_what_others_put_there_stays() {
     bench.ssh("kubectl patch configmap time-slicing-config-all -n gpu-operator --type merge -p '{\"data\": {\"theirs\": \"version: v1\"}}'");
     bench.settled();
     // The plugin reads a changed map only when it is started again.
-    apply(&bench, &shared(8));
+    let changed = apply(&bench, &shared(8));
+    changed.says("any: replicas: 4").says("any: replicas: 8");
     counted("8");
     bench.rolled_back();
     counted("4");
@@ -470,4 +471,14 @@ fn amds_config_manager_cuts_the_cards_of_a_node_under_its_taint() {
         .deploy(&["gpu", "--check"])
         .expect(1)
         .says("NPS4 needs CPX");
+}
+
+#[test]
+fn the_shell_functions_are_clean() {
+    let output = Command::new("shellcheck")
+        .args(["-s", "sh", "src/platform/kubernetes/kubernetes.sh"])
+        .output()
+        .expect("shellcheck starts; tests/run installs it");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
 }

@@ -164,6 +164,21 @@ fn shown(value: &Json) -> String {
     }
 }
 
+/// Of a text of many lines those that the other lacks, in one line.
+fn lines_lacking(text: &str, other: &str) -> String {
+    if !text.trim_end().contains('\n') {
+        return text.trim_end().to_owned();
+    }
+    let lines = text
+        .lines()
+        .filter(|line| other.lines().all(|old| old != *line));
+    let lines: Vec<&str> = lines.map(str::trim).collect();
+    match lines.is_empty() {
+        true => "no line more".to_owned(),
+        false => lines.join("; "),
+    }
+}
+
 struct Writing<'a> {
     tool: &'a Tool,
     name: &'a Name,
@@ -270,19 +285,24 @@ impl Writing<'_> {
             .iter()
             .filter(|path| value(self.live, path) != value(Some(self.after), path))
             .collect();
-        let text = |found: Option<String>| found.unwrap_or_else(|| "not set".to_owned());
+        // A value and the one it is compared with.
+        let text = |found: Option<String>, other: Option<String>| match found {
+            Some(found) => lines_lacking(&found, &other.unwrap_or_default()),
+            None => "not set".to_owned(),
+        };
         let subject = self.name.label();
         match differing[..] {
             [path] => Change::Setting {
                 subject,
                 name: owned::spelled(path),
-                before: text(value(self.live, path)),
-                after: text(value(Some(self.after), path)),
+                before: text(value(self.live, path), value(Some(self.after), path)),
+                after: text(value(Some(self.after), path), value(self.live, path)),
             },
             _ => {
-                let all = |object: Option<&Json>| {
+                let all = |object: Option<&Json>, other: Option<&Json>| {
                     let each = differing.iter().map(|path| {
-                        format!("{}: {}", owned::spelled(path), text(value(object, path)))
+                        let text = text(value(object, path), value(other, path));
+                        format!("{}: {text}", owned::spelled(path))
                     });
                     each.collect::<Vec<_>>().join(", ")
                 };
@@ -291,7 +311,10 @@ impl Writing<'_> {
                         "as wanted, set by others".to_owned(),
                         "the same, ours too".to_owned(),
                     ),
-                    false => (all(self.live), all(Some(self.after))),
+                    false => (
+                        all(self.live, Some(self.after)),
+                        all(Some(self.after), self.live),
+                    ),
                 };
                 Change::Setting {
                     subject,
@@ -301,5 +324,18 @@ impl Writing<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_long_texts_the_lines_that_differ_are_shown() {
+        let text = |replicas: u32| format!("version: v1\nsharing:\n  replicas: {replicas}\n");
+        assert_eq!(lines_lacking(&text(4), &text(8)), "replicas: 4");
+        assert_eq!(lines_lacking(&text(4), &text(4)), "no line more");
+        assert_eq!(lines_lacking("single", "mixed"), "single");
     }
 }

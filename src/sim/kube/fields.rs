@@ -178,6 +178,15 @@ fn merge_items(old: &mut Vec<Json>, new: &Json, key: &str) {
     }
 }
 
+/// Whether a path ends in the field by which its item is told apart.
+fn names_its_item(path: &[String]) -> bool {
+    let [.., list, item, field] = path else {
+        return false;
+    };
+    let key = list.strip_prefix("f:").and_then(item_key);
+    item.starts_with("k:") && key.is_some() && field.strip_prefix("f:") == key
+}
+
 /// One entry of `managedFields`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
@@ -339,14 +348,14 @@ pub(super) fn apply(
         let mut others = owners.iter().filter(|entry| !is_ours(entry));
         others.any(|entry| entry.fields.iter().any(|field| field.starts_with(path)))
     };
-    // Deepest first, so that an item goes after what is in it.
     let gone: Vec<Path> = had
         .difference(&wanted)
         .filter(|path| !others(path))
         .cloned()
         .collect();
     merge(&mut object, &config);
-    for path in gone.iter().rev() {
+    // An item goes with all that is in it, and never loses what it is told apart by.
+    for path in gone.iter().filter(|path| !names_its_item(path)) {
         remove(&mut object, path);
     }
     for entry in owners.iter_mut().filter(|entry| !is_ours(entry)) {
@@ -458,7 +467,7 @@ mod tests {
 
     #[test]
     fn items_of_a_list_are_told_apart_by_name() {
-        let pod = |containers: Json| json!({ "spec": { "containers": containers } });
+        let pod = |containers: Json| json!({ "metadata": { "name": "p" }, "spec": { "containers": containers } });
         let mut object = pod(json!([{ "name": "a", "image": "1" }]));
         track(None, &mut object, &writer("other"));
         let wanted = pod(json!([{ "name": "b", "image": "2" }]));
