@@ -24,6 +24,7 @@ mod nvidia_drivers;
 mod nvidia_failures;
 mod openssh;
 mod plan_checks;
+mod platform_cozystack;
 mod platform_docker;
 mod platform_incus;
 mod platform_incus_infra;

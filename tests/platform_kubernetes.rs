@@ -12,7 +12,7 @@ use crate::harness::Ended;
 use crate::technology::Bench;
 
 /// Debian's kubectl, fetched once.
-fn kubectl() -> &'static str {
+pub(super) fn kubectl() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
     PATH.get_or_init(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/kubectl.sh");

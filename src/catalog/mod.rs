@@ -1,11 +1,13 @@
 //! Models of GPUs: what each can do, by PCI id and by name.
 //!
 //! `load` reads and checks the files in `vars/` whose names end in `_gpu_models.yml`, `model`
-//! says what a model is, `draw` draws MIG layouts. This room knows no host: what a host's own
+//! says what a model is, `draw` draws MIG layouts, `instance_types` knows what virtual machines
+//! of a type have. This room knows no host: what a host's own
 //! driver reports wins over it.
 
 pub mod draw;
 mod fields;
+mod instance_types;
 mod load;
 pub mod model;
 
@@ -15,10 +17,14 @@ use crate::content::{Content, Folder};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::Vendor;
 
+pub use instance_types::InstanceType;
 pub use model::{Architecture, DeviceId, MigModel, Model, PartitionModel, ProfileSpec, Technology};
 
 /// How the names of models files end; a project may add its own beside the shipped ones.
 const MODELS_FILE: &str = "_gpu_models.yml";
+
+/// The same of files with instance types of virtual machines.
+const TYPES_FILE: &str = "_instance_types.yml";
 
 /// Words that do not tell models apart.
 const VENDOR_WORDS: [&str; 4] = ["nvidia", "amd", "intel", "tesla"];
@@ -28,6 +34,7 @@ const VENDOR_WORDS: [&str; 4] = ["nvidia", "amd", "intel", "tesla"];
 pub struct Catalog {
     models: Vec<Model>,
     by_id: BTreeMap<(Vendor, u16), usize>,
+    instance_types: Vec<InstanceType>,
 }
 
 impl Catalog {
@@ -38,8 +45,9 @@ impl Catalog {
     pub fn load(content: &Content) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut read = Vec::new();
+        let mut types = BTreeMap::new();
         for name in content.names(Folder::Vars) {
-            if !name.ends_with(MODELS_FILE) {
+            if !name.ends_with(MODELS_FILE) && !name.ends_with(TYPES_FILE) {
                 continue;
             }
             let Some(file) = content.vars_file(name) else {
@@ -47,13 +55,20 @@ impl Catalog {
             };
             let (node, found) = crate::yaml::load(&file.path, &file.text);
             problems.extend(found);
-            if let Some(node) = node {
-                read.extend(load::models(&node, &mut problems));
+            match node {
+                Some(node) if name.ends_with(TYPES_FILE) => {
+                    instance_types::read(&node, &mut types, &mut problems);
+                }
+                Some(node) => read.extend(load::models(&node, &mut problems)),
+                None => {}
             }
         }
         // The files come by name; people look for NVIDIA's cards first.
         read.sort_by_key(|entry| entry.model.vendor);
-        let mut catalog = Self::default();
+        let mut catalog = Self {
+            instance_types: types.into_values().map(|(read, _)| read).collect(),
+            ..Self::default()
+        };
         let mut keys = BTreeMap::new();
         let mut ids = BTreeMap::new();
         for entry in read {
@@ -89,6 +104,12 @@ impl Catalog {
     #[must_use]
     pub fn models(&self) -> &[Model] {
         &self.models
+    }
+
+    /// The instance types of virtual machines, by name.
+    #[must_use]
+    pub fn instance_types(&self) -> &[InstanceType] {
+        &self.instance_types
     }
 
     /// The model with a PCI device id.

@@ -7,6 +7,7 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod cozystack;
 mod docker;
 mod doctor;
 mod incus;
@@ -38,6 +39,7 @@ static PLATFORMS: &[&dyn Platform] = &[
     &docker::Docker,
     &incus::Incus,
     &kubernetes::Kubernetes,
+    &cozystack::Cozystack,
 ];
 
 /// The variable that says which platforms a host has.

@@ -150,10 +150,10 @@ impl Case {
             outlast(slot, caller.trim().parse().ok());
         }
         let (code, said) = controller.end_within(limit())?;
+        // Not before: whoever is at work there may be about to read one of the wrappers.
+        let rests = slot.at_rest();
         slot.unwrap_all();
-        let judged = slot
-            .at_rest()
-            .and_then(|()| self.judge(slot, ends, code, &said));
+        let judged = rests.and_then(|()| self.judge(slot, ends, code, &said));
         judged.map_err(|problem| {
             format!(
                 "{problem}\nexit {code:?}, and it said:\n{said}\nruns: {:?}\n{}",

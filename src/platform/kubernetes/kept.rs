@@ -11,8 +11,8 @@ use super::Manifests;
 use super::owned;
 use super::tool::{Name, Tool};
 
-/// Where the record stands.
-const PATH: &str = "/etc/deploy/kubernetes/objects.json";
+/// Where the record of this platform stands.
+pub(super) const PATH: &str = "/etc/deploy/kubernetes/objects.json";
 
 /// The record.
 #[derive(Debug)]
@@ -37,11 +37,11 @@ impl Kept {
 }
 
 /// What the last run left.
-pub(super) fn read(host: &mut dyn Host) -> Rendered<Option<Kept>> {
+pub(super) fn read(path: &str, host: &mut dyn Host) -> Rendered<Option<Kept>> {
     let PathState::File {
         content: Some(content),
         ..
-    } = host.look(PATH)?
+    } = host.look(path)?
     else {
         return Ok(None);
     };
@@ -66,21 +66,26 @@ fn parse(text: &str) -> Option<Kept> {
 }
 
 /// The record as it is to be.
-pub(super) fn record(tool: &Tool, objects: &[Json], before: Option<&Kept>) -> Vec<Wish> {
+pub(super) fn record(
+    path: &str,
+    tool: &Tool,
+    objects: &[Json],
+    before: Option<&Kept>,
+) -> Vec<Wish> {
     if objects.is_empty() {
-        let params = json!({ "path": PATH, "state": "absent" });
+        let params = json!({ "path": path, "state": "absent" });
         let gone = Wish::Module {
             name: "file",
             params,
         };
         return before.map(|_| gone).into_iter().collect();
     }
-    let folder = PATH.rsplit_once('/').map_or(PATH, |(folder, _)| folder);
+    let folder = path.rsplit_once('/').map_or(path, |(folder, _)| folder);
     let params = json!({ "path": folder, "state": "directory", "mode": "0755" });
     let names: Vec<Json> = objects.iter().map(owned::identity).collect();
     let file = PlatformFile {
         template: "kubernetes_objects.j2",
-        dest: PATH.to_owned(),
+        dest: path.to_owned(),
         mode: "0644",
         owner: None,
         vars: json!({ "kubeconfig": tool.kubeconfig, "context": tool.context, "objects": names }),

@@ -14,6 +14,7 @@ mod operator;
 mod owned;
 mod plugin;
 mod pods;
+pub(super) mod set;
 mod tool;
 mod wanted;
 
@@ -46,7 +47,7 @@ impl Platform for Kubernetes {
 
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let wanted = read(view)?;
-        let kept = kept::read(host)?;
+        let kept = kept::read(kept::PATH, host)?;
         let objects = manifests::all(&wanted);
         let gone = kept.as_ref().map(|kept| kept.without(&objects));
         let gone = gone.unwrap_or_default();
@@ -65,12 +66,17 @@ impl Platform for Kubernetes {
             changed.extend(planned.step);
         }
         wishes.extend(operator::around(&wanted, changed, host)?);
-        wishes.extend(kept::record(&wanted.tool, &objects, kept.as_ref()));
+        wishes.extend(kept::record(
+            kept::PATH,
+            &wanted.tool,
+            &objects,
+            kept.as_ref(),
+        ));
         Ok(wishes)
     }
 
     fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
-        let Some(kept) = kept::read(host)? else {
+        let Some(kept) = kept::read(kept::PATH, host)? else {
             return Ok(Vec::new());
         };
         let mut wishes = Vec::new();
@@ -78,7 +84,7 @@ impl Platform for Kubernetes {
             let gone = object::gone(&kept.tool, &manifest, host)?;
             wishes.extend(gone.step.map(|step| Wish::Step(Box::new(step))));
         }
-        wishes.extend(kept::record(&kept.tool, &[], Some(&kept)));
+        wishes.extend(kept::record(kept::PATH, &kept.tool, &[], Some(&kept)));
         Ok(wishes)
     }
 

@@ -95,7 +95,7 @@ pub(super) fn planned(
 /// Takes back what we set in an object that is no longer wanted; one that has nothing else in
 /// it goes as a whole, if it is of a kind that we make.
 pub(super) fn gone(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Planned> {
-    const MADE: [&str; 3] = ["ConfigMap", "DaemonSet", "ResourceQuota"];
+    const MADE: [&str; 4] = ["ConfigMap", "DaemonSet", "Pod", "ResourceQuota"];
     let name = Name::of(manifest);
     let live = answered(host, &tool.live(&name), &name.label())?;
     let is_made = MADE.iter().any(|kind| manifest["kind"] == *kind);

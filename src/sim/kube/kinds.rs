@@ -63,6 +63,23 @@ pub(super) const KINDS: &[Kind] = &[
         true,
         &[],
     ),
+    kind("kubevirt.io", "v1", "kubevirts", "KubeVirt", true, &["kv"]),
+    kind(
+        "apps.cozystack.io",
+        "v1alpha1",
+        "virtualmachines",
+        "VirtualMachine",
+        true,
+        &[],
+    ),
+    kind(
+        "apps.cozystack.io",
+        "v1alpha1",
+        "kuberneteses",
+        "Kubernetes",
+        true,
+        &[],
+    ),
 ];
 
 /// The kind of these names.

@@ -1,0 +1,198 @@
+//! Cozystack, as Hikube offers it: virtual machines with GPUs, clusters whose nodes have GPUs,
+//! pods that use them, and which devices KubeVirt may hand over. Objects of the cluster, put
+//! there with `kubectl` on the host that carries the block `gpu_cozystack`.
+//!
+//! Each kind of object has a file that reads it from the variables, checks it and makes its
+//! manifest. What the cluster itself takes, its own schema says: nothing is sent that it has not
+//! accepted in a dry run.
+
+mod advice;
+mod cloud_init;
+mod cluster;
+mod gpus;
+mod permitted;
+mod values;
+mod virtual_machine;
+
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value as Json;
+
+use crate::catalog::Catalog;
+use crate::desired::{Block, Desired};
+use crate::error::{Problems, Severity};
+use crate::render::Rendered;
+use crate::value::Node;
+
+use super::kubernetes::set::{self, Set};
+use super::{Host, Platform, View, Wish};
+
+/// The group and version of Cozystack's objects.
+const API: &str = "apps.cozystack.io/v1alpha1";
+
+/// The variable with the block.
+const VARIABLE: &str = "gpu_cozystack";
+
+/// What we last put into the cluster from this host.
+const RECORD: &str = "/etc/deploy/cozystack/objects.json";
+
+/// Kinds that hold data which nobody could bring back.
+const NEVER_DELETED: &[&str] = &[virtual_machine::KIND, cluster::KIND];
+
+/// The platform.
+#[derive(Debug)]
+pub(super) struct Cozystack;
+
+impl Platform for Cozystack {
+    fn name(&self) -> &'static str {
+        "cozystack"
+    }
+
+    fn variable(&self) -> &'static str {
+        VARIABLE
+    }
+
+    fn check(&self, desired: &Desired, catalog: &Catalog, problems: &mut Problems) {
+        read(desired, catalog, problems);
+    }
+
+    fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        let mut problems = Problems::default();
+        let settings = read(view.desired, view.catalog, &mut problems);
+        // Told before connecting, but for what templates gave.
+        let mut all = problems.0.into_iter();
+        if let Some(error) = all.find(|problem| problem.severity == Severity::Error) {
+            return Err(error.into());
+        }
+        let advice = settings.objects.iter().flat_map(|object| &object.advice);
+        let mut wishes: Vec<Wish> = advice.cloned().map(Wish::Note).collect();
+        let kubeconfig = settings.kubeconfig.unwrap_or_default();
+        let objects = settings.objects.into_iter().map(|object| object.manifest);
+        wishes.extend(put(&kubeconfig, &objects.collect::<Vec<_>>(), host)?);
+        Ok(wishes)
+    }
+
+    fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+        put("", &[], host)
+    }
+}
+
+fn put(kubeconfig: &str, objects: &[Json], host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    let set = Set {
+        kubeconfig,
+        objects,
+        record: RECORD,
+        never_deleted: NEVER_DELETED,
+    };
+    set::wishes(&set, host)
+}
+
+/// An object that is wanted in the cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Object {
+    /// As it is applied.
+    manifest: Json,
+    /// Sentences for the plan.
+    advice: Vec<String>,
+    /// Names of the resources that it asks for.
+    resources: Vec<String>,
+}
+
+/// What the block says.
+#[derive(Debug, Default)]
+struct Settings {
+    /// Where `kubectl` finds the cluster; its own choice if none is given.
+    kubeconfig: Option<String>,
+    objects: Vec<Object>,
+}
+
+/// Reads the block. What is wrong is in `problems`; such objects are left out.
+fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settings {
+    let mut block = super::block(desired, VARIABLE, problems);
+    let kubeconfig = path(&mut block, "kubeconfig");
+    let namespace = block.node("namespace");
+    let namespace = namespace.and_then(|node| match node.as_str() {
+        Some(text) if values::is_name(text) => Some(text.to_owned()),
+        _ => {
+            let message =
+                "`gpu_cozystack.namespace` is not a name that Kubernetes takes".to_owned();
+            values::blame(
+                block.problems,
+                node,
+                message,
+                "a tenant's namespace, such as `tenant-ml`",
+            );
+            None
+        }
+    });
+    let mut objects = Vec::new();
+    for node in list(&mut block, "virtual_machines") {
+        objects.extend(virtual_machine::read(node, catalog, &mut block));
+    }
+    for node in list(&mut block, "clusters") {
+        objects.extend(cluster::read(node, catalog, &mut block));
+    }
+    for node in list(&mut block, "pods") {
+        objects.extend(cluster::pod(node, &mut block));
+    }
+    let permitted = permitted::read(&mut block);
+    block.finish();
+    if let Some(permitted) = permitted {
+        let machines = objects.iter_mut();
+        for object in machines.filter(|object| object.manifest["kind"] == virtual_machine::KIND) {
+            permitted::advise(&permitted, object);
+        }
+        // What may be handed over must be so before a machine asks for it.
+        objects.insert(0, permitted);
+    }
+    if let Some(namespace) = &namespace {
+        for object in &mut objects {
+            let metadata = &mut object.manifest["metadata"];
+            if metadata.get("namespace").is_none() {
+                metadata["namespace"] = Json::from(namespace.as_str());
+            }
+        }
+    }
+    Settings {
+        kubeconfig,
+        objects,
+    }
+}
+
+fn list<'v>(block: &mut Block<'v, '_>, key: &'static str) -> &'v [Node] {
+    let Some(node) = block.node(key) else {
+        return &[];
+    };
+    if let Some(items) = node.as_seq() {
+        return items;
+    }
+    let message = format!("`{}` must be a list", block.path_of(key));
+    values::blame(
+        block.problems,
+        node,
+        message,
+        "each entry begins with `- name:`",
+    );
+    &[]
+}
+
+fn path(block: &mut Block<'_, '_>, key: &'static str) -> Option<String> {
+    let node = block.node(key)?;
+    match node.as_str().filter(|path| path.starts_with('/')) {
+        Some(path) => Some(path.to_owned()),
+        None => {
+            let message = format!(
+                "`{}` must be an absolute path on the host",
+                block.path_of(key)
+            );
+            values::blame(
+                block.problems,
+                node,
+                message,
+                "such as `/etc/kubernetes/admin.conf`",
+            );
+            None
+        }
+    }
+}
