@@ -40,7 +40,7 @@ pub enum DevicePlugin {
 /// `containers_gpu_container_integration.resource_limits`: for one container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResourceLimits {
-    /// `memory_gb`: GB of GPU memory; fractions are allowed.
+    /// `memory_gb`: GB of the host's memory that a container may use; fractions are allowed.
     pub memory_gb: Located<f64>,
     /// `compute_units`.
     pub compute_units: Located<u32>,
