@@ -30,6 +30,7 @@ mod platform_incus;
 mod platform_incus_infra;
 mod platform_kubernetes;
 mod platform_podman;
+mod platform_shell;
 mod real_crash;
 mod real_guard;
 mod real_hosts;

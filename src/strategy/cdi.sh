@@ -26,7 +26,7 @@ cdi_refresh() {
     for vendor in amd intel; do
         if [ -e "$R/etc/cdi/deploy-$vendor.json" ]; then
             cdi_write "$vendor" ||
-                printf '%s\n' "/etc/cdi/deploy-$vendor.json could not be written; the CDI specification is stale" >&2
+                tell "/etc/cdi/deploy-$vendor.json could not be written; the CDI specification is stale"
         fi
     done
     return 0

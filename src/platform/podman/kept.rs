@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::error::Diagnostic;
 use crate::platform::{Host, PlatformFile, Wish};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
@@ -34,23 +35,41 @@ pub(super) fn path() -> String {
 
 /// What the last run left. Only what such a record can say: names and files in our folders.
 pub(super) fn read(host: &mut dyn Host) -> Rendered<Vec<Kept>> {
-    let PathState::File {
-        content: Some(content),
-        ..
-    } = host.look(&path())?
-    else {
-        return Ok(Vec::new());
-    };
-    Ok(parse(&String::from_utf8_lossy(&content)))
+    Ok(known(&host.look(&path())?)?)
 }
 
-fn parse(text: &str) -> Vec<Kept> {
+/// No record is an empty one. One that cannot be read is not: what it names would run on.
+fn known(record: &PathState) -> Result<Vec<Kept>, Diagnostic> {
+    let found = match record {
+        PathState::Absent => Some(Vec::new()),
+        PathState::File {
+            content: Some(content),
+            ..
+        } => std::str::from_utf8(content).ok().and_then(parse),
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let path = path();
+        let message = format!(
+            "{path}, where deploy keeps which containers of podman are its own, cannot be read"
+        );
+        let hint = "put it back as it was, or move it away: then what it names is left alone";
+        Diagnostic::error(message).hint(hint)
+    })
+}
+
+/// None if it is no such record, such as one that is cut.
+fn parse(text: &str) -> Option<Vec<Kept>> {
     let ours = |file: &&str| {
         let below = file.starts_with("/etc/containers/systemd/")
             || file.starts_with(&format!("{OWN_FOLDER}/"));
         below && !file.contains("/../")
     };
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    if !text.starts_with('#') || !text.ends_with('\n') {
+        return None;
+    }
+    let blank = |line: &&str| line.starts_with('#') || line.trim().is_empty();
+    let lines = text.lines().filter(|line| !blank(line));
     let entry = |line: &str| {
         let mut words = line.split_whitespace();
         let (scope, unit) = (words.next()?, words.next()?);
@@ -60,7 +79,7 @@ fn parse(text: &str) -> Vec<Kept> {
             files: words.filter(ours).map(str::to_owned).collect(),
         })
     };
-    lines.filter_map(entry).collect()
+    lines.map(entry).collect()
 }
 
 /// Stops units that are no longer wanted and takes their files away; files that others need
@@ -174,10 +193,37 @@ mod tests {
     fn a_record_can_only_name_files_of_ours() {
         let kept = parse(
             "# Written by deploy\n- a.service /etc/containers/systemd/a.container /etc/passwd\n\
-             bob b.service /etc/containers/systemd/users/1000/../../../shadow\nx\n",
-        );
+             bob b.service /etc/containers/systemd/users/1000/../../../shadow\n",
+        )
+        .expect("a record");
         assert_eq!(kept.len(), 2);
         assert_eq!(kept[0].files, ["/etc/containers/systemd/a.container"]);
         assert!(kept[1].files.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_error_and_none_is_empty() {
+        assert_eq!(known(&PathState::Absent), Ok(Vec::new()));
+        let file = |content: Option<&[u8]>| PathState::File {
+            mode: 0o644,
+            owner: "root".to_owned(),
+            group: "root".to_owned(),
+            size: 1 << 30,
+            sha256: String::new(),
+            content: content.map(<[u8]>::to_vec),
+        };
+        let good: &[u8] = b"# Written by deploy\n- a.service\n\n";
+        assert_eq!(known(&file(Some(good))).map(|kept| kept.len()), Ok(1));
+        let wrong: [Option<&[u8]>; 5] = [
+            None,
+            Some(b""),
+            Some(b"# Written by deploy\nx\n"),
+            Some(b"# Written by deploy\n- a.serv"),
+            Some(b"# Written by deploy\n- \xff.service\n"),
+        ];
+        for content in wrong {
+            assert!(known(&file(content)).is_err(), "{content:?}");
+        }
+        assert!(known(&PathState::Other("pipe".to_owned())).is_err());
     }
 }

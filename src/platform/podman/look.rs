@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::error::Diagnostic;
 use crate::facts::Vendor;
 use crate::platform::Host;
 use crate::render::Rendered;
 use crate::shell::Command;
 use crate::strategy::CDI_SPEC_LIBRARY;
-use crate::transport::Read;
+use crate::transport::{Output, Read};
 
 /// Seconds after which the host counts as not answering; `podman` may wait for a lock.
 const TIMEOUT_S: u64 = 60;
@@ -91,7 +92,26 @@ pub(super) fn look(
         timeout: Duration::from_secs(TIMEOUT_S),
         limit: MOST_BYTES,
     })?;
+    whole(&output)?;
     Ok(read(&output.text()))
+}
+
+/// Whether all was answered. A unit that is missing in the answer would count as one that does
+/// not run, and its files be taken away.
+fn whole(output: &Output) -> Result<(), Diagnostic> {
+    let text = output.text();
+    if output.success() && !output.truncated && text.lines().last() == Some("end") {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = crate::text::printable_line(said.lines().last().unwrap_or("sh").trim(), 200);
+    let message = match (output.timed_out, output.truncated) {
+        (true, _) => format!("`{last}` did not end: it was waited for at most {TIMEOUT_S} s"),
+        (_, true) => format!("the answer is longer than {} KiB", MOST_BYTES / 1024),
+        _ => format!("`{last}` did not answer"),
+    };
+    let message = format!("what the host has for podman cannot be told: {message}");
+    Err(Diagnostic::error(message).hint("try it on the host; nothing was changed"))
 }
 
 /// Reads the lines of `look.sh`; what is no such line is left out.
@@ -202,6 +222,35 @@ mod tests {
             seen.modes["/dev/dri/renderD128"],
             (0o660, "render".to_owned())
         );
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_is_none_and_says_what_did_not_answer() {
+        let answer = |status: i32, stdout: &str| Output {
+            status,
+            timed_out: false,
+            stdout: stdout.as_bytes().to_vec(),
+            stderr: b"podman --version\nnvidia-ctk cdi list\n".to_vec(),
+            truncated: false,
+        };
+        let good = answer(0, "podman podman version 5.4.2\nend\n");
+        assert_eq!(whole(&good), Ok(()));
+        let refused = |output: &Output, text: &str| {
+            let error = whole(output).expect_err("it is not whole");
+            assert!(error.message.contains(text), "{error:?}");
+        };
+        refused(&answer(0, "unit - a.service ac"), "list` did not answer");
+        refused(&answer(1, "end\n"), "list` did not answer");
+        let hung = Output {
+            timed_out: true,
+            ..answer(124, "podman podman version 5.4.2\n")
+        };
+        refused(&hung, "`nvidia-ctk cdi list` did not end");
+        let cut = Output {
+            truncated: true,
+            ..good
+        };
+        refused(&cut, "longer than 256 KiB");
     }
 
     #[test]

@@ -2,11 +2,25 @@
 # cdi_spec.sh stand before it. $R is the root prefix.
 #
 #   look USER... -- SCOPE UNIT...      a SCOPE is a user, or - for the system's own units
+#
+# The last line is `end`: without it the answer is not whole, and what was asked last, on
+# standard error, did not answer.
 R=${R:-}
+
+asks() { printf '%s\n' "$*" >&2; }
+
+# state WORD...: what this `is-active` says, in $v. systemd has a word for every unit; where it
+# says nothing, nobody knows whether the unit runs.
+state() {
+	asks "$@"
+	v=$("$@" 2>/dev/null </dev/null)
+	[ -n "$v" ] || [ ! -d "$R/run/systemd/system" ] || exit 1
+}
 
 # has NAME PROGRAM ARGUMENT: the first line of what it says.
 has() {
 	command -v "$2" >/dev/null 2>&1 || return 0
+	asks "$2" "$3"
 	v=$("$2" "$3" 2>/dev/null </dev/null) || return 0
 	printf '%s %s\n' "$1" "$(printf '%s\n' "$v" | head -n 1)"
 }
@@ -37,6 +51,7 @@ if [ -r "$R/sys/fs/cgroup/cgroup.controllers" ]; then
 	printf 'controllers %s\n' "$(cat "$R/sys/fs/cgroup/cgroup.controllers")"
 fi
 if [ -e "$R/sys/fs/selinux/enforce" ]; then
+	asks getsebool container_use_devices
 	v=$(getsebool container_use_devices 2>/dev/null </dev/null) && printf 'selinux %s\n' "${v##* }"
 fi
 [ ! -e "$R/sys/module/apparmor/parameters/enabled" ] || {
@@ -48,11 +63,13 @@ fi
 [ ! -e "$R/usr/lib/systemd/system/nvidia-cdi-refresh.service" ] &&
 	[ ! -e "$R/etc/systemd/system/nvidia-cdi-refresh.service" ] || echo 'refresh yes'
 if command -v nvidia-ctk >/dev/null 2>&1; then
+	asks nvidia-ctk cdi list
 	nvidia-ctk cdi list 2>/dev/null </dev/null | while read -r v; do
 		case $v in nvidia.com/gpu=*) printf 'cdi %s\n' "$v" ;; esac
 	done
 fi
 for vendor in amd intel; do
+	asks "the nodes of the cards of $vendor"
 	f=$R/etc/cdi/deploy-$vendor.json
 	nodes=$(cdi_nodes "$vendor")
 	if [ ! -f "$f" ]; then
@@ -69,6 +86,7 @@ for f in "$R"/dev/kfd "$R"/dev/dri/renderD*; do
 	[ ! -e "$f" ] || printf 'mode %s %s\n' "${f#"$R"}" "$(stat -c '%a %U %G' "$f")"
 done
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
+	asks "getent passwd $1"
 	entry=$(getent passwd "$1" 2>/dev/null)
 	if [ -n "$entry" ]; then
 		IFS=: read -r name _ uid _ _ home _ <<PASSWD
@@ -77,7 +95,8 @@ PASSWD
 		printf 'user %s %s %s\n' "$name" "$uid" "$home"
 		printf 'groups %s %s\n' "$name" "$(id -Gn -- "$name" 2>/dev/null)"
 		[ ! -e "$R/var/lib/systemd/linger/$name" ] || printf 'linger %s\n' "$name"
-		! systemctl is-active --quiet -- "user@$uid.service" 2>/dev/null </dev/null || printf 'manager %s\n' "$name"
+		state systemctl is-active -- "user@$uid.service"
+		[ "$v" != active ] || printf 'manager %s\n' "$name"
 		for f in subuid subgid; do
 			! grep -q "^\($name\|$uid\):" "$R/etc/$f" 2>/dev/null || printf '%s %s\n' "$f" "$name"
 		done
@@ -89,14 +108,17 @@ done
 [ $# -eq 0 ] || shift
 while [ $# -gt 1 ]; do
 	if [ "$1" = - ]; then
-		v=$(systemctl is-active -- "$2" 2>/dev/null </dev/null)
+		state systemctl is-active -- "$2"
+	elif uid=$(id -u -- "$1" 2>/dev/null); then
+		state systemctl is-active -- "user@$uid.service"
+		case $v in
+		active) state as "$1" "$uid" systemctl --user is-active -- "$2" ;;
+		*) v= ;;
+		esac
 	else
-		uid=$(id -u -- "$1" 2>/dev/null)
 		v=
-		! systemctl is-active --quiet -- "user@${uid:-none}.service" 2>/dev/null </dev/null ||
-			v=$(as "$1" "$uid" systemctl --user is-active -- "$2" 2>/dev/null)
 	fi
 	printf 'unit %s %s %s\n' "$1" "$2" "${v:-unknown}"
 	shift 2
 done
-exit 0
+echo end

@@ -24,13 +24,15 @@ podman_systemctl() {
 }
 
 # podman_reload USER: has Quadlet make units of its files anew. Without a manager that runs
-# there is nobody to be told.
+# there is nobody to be told, nor where the user is gone. At boot a user's manager may be on its
+# way: it reads the files itself.
 podman_reload() {
     if [ "$1" != - ]; then
-        uid=$(id -u -- "$1") || return 1
+        uid=$(id -u -- "$1" 2>/dev/null) || return 0
         systemctl is-active --quiet -- "user@$uid.service" || return 0
     fi
-    podman_systemctl "$1" daemon-reload
+    podman_systemctl "$1" daemon-reload && return 0
+    [ "$1" != - ] && [ -n "${DEPLOY_AT_BOOT-}" ]
 }
 
 # podman_unit_is USER UNIT active|inactive. One that failed, or that is not there, is inactive.
@@ -38,6 +40,10 @@ podman_unit_is() {
     now=$(podman_systemctl "$1" is-active -- "$2" 2>/dev/null)
     case $3:$now in
     active:active | inactive:inactive | inactive:failed | inactive:unknown | inactive:) return 0 ;;
+    # After an undo at boot it is still to come.
+    active:inactive | active:activating | active:unknown | active:)
+        [ -z "${DEPLOY_AT_BOOT-}" ] || [ -z "${DEPLOY_AFTER_UNDO-}" ] || return 0
+        ;;
     esac
     printf '%s\n' "unit $2: is ${now:-unknown}, not $3" >&2
     return 1
@@ -58,9 +64,17 @@ podman_start() {
     return 1
 }
 
-# podman_put_back USER UNIT: runs again what ran, by the files as they were.
+# podman_put_back USER UNIT: runs again what ran, by the files as they were. At boot the slices
+# are not back and the users' managers not up: those start their units themselves, and of
+# root's systemd is told without waiting and in the units' own order, since it may not have
+# known this one when the boot began.
 podman_put_back() {
-    podman_reload "$1" && podman_systemctl "$1" restart -- "$2"
+    podman_reload "$1" || return 1
+    if [ -z "${DEPLOY_AT_BOOT-}" ]; then
+        podman_systemctl "$1" restart -- "$2"
+    elif [ "$1" = - ]; then
+        command systemctl --no-block start -- "$2"
+    fi
 }
 
 # podman_stop USER UNIT: also where the unit is gone already.
@@ -69,8 +83,7 @@ podman_stop() {
     podman_systemctl "$1" stop -- "$2"
 }
 
-# podman_runs USER UNIT CONTAINER DEVICES: the unit runs, and podman knows the container with
-# no right that was not given to it and with so many devices.
+# podman_runs USER UNIT CONTAINER: the unit runs, and podman says that its container does.
 podman_runs() {
     podman_unit_is "$1" "$2" active || return 1
     now=$(podman_as "$1" podman container inspect --format '{{.State.Status}}' -- "$3" 2>/dev/null)
@@ -112,9 +125,13 @@ podman_cdi_nvidia() {
     nvidia-ctk cdi generate --output="$1" --device-name-strategy=uuid </dev/null
 }
 
-# podman_cdi_nvidia_names NAME...: NVIDIA's tool lists these.
+# podman_cdi_nvidia_names NAME...: NVIDIA's tool lists these, and in any case a card or slice.
 podman_cdi_nvidia_names() {
     list=$(nvidia-ctk cdi list 2>/dev/null </dev/null) || return 1
+    if ! printf '%s\n' "$list" | grep '^nvidia\.com/gpu=' | grep -qvxF nvidia.com/gpu=all; then
+        printf '%s\n' 'nvidia-ctk cdi list: has no card' >&2
+        return 1
+    fi
     for name; do
         printf '%s\n' "$list" | grep -qxF "$name" && continue
         printf '%s\n' "nvidia-ctk cdi list: has no $name" >&2
@@ -198,9 +215,7 @@ podman_linger_undo() {
 # podman_undone USER UNIT active|inactive: after a file of it was put back. What ran runs again
 # by it.
 podman_undone() {
-    podman_reload "$1" || return 1
-    [ "$3" = active ] || return 0
-    podman_systemctl "$1" restart -- "$2"
+    if [ "$3" = active ]; then podman_put_back "$1" "$2"; else podman_reload "$1"; fi
 }
 
 # podman_sebool_is NAME on|off
