@@ -235,3 +235,19 @@ fn a_specification_that_cannot_be_written_is_told() {
         assert!(told.contains(text), "{:?} {told} {output:?}", host.shell);
     });
 }
+
+#[test]
+fn a_daemon_that_reads_another_file_is_no_success() {
+    on_every_shell(|host| {
+        host.set("says", "runtime nvidia\nruntime runc\ndefault runc\n");
+        for (call, good) in [
+            ("docker_knows nvidia any", true),
+            ("docker_knows nvidia default", false),
+            ("docker_knows amd any", false),
+        ] {
+            let output = host.run(&["platform/docker.sh"], call);
+            let said = (host.shell, call, &output);
+            assert_eq!(output.status.success(), good, "{said:?}");
+        }
+    });
+}

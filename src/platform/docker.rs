@@ -86,7 +86,12 @@ impl Platform for Docker {
             false => Some(ask(host, configure(tool, &wanted).arg("--dry-run"))?),
         };
         if is_so(&text, after.as_deref(), &wanted) {
-            return Ok(Vec::new());
+            let runtime = if amd { "amd" } else { "nvidia" };
+            let behind = wanted.restart.value && is_behind(&there, runtime, &wanted);
+            let mut again = restart();
+            again.verify = again.verify.then(knows(runtime, &wanted));
+            let again = behind.then(|| Wish::Step(Box::new(again)));
+            return Ok(again.into_iter().collect());
         }
         let mut step = write(tool, &wanted, &text, after.as_deref());
         let restarts = wanted.restart.value && has("active");
@@ -128,10 +133,13 @@ fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
     wanted
 }
 
-/// What the host has: `docker`, `tool`, `active`, one a line.
+/// What the host has: `docker`, `tool`, `active`, one a line; of a daemon that runs and can be
+/// asked also `runtime NAME` and `default NAME`.
 const LOOK: &str = "command -v dockerd >/dev/null 2>&1 && dockerd --version >/dev/null 2>&1 && echo docker; \
      command -v \"$1\" >/dev/null 2>&1 && \"$1\" --version >/dev/null 2>&1 && echo tool; \
-     systemctl is-active --quiet docker.service 2>/dev/null && echo active; exit 0";
+     systemctl is-active --quiet docker.service 2>/dev/null && echo active && command -v docker >/dev/null 2>&1 && \
+     docker info --format '{{range $name, $_ := .Runtimes}}runtime {{$name}}{{\"\\n\"}}{{end}}default {{.DefaultRuntime}}' 2>/dev/null </dev/null; \
+     exit 0";
 
 /// Standard output of a command that changes nothing.
 fn ask(host: &mut dyn Host, command: Command) -> Rendered<String> {
@@ -179,6 +187,30 @@ fn is_so(text: &str, after: Option<&str>, wanted: &Wanted) -> bool {
     }
 }
 
+/// Whether the daemon that runs has not read its file since that says what it should: it was
+/// written with `restart: false`. A daemon that does not answer is not restarted for it.
+fn is_behind(there: &str, runtime: &str, wanted: &Wanted) -> bool {
+    let mut defaults = there
+        .lines()
+        .filter_map(|line| line.strip_prefix("default "));
+    let Some(default) = defaults.find(|name| !name.is_empty()) else {
+        return false;
+    };
+    let mut names = there
+        .lines()
+        .filter_map(|line| line.strip_prefix("runtime "));
+    !names.any(|name| name == runtime) || (wanted.default_runtime.value && default != runtime)
+}
+
+/// That the daemon knows it: one that reads another file would be restarted in every run.
+fn knows(runtime: &str, wanted: &Wanted) -> Command {
+    let default = match wanted.default_runtime.value {
+        true => "default",
+        false => "any",
+    };
+    Command::new("docker_knows").args([runtime, default])
+}
+
 fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
     let said = |text: &str| match text.trim() {
         "" => "no file".to_owned(),
@@ -222,4 +254,26 @@ fn restart() -> Step {
     step.undo = Script::one(Command::new("true"));
     step.timeout_s = 180;
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_has_not_read_its_file_is_behind() {
+        let wanted = |default: bool| Wanted {
+            default_runtime: Located::default_of(default),
+            restart: Located::default_of(true),
+        };
+        let knows = "docker\ntool\nactive\nruntime nvidia\nruntime runc\ndefault runc\n";
+        assert!(!is_behind(knows, "nvidia", &wanted(false)));
+        assert!(is_behind(knows, "nvidia", &wanted(true)));
+        assert!(is_behind(knows, "amd", &wanted(false)));
+        assert!(!is_behind(
+            "docker\nactive\ndefault \n",
+            "nvidia",
+            &wanted(true)
+        ));
+    }
 }

@@ -14,3 +14,14 @@ docker_file_names() {
     printf '%s\n' "$(shown "$1"): does not name $2" >&2
     return 1
 }
+
+# docker_knows RUNTIME default|any: the daemon that runs has read its file.
+docker_knows() {
+    form='{{range $name, $_ := .Runtimes}}runtime {{$name}}{{"\n"}}{{end}}default {{.DefaultRuntime}}'
+    now=$(docker info --format "$form" </dev/null) || return 1
+    if printf '%s\n' "$now" | grep -qxF "runtime $1"; then
+        if [ "$2" = any ] || printf '%s\n' "$now" | grep -qxF "default $1"; then return 0; fi
+    fi
+    printf '%s\n' "docker info: does not say what its file says of $1; it may read another one" >&2
+    return 1
+}
