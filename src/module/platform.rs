@@ -8,7 +8,7 @@ use super::path::{self, WantedFile};
 use super::{Args, Done, Module};
 use crate::error::Diagnostic;
 use crate::platform::{self, Host, Platform, PlatformFile, View, Wish};
-use crate::render::{self, Binding, Layer, Rendered};
+use crate::render::{self, Binding, Halt, Layer, Rendered};
 use crate::step::Step;
 use crate::transport::{Output, PathState, Read};
 use crate::value::Node;
@@ -56,14 +56,16 @@ fn set_up(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         Ok(wanted) => wanted,
         Err(problems) => return first_error(problems).map(|()| done),
     };
+    let mut round = Round::default();
     for platform in platform::unwanted(wanted.as_deref()) {
-        let wishes = asked(ctx, |view, host| platform.removal(view, host))?;
-        grant(wishes, ctx, &mut done)?;
+        let wishes = asked(ctx, |view, host| platform.removal(view, host));
+        round.pass(wishes.and_then(|wishes| grant(wishes, ctx, &mut done)))?;
     }
     for platform in wanted.iter().flatten() {
-        let wishes = asked(ctx, |view, host| platform.wishes(view, host))?;
-        grant(wishes, ctx, &mut done)?;
+        let wishes = asked(ctx, |view, host| platform.wishes(view, host));
+        round.pass(wishes.and_then(|wishes| grant(wishes, ctx, &mut done)))?;
     }
+    round.end()?;
     done.values
         .insert("platforms".to_owned(), names(wanted.as_deref()));
     Ok(done)
@@ -79,11 +81,41 @@ fn health(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         Ok(wanted) => wanted,
         Err(problems) => return first_error(problems).map(|()| done),
     };
+    let mut round = Round::default();
     for platform in wanted.iter().flatten() {
-        let wishes = asked(ctx, |view, host| platform.health(view, host))?;
-        grant(wishes, ctx, &mut done)?;
+        let wishes = asked(ctx, |view, host| platform.health(view, host));
+        round.pass(wishes.and_then(|wishes| grant(wishes, ctx, &mut done)))?;
     }
+    round.end()?;
     Ok(done)
+}
+
+/// Goes on behind what waits for something that was not read yet, so that one round asks the
+/// host for as much as it can.
+#[derive(Debug, Default)]
+struct Round {
+    pending: bool,
+}
+
+impl Round {
+    /// Passes over a part that waits. What is wrong behind it may be right once that is known.
+    fn pass(&mut self, part: Rendered<()>) -> Rendered<()> {
+        match part {
+            Err(Halt::Pending) => self.pending = true,
+            Err(Halt::Problem(_)) if self.pending => {}
+            other => return other,
+        }
+        Ok(())
+    }
+
+    /// Halts where a part waits.
+    fn end(self) -> Rendered<()> {
+        if self.pending {
+            Err(Halt::Pending)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn names(wanted: Option<&[&'static dyn Platform]>) -> Json {
@@ -108,33 +140,39 @@ fn asked(
 
 /// Wishes become steps in their order, as if each were a task.
 fn grant(wishes: Vec<Wish>, ctx: &mut Context<'_>, done: &mut Done) -> Rendered<()> {
+    let mut round = Round::default();
     for wish in wishes {
-        match wish {
-            Wish::Note(note) => done.notes.push(note),
-            Wish::Step(step) => done.steps.push(own(*step, ctx)),
-            Wish::IfChanged { paths, step } => {
-                // What stands there only because an earlier step of the plan puts it there.
-                if paths.iter().any(|path| ctx.world.paths.contains_key(path)) {
-                    done.steps.push(own(*step, ctx));
-                }
+        round.pass(grant_one(wish, ctx, done))?;
+    }
+    round.end()
+}
+
+fn grant_one(wish: Wish, ctx: &mut Context<'_>, done: &mut Done) -> Rendered<()> {
+    match wish {
+        Wish::Note(note) => done.notes.push(note),
+        Wish::Step(step) => done.steps.push(own(*step, ctx)),
+        Wish::IfChanged { paths, step } => {
+            // What stands there only because an earlier step of the plan puts it there.
+            if paths.iter().any(|path| ctx.world.paths.contains_key(path)) {
+                done.steps.push(own(*step, ctx));
             }
-            Wish::File(file) => done.steps.extend(write(&file, ctx)?),
-            Wish::FileThen { file, undone } => {
-                if let Some(mut step) = write(&file, ctx)? {
-                    step.undo.0.extend(undone.0);
-                    done.steps.push(step);
-                }
+        }
+        Wish::File(file) => done.steps.extend(write(&file, ctx)?),
+        Wish::FileThen { file, undone } => {
+            if let Some(mut step) = write(&file, ctx)? {
+                step.undo.0.extend(undone.0);
+                done.steps.push(step);
             }
-            Wish::Module { name, params } => {
-                let args = args_of(&params, ctx);
-                let Some(module) = super::find(name) else {
-                    let message = format!("there is no module `{name}`");
-                    return Err(Diagnostic::error(message).at(&ctx.task.origin).into());
-                };
-                let mut part = (module.plan)(&args, ctx)?;
-                done.steps.append(&mut part.steps);
-                done.notes.append(&mut part.notes);
-            }
+        }
+        Wish::Module { name, params } => {
+            let args = args_of(&params, ctx);
+            let Some(module) = super::find(name) else {
+                let message = format!("there is no module `{name}`");
+                return Err(Diagnostic::error(message).at(&ctx.task.origin).into());
+            };
+            let mut part = (module.plan)(&args, ctx)?;
+            done.steps.append(&mut part.steps);
+            done.notes.append(&mut part.notes);
         }
     }
     Ok(())
