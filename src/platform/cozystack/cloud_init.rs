@@ -32,8 +32,19 @@ const PASSED_ON: [&str; 5] = [
 pub(super) fn read(block: &mut Block<'_, '_>, monitoring: bool) -> Option<String> {
     let node = block.node("cloudInit");
     match node.map(|node| (&node.value, node)) {
-        None if monitoring => Some(text(&Software::default(), &Map::new(), true)),
-        None => None,
+        None => {
+            if monitoring {
+                let message =
+                    "`monitoring` runs NVIDIA's exporter as a container, which takes Docker";
+                let found = Diagnostic::error(message).hint("add `cloudInit: {docker: true}`");
+                let found = match &block.origin {
+                    Some(origin) => found.at(origin),
+                    None => found,
+                };
+                block.problems.push(found);
+            }
+            None
+        }
         Some((Value::Str(text), node)) => {
             check_text(text, node, block);
             if monitoring {
@@ -175,8 +186,9 @@ fn list(rest: &Map<String, Json>, key: &str) -> Vec<Json> {
     list.cloned().unwrap_or_default()
 }
 
-/// NVIDIA's ways to install its driver and its container toolkit, from repositories that are
-/// signed by keys which are installed first.
+/// NVIDIA's ways to install its driver and its container toolkit, as the reference has them: the
+/// packages are signed; the keyring's own package and Docker's script are trusted for the site
+/// that they come from.
 fn commands(software: &Software, monitoring: bool) -> Vec<Json> {
     let mut commands: Vec<String> = Vec::new();
     if let Some(driver) = software.driver {

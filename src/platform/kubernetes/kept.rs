@@ -3,6 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::error::Diagnostic;
 use crate::platform::{Host, PlatformFile, Wish};
 use crate::render::Rendered;
 use crate::transport::PathState;
@@ -36,16 +37,36 @@ impl Kept {
     }
 }
 
-/// What the last run left.
-pub(super) fn read(path: &str, host: &mut dyn Host) -> Rendered<Option<Kept>> {
-    let PathState::File {
-        content: Some(content),
-        ..
-    } = host.look(path)?
-    else {
-        return Ok(None);
+/// Where those objects are that are no longer wanted, and manifests without fields for them. All
+/// of what another cluster has is no longer wanted there.
+pub(super) fn gone(kept: Option<&Kept>, tool: &Tool, wanted: &[Json]) -> (Tool, Manifests) {
+    let Some(kept) = kept else {
+        return (tool.clone(), Manifests::new());
     };
-    Ok(parse(&String::from_utf8_lossy(&content)))
+    let moved = kept.tool != *tool;
+    let wanted = if moved { &[] } else { wanted };
+    (kept.tool.clone(), kept.without(wanted))
+}
+
+/// What the last run left. A record that cannot be read is not taken for one that names nothing.
+pub(super) fn read(path: &str, host: &mut dyn Host) -> Rendered<Option<Kept>> {
+    let content = match host.look(path)? {
+        PathState::Absent => return Ok(None),
+        PathState::File {
+            content: Some(content),
+            ..
+        } => content,
+        _ => return Err(unread(path).into()),
+    };
+    match parse(&String::from_utf8_lossy(&content)) {
+        Some(kept) => Ok(Some(kept)),
+        None => Err(unread(path).into()),
+    }
+}
+
+fn unread(path: &str) -> Diagnostic {
+    Diagnostic::error(format!("{path} cannot be read, which says what deploy has put into the cluster"))
+        .hint("bring it back from a copy; or remove it, and with `kubectl` the objects that have fields of the manager `deploy`")
 }
 
 fn parse(text: &str) -> Option<Kept> {

@@ -27,8 +27,17 @@ kube_get() (
 kube_is() (
     have=$(kube_get "$1" "$2" "$3" "$4" "$5" -o "jsonpath=$(cat "$6")") || exit 1
     [ "$have" = "$(cat "$7")" ] && exit 0
+    # Those of a machine may hold what nobody is to see.
+    case $3 in virtualmachine.*) have=" others" ;; esac
     printf '%s\n' "$3 $5: the fields are not as expected, but$have" >&2
     exit 1
+)
+
+# kube_keeps LABEL: a rollback does not take away what holds data; the words say who does.
+kube_keeps() (
+    [ -z "${DEPLOY_AFTER_UNDO-}" ] || exit 0
+    printf '%s\n' "$1 was made by this run, and its disks would go with it: delete it yourself if that is meant" >&2
+    exit 77
 )
 
 # kube_apply CONFIG CONTEXT FORCE FILE: applies a manifest on the server, under our name.
@@ -74,6 +83,12 @@ kube_give_back() (
     kube "$@" </dev/null
 )
 
+# kube_clock: seconds since the host was started. What kubectl takes for an answer counts.
+kube_clock() (
+    read -r seconds rest <"${R-}/proc/uptime" 2>/dev/null || read -r seconds rest </proc/uptime
+    printf '%s\n' "${seconds%%.*}"
+)
+
 # kube_mig_state CONFIG CONTEXT NODE: what the MIG manager says.
 kube_mig_state() {
     kube_get "$1" "$2" node - "$3" -o 'jsonpath={.metadata.labels.nvidia\.com/mig\.config\.state}'
@@ -82,6 +97,7 @@ kube_mig_state() {
 # kube_mig_wait CONFIG CONTEXT NODE SECONDS: waits until the MIG manager has done what the node's
 # label asks for. Where it never begins, the label asks for nothing new.
 kube_mig_wait() (
+    started=$(kube_clock)
     waited=0
     begun=
     # Seconds after which a manager that has not begun is one with nothing to do.
@@ -108,7 +124,7 @@ kube_mig_wait() (
             exit 1
         fi
         sleep 1
-        waited=$((waited + 1))
+        waited=$(($(kube_clock) - started))
     done
 )
 
@@ -196,6 +212,7 @@ kube_offers_one() (
 kube_offers() (
     config=$1 context=$2 node=$3 limit=$4 replicas=$5 how=$6
     shift 6
+    started=$(kube_clock)
     waited=0
     while :; do
         missing=
@@ -213,7 +230,7 @@ kube_offers() (
             exit 1
         fi
         sleep 1
-        waited=$((waited + 1))
+        waited=$(($(kube_clock) - started))
     done
 )
 
@@ -259,6 +276,7 @@ kube_test_pod() (
 # kube_run_test CONFIG CONTEXT NAMESPACE POD SECONDS FILE: succeeds once a pod has.
 kube_run_test() (
     kube_apply "$1" "$2" no "$6" || exit 1
+    started=$(kube_clock)
     waited=0
     while :; do
         phase=$(kube_get "$1" "$2" pod "$3" "$4" -o 'jsonpath={.status.phase}') || exit 1
@@ -276,7 +294,7 @@ kube_run_test() (
             exit 1
         fi
         sleep 1
-        waited=$((waited + 1))
+        waited=$(($(kube_clock) - started))
     done
 )
 
@@ -296,6 +314,7 @@ kube_dcm_end() (
     exit "$status"
 )
 kube_dcm_wait() (
+    started=$(kube_clock)
     waited=0
     label='jsonpath={.metadata.labels.dcm\.amd\.com/gpu-config-profile}'
     wanted=$(kube_get "$1" "$2" node - "$3" -o "$label") || exit 1
@@ -314,6 +333,6 @@ kube_dcm_wait() (
             exit 1
         fi
         sleep 1
-        waited=$((waited + 1))
+        waited=$(($(kube_clock) - started))
     done
 )

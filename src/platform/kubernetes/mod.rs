@@ -49,16 +49,18 @@ impl Platform for Kubernetes {
         let wanted = read(view)?;
         let kept = kept::read(kept::PATH, host)?;
         let objects = manifests::all(&wanted);
-        let gone = kept.as_ref().map(|kept| kept.without(&objects));
-        let gone = gone.unwrap_or_default();
-        for manifest in objects.iter().chain(&gone) {
+        let (old, gone) = kept::gone(kept.as_ref(), &wanted.tool, &objects);
+        for manifest in &gone {
+            object::expect(&old, manifest, wanted.take_over, host);
+        }
+        for manifest in &objects {
             object::expect(&wanted.tool, manifest, wanted.take_over, host);
         }
         let mut wishes = operator::notes(&wanted);
         let mut changed = Vec::new();
         // First what is to go: a field that moves to another object is free then.
         for manifest in &gone {
-            changed.extend(object::gone(&wanted.tool, manifest, host)?.step);
+            changed.extend(object::gone(&old, manifest, host)?.step);
         }
         for manifest in &objects {
             let mut planned = object::planned(&wanted.tool, manifest, wanted.take_over, host)?;

@@ -8,7 +8,7 @@ use crate::error::Diagnostic;
 use crate::platform::Host;
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
-use crate::step::{Change, Payload, Step, StepId};
+use crate::step::{Change, Class, Payload, Step, StepId};
 
 use super::owned::{self, Path};
 use super::tool::{Name, Tool, answered, refused};
@@ -16,7 +16,7 @@ use super::tool::{Name, Tool, answered, refused};
 /// Has everything read of an object that `planned` asks for.
 pub(super) fn expect(tool: &Tool, manifest: &Json, force: bool, host: &mut dyn Host) {
     host.expect(tool.live(&Name::of(manifest)));
-    host.expect(tool.tried(manifest, force));
+    host.expect(tool.tried(&owned::public(manifest), force));
 }
 
 /// The step that makes an object what a manifest says, and what should be known of it.
@@ -26,6 +26,8 @@ pub(super) struct Planned {
     pub(super) step: Option<Step>,
     /// Sentences for the plan.
     pub(super) notes: Vec<String>,
+    /// Whether there is no such object yet.
+    pub(super) is_new: bool,
 }
 
 /// Compares an object with a manifest. A manifest without fields takes back those of ours.
@@ -47,7 +49,7 @@ pub(super) fn planned(
     if !contested.is_empty() && !take_over {
         return Err(conflict(&label, live.as_ref(), manifest, &contested).into());
     }
-    let tried = tool.tried(manifest, take_over);
+    let tried = tool.tried(&owned::public(manifest), take_over);
     let output = host.ask(&tried)?;
     if !output.success() {
         return Err(refused(&output, &label).into());
@@ -56,6 +58,7 @@ pub(super) fn planned(
         let message = format!("{label}: the API server says nothing of what it would be");
         return Err(Diagnostic::error(message).into());
     };
+    let after = owned::with_private(after, manifest);
     let mut paths = owned::leaves(manifest);
     let before_ours = live.as_ref().map(owned::ours);
     for path in before_ours.iter().flat_map(owned::leaves) {
@@ -71,7 +74,10 @@ pub(super) fn planned(
     if is_owned && before_text == after_text {
         return Ok(Planned::default());
     }
-    let mut planned = Planned::default();
+    let mut planned = Planned {
+        is_new: live.is_none(),
+        ..Planned::default()
+    };
     for (path, owner) in &contested {
         let field = owned::spelled(path);
         planned
@@ -128,7 +134,7 @@ pub(super) fn gone(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendere
     step.apply = Script::one(delete.run_path(wanted));
     Ok(Planned {
         step: Some(step),
-        notes: Vec::new(),
+        ..Planned::default()
     })
 }
 
@@ -232,6 +238,10 @@ impl Writing<'_> {
                 .run_path(path("wanted")),
         );
         step.timeout_s = 90;
+        // What it changes may run or be scheduled anew; a text that others read does not.
+        if !["configmap", "resourcequota"].contains(&self.name.resource.as_str()) {
+            step.class = Class::Disruptive;
+        }
         step
     }
 
@@ -285,24 +295,26 @@ impl Writing<'_> {
             .iter()
             .filter(|path| value(self.live, path) != value(Some(self.after), path))
             .collect();
-        // A value and the one it is compared with.
-        let text = |found: Option<String>, other: Option<String>| match found {
-            Some(found) => lines_lacking(&found, &other.unwrap_or_default()),
-            None => "not set".to_owned(),
+        let text = |object: Option<&Json>, path: &Path, other: Option<&Json>| match (
+            value(object, path),
+            owned::is_private(path),
+        ) {
+            (Some(_), true) => "set, and not shown".to_owned(),
+            (Some(found), false) => lines_lacking(&found, &value(other, path).unwrap_or_default()),
+            (None, _) => "not set".to_owned(),
         };
         let subject = self.name.label();
         match differing[..] {
             [path] => Change::Setting {
                 subject,
                 name: owned::spelled(path),
-                before: text(value(self.live, path), value(Some(self.after), path)),
-                after: text(value(Some(self.after), path), value(self.live, path)),
+                before: text(self.live, path, Some(self.after)),
+                after: text(Some(self.after), path, self.live),
             },
             _ => {
                 let all = |object: Option<&Json>, other: Option<&Json>| {
                     let each = differing.iter().map(|path| {
-                        let text = text(value(object, path), value(other, path));
-                        format!("{}: {text}", owned::spelled(path))
+                        format!("{}: {}", owned::spelled(path), text(object, path, other))
                     });
                     each.collect::<Vec<_>>().join(", ")
                 };

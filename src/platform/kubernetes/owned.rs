@@ -19,6 +19,9 @@ pub(super) enum Part {
     Item(String, String),
 }
 
+/// The field below `spec` with the user data of a virtual machine.
+const USER_DATA: &str = "cloudInit";
+
 /// Where a value stands.
 pub(super) type Path = Vec<Part>;
 
@@ -87,6 +90,31 @@ pub(super) fn at<'a>(object: &'a Json, path: &[Part]) -> Option<&'a Json> {
         };
     }
     Some(at)
+}
+
+/// Whether what stands there may hold passwords and keys: the user data of a virtual machine.
+/// It is in no argument of a process and in no plan.
+pub(super) fn is_private(path: &[Part]) -> bool {
+    matches!(path, [Part::Field(spec), Part::Field(name)] if spec == "spec" && name == USER_DATA)
+}
+
+/// A manifest without what is private.
+pub(super) fn public(manifest: &Json) -> Json {
+    let mut public = manifest.clone();
+    if let Some(spec) = public.get_mut("spec").and_then(Json::as_object_mut) {
+        spec.shift_remove(USER_DATA);
+    }
+    public
+}
+
+/// What an object will be, with what is private as a manifest has it: the server was not told.
+pub(super) fn with_private(mut after: Json, manifest: &Json) -> Json {
+    let private = manifest.get("spec").and_then(|spec| spec.get(USER_DATA));
+    let spec = after.get_mut("spec").and_then(Json::as_object_mut);
+    if let (Some(private), Some(spec)) = (private, spec) {
+        spec.insert(USER_DATA.to_owned(), private.clone());
+    }
+    after
 }
 
 /// The path as people write it.

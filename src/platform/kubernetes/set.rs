@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 use crate::platform::{Host, Wish};
 use crate::render::Rendered;
+use crate::shell::{Command, Script};
 
 use super::tool::{Name, Tool, answered};
 use super::{kept, object};
@@ -36,23 +37,22 @@ pub(in crate::platform) fn wishes(set: &Set<'_>, host: &mut dyn Host) -> Rendere
             context: String::new(),
         },
     };
-    let gone = kept.as_ref().map(|kept| kept.without(set.objects));
-    let gone = gone.unwrap_or_default();
+    let (old, gone) = kept::gone(kept.as_ref(), &tool, set.objects);
     for manifest in set.objects {
         object::expect(&tool, manifest, false, host);
     }
+    let is_kept = |manifest: &Json| {
+        let mut kinds = set.never_deleted.iter();
+        kinds.any(|kind| manifest["kind"] == *kind)
+    };
     let mut wishes = Vec::new();
     let mut left = Vec::new();
     for manifest in &gone {
         let name = Name::of(manifest);
-        let is_kept = set
-            .never_deleted
-            .iter()
-            .any(|kind| manifest["kind"] == *kind);
-        if !is_kept {
-            let planned = object::gone(&tool, manifest, host)?;
+        if !is_kept(manifest) {
+            let planned = object::gone(&old, manifest, host)?;
             wishes.extend(planned.step.map(|step| Wish::Step(Box::new(step))));
-        } else if answered(host, &tool.live(&name), &name.label())?.is_some() {
+        } else if answered(host, &old.live(&name), &name.label())?.is_some() {
             let [resource, namespace, own] = name.words();
             wishes.push(Wish::Note(format!(
                 "{} is no longer wanted and stays, for its data would go with it: `kubectl delete {resource} {own} --namespace {namespace}` deletes it",
@@ -62,8 +62,16 @@ pub(in crate::platform) fn wishes(set: &Set<'_>, host: &mut dyn Host) -> Rendere
         }
     }
     for manifest in set.objects {
-        let planned = object::planned(&tool, manifest, false, host)?;
+        let mut planned = object::planned(&tool, manifest, false, host)?;
         wishes.extend(planned.notes.into_iter().map(Wish::Note));
+        if is_kept(manifest)
+            && planned.is_new
+            && let Some(step) = &mut planned.step
+        {
+            // Undone within its run, but not by a rollback later.
+            let label = Name::of(manifest).label();
+            step.idle = Script::one(Command::new("kube_keeps").arg(label));
+        }
         wishes.extend(planned.step.map(|step| Wish::Step(Box::new(step))));
     }
     let all: Vec<Json> = set.objects.iter().cloned().chain(left).collect();
