@@ -83,12 +83,6 @@ kube_give_back() (
     kube "$@" </dev/null
 )
 
-# kube_clock: seconds since the host was started. What kubectl takes for an answer counts.
-kube_clock() (
-    read -r seconds rest <"${R-}/proc/uptime" 2>/dev/null || read -r seconds rest </proc/uptime
-    printf '%s\n' "${seconds%%.*}"
-)
-
 # kube_mig_state CONFIG CONTEXT NODE: what the MIG manager says.
 kube_mig_state() {
     kube_get "$1" "$2" node - "$3" -o 'jsonpath={.metadata.labels.nvidia\.com/mig\.config\.state}'
@@ -97,7 +91,6 @@ kube_mig_state() {
 # kube_mig_wait CONFIG CONTEXT NODE SECONDS: waits until the MIG manager has done what the node's
 # label asks for. Where it never begins, the label asks for nothing new.
 kube_mig_wait() (
-    started=$(kube_clock)
     waited=0
     begun=
     # Seconds after which a manager that has not begun is one with nothing to do.
@@ -124,7 +117,7 @@ kube_mig_wait() (
             exit 1
         fi
         sleep 1
-        waited=$(($(kube_clock) - started))
+        waited=$((waited + 1))
     done
 )
 
@@ -212,7 +205,6 @@ kube_offers_one() (
 kube_offers() (
     config=$1 context=$2 node=$3 limit=$4 replicas=$5 how=$6
     shift 6
-    started=$(kube_clock)
     waited=0
     while :; do
         missing=
@@ -230,7 +222,7 @@ kube_offers() (
             exit 1
         fi
         sleep 1
-        waited=$(($(kube_clock) - started))
+        waited=$((waited + 1))
     done
 )
 
@@ -276,7 +268,6 @@ kube_test_pod() (
 # kube_run_test CONFIG CONTEXT NAMESPACE POD SECONDS FILE: succeeds once a pod has.
 kube_run_test() (
     kube_apply "$1" "$2" no "$6" || exit 1
-    started=$(kube_clock)
     waited=0
     while :; do
         phase=$(kube_get "$1" "$2" pod "$3" "$4" -o 'jsonpath={.status.phase}') || exit 1
@@ -294,7 +285,7 @@ kube_run_test() (
             exit 1
         fi
         sleep 1
-        waited=$(($(kube_clock) - started))
+        waited=$((waited + 1))
     done
 )
 
@@ -314,7 +305,6 @@ kube_dcm_end() (
     exit "$status"
 )
 kube_dcm_wait() (
-    started=$(kube_clock)
     waited=0
     label='jsonpath={.metadata.labels.dcm\.amd\.com/gpu-config-profile}'
     wanted=$(kube_get "$1" "$2" node - "$3" -o "$label") || exit 1
@@ -333,6 +323,6 @@ kube_dcm_wait() (
             exit 1
         fi
         sleep 1
-        waited=$(($(kube_clock) - started))
+        waited=$((waited + 1))
     done
 )
