@@ -1,7 +1,11 @@
 //! Findings about the user's files, as `rustc` would show them: path, line,
 //! column, the snippet with the place underlined, and what to do.
 
+use std::sync::LazyLock;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use regex::Regex;
 
 use crate::error::{Diagnostic, Origin, Problems, Severity};
 use crate::text::printable;
@@ -91,7 +95,7 @@ impl Place {
         let line_end = whole[start..]
             .find('\n')
             .map_or(whole.len(), |at| start + at);
-        let line = &whole[start..line_end];
+        let line = &without_secrets(&whole[start..line_end]);
         // A span over several lines is shown by its first one.
         let end = origin.span.end.min(line_end);
         let before = printable(&line[..origin.span.start - start], 400);
@@ -109,9 +113,67 @@ impl Place {
     }
 }
 
+/// A line of a file with stars for what a key's name says is a secret: others may stand in the
+/// line of a finding. Every byte keeps its place.
+fn without_secrets(line: &str) -> String {
+    static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let key = r#"(?i)(?:\b|_)(?:pass|password|passwd|passphrase|token|secret|api_?key|credentials?)["']?\s*[:=]\s*"#;
+        Regex::new(key).ok()
+    });
+    let Some(pattern) = KEY.as_ref() else {
+        return "*".repeat(line.len());
+    };
+    let mut shown = String::with_capacity(line.len());
+    let mut from = 0;
+    while let Some(found) = pattern.find_at(line, from) {
+        let value = &line[found.end()..];
+        let in_flow = line[..found.start()].contains(['{', '[']);
+        let length = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |at| at + 2),
+            _ if in_flow => value.find([',', '}', ']']).unwrap_or(value.len()),
+            _ => value.len(),
+        };
+        shown.push_str(&line[from..found.end()]);
+        match &value[..length] {
+            // Where the secret comes from is none.
+            template if template.contains("{{") => shown.push_str(template),
+            secret => shown.push_str(&"*".repeat(secret.len())),
+        }
+        from = found.end() + length;
+    }
+    shown.push_str(&line[from..]);
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_in_the_line_of_a_finding_are_not_shown() {
+        let shown = [
+            (
+                "s1: {ansible_password: HUNTER2, gpu_platform: podmann}",
+                "s1: {ansible_password: *******, gpu_platform: podmann}",
+            ),
+            ("  license_token: a, b # c", "  license_token: ***********"),
+            (
+                "vgpu: {license_token: 'x}y', n: 1}",
+                "vgpu: {license_token: *****, n: 1}",
+            ),
+            (
+                "h1 ansible_become_password=\"a b\" x=1",
+                "h1 ansible_become_password=***** x=1",
+            ),
+            ("token: \"{{ vaulted }}\"", "token: \"{{ vaulted }}\""),
+            ("password: ключ", "password: ********"),
+            ("compass: north", "compass: north"),
+            ("passthrough: yes", "passthrough: yes"),
+        ];
+        for (line, wanted) in shown {
+            assert_eq!(without_secrets(line), wanted);
+        }
+    }
 
     #[test]
     fn a_finding_shows_path_line_column_snippet_and_hint() {

@@ -26,6 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) purpose: Option<Purpose>,
     pub(super) gpus: u32,
     pub(super) instance_type: Option<&'a InstanceType>,
+    /// Its instance type, where the catalog does not know it.
+    pub(super) unknown_type: Option<&'a str>,
     pub(super) system_disk: Option<&'a Json>,
     pub(super) disks: Option<&'a Json>,
     pub(super) network: Option<&'a Json>,
@@ -76,6 +78,11 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<String> {
                 known.name
             ));
         }
+    }
+    if let Some(name) = facts.unknown_type {
+        said.push(format!(
+            "{what}: instance type `{name}` is not in the catalog, so that its number of GPUs was not checked"
+        ));
     }
     let class = |disk: &Json| disk["storageClass"].as_str().map(str::to_owned);
     if facts.system_disk.and_then(class).as_deref() == Some("local") {

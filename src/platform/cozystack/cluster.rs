@@ -115,6 +115,9 @@ fn node_group(
         purpose: None,
         gpus: gpus.count,
         instance_type: known,
+        unknown_type: instance_type
+            .filter(|_| known.is_none())
+            .and_then(Node::as_str),
         system_disk: None,
         disks: None,
         network: None,

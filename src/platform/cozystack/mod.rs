@@ -17,11 +17,13 @@ mod virtual_machine;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
 use crate::desired::{Block, Desired};
-use crate::error::{Problems, Severity};
+use crate::error::{Diagnostic, Problems, Severity};
 use crate::render::Rendered;
 use crate::value::Node;
 
@@ -136,6 +138,7 @@ fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settin
     for node in list(&mut block, "pods") {
         objects.extend(cluster::pod(node, &mut block));
     }
+    unique(&objects, &mut block);
     let permitted = permitted::read(&mut block);
     block.finish();
     if let Some(permitted) = permitted {
@@ -157,6 +160,28 @@ fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settin
     Settings {
         kubeconfig,
         objects,
+    }
+}
+
+/// Tells it where two objects of a kind have one name: each would undo the other.
+fn unique(objects: &[Object], block: &mut Block<'_, '_>) {
+    let mut seen = BTreeSet::new();
+    for object in objects {
+        let text = |pointer: &str| {
+            let found = object.manifest.pointer(pointer).and_then(Json::as_str);
+            found.unwrap_or_default().to_owned()
+        };
+        let (kind, name) = (text("/kind"), text("/metadata/name"));
+        if !seen.insert((kind.clone(), name.clone())) {
+            let found = Diagnostic::error(format!("there are two of {kind} `{name}`"));
+            let found = match &block.origin {
+                Some(origin) => found.at(origin),
+                None => found,
+            };
+            block
+                .problems
+                .push(found.hint("each needs a name of its own"));
+        }
     }
 }
 

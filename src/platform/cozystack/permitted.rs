@@ -117,7 +117,7 @@ fn required(
             device.insert(key.to_owned(), node.to_json());
         }
         Some(node) => {
-            let message = format!("`{}` is none", block.path_of(key));
+            let message = format!("`{}` is not written right", block.path_of(key));
             values::blame(block.problems, node, message, &format!("such as {example}"));
         }
         None => values::missing(block, key, "a device"),

@@ -303,3 +303,18 @@ fn devices_that_may_be_handed_over_come_first_and_others_are_named() {
     }));
     assert_eq!(problems.0.len(), 2);
 }
+
+#[test]
+fn two_objects_of_one_name_and_types_that_nobody_knows_are_told() {
+    let twice = settings(&json!({ "virtual_machines": [machine(), machine()] }));
+    assert!(messages(&twice.1)[0].contains("two of VirtualMachine `example-gpu-vm`"));
+    let mut other = machine();
+    other["instanceType"] = json!("u1.xlarge");
+    let made = objects(&json!({ "virtual_machines": [other] }));
+    assert!(
+        made[0]
+            .advice
+            .join("\n")
+            .contains("`u1.xlarge` is not in the catalog")
+    );
+}

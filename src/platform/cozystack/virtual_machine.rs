@@ -104,6 +104,9 @@ pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) ->
         purpose,
         gpus: gpus.count,
         instance_type: known,
+        unknown_type: instance_type
+            .filter(|_| known.is_none())
+            .and_then(Node::as_str),
         system_disk: system_disk.as_ref(),
         disks: disks.as_ref(),
         network: network.as_ref(),

@@ -49,7 +49,8 @@ kube_apply() (
     kube "$config" "$context" apply "$@" --filename=- <"$file"
 )
 
-# kube_put_back CONFIG CONTEXT KIND NAMESPACE NAME WAS FILE: our fields as they were; an object
+# kube_put_back CONFIG CONTEXT KIND NAMESPACE NAME WAS FILE [FORCE]: our fields as they were, also
+# where somebody else has set them since if FORCE is `yes`; an object
 # that was not there before goes, unless others have put something into it.
 kube_put_back() (
     found=$(kube_get "$1" "$2" "$3" "$4" "$5" --show-managed-fields \
@@ -69,7 +70,7 @@ kube_put_back() (
             exit
         fi
     fi
-    kube_apply "$1" "$2" no "$7"
+    kube_apply "$1" "$2" "${8-no}" "$7"
 )
 
 # kube_give_back CONFIG CONTEXT KIND NAMESPACE NAME OWNER TEMPLATE OURS PATCH: what was taken over

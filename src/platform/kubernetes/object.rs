@@ -44,6 +44,12 @@ pub(super) fn planned(
     if live.is_none() && owned::leaves(manifest).is_empty() {
         return Ok(Planned::default());
     }
+    if live.is_none() && manifest["kind"] == "Node" {
+        let hint = "`kubectl get nodes` lists them; no node is made by writing its name";
+        return Err(Diagnostic::error(format!("the cluster has no {label}"))
+            .hint(hint)
+            .into());
+    }
     let contested = live.as_ref().map(|live| owned::contested(live, manifest));
     let contested = contested.unwrap_or_default();
     if !contested.is_empty() && !take_over {
@@ -68,6 +74,8 @@ pub(super) fn planned(
     }
     let before_text = owned::printed(live.as_ref(), &paths);
     let after_text = owned::printed(Some(&after), &paths);
+    // What becomes of a field that is given up, its next owner decides.
+    let kept_paths = owned::leaves(manifest);
     let is_owned = live
         .as_ref()
         .is_some_and(|live| owned::is_ours(live, manifest));
@@ -91,8 +99,10 @@ pub(super) fn planned(
         after: &after,
         paths: &paths,
         take_over: take_over && !contested.is_empty(),
+        take_back: take_over,
     };
-    let mut step = writing.step(manifest, &before_text, &after_text);
+    let kept_text = owned::printed(Some(&after), &kept_paths);
+    let mut step = writing.step(manifest, &before_text, (&kept_paths, &kept_text));
     writing.give_back(&mut step, before_ours.as_ref(), &contested);
     planned.step = Some(step);
     Ok(planned)
@@ -118,9 +128,10 @@ pub(super) fn gone(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendere
         after: &live,
         paths: &paths,
         take_over: false,
+        take_back: false,
     };
     let before = owned::printed(Some(&live), &paths);
-    let mut step = writing.step(&ours, &before, "");
+    let mut step = writing.step(&ours, &before, (&paths, ""));
     step.title = format!("delete {}", name.label());
     step.change = Change::Setting {
         subject: name.label(),
@@ -192,6 +203,8 @@ struct Writing<'a> {
     after: &'a Json,
     paths: &'a [Path],
     take_over: bool,
+    /// Whether an undo may take fields back that somebody else has set since.
+    take_back: bool,
 }
 
 impl Writing<'_> {
@@ -205,7 +218,7 @@ impl Writing<'_> {
         self.tool.call(function).args(self.name.words())
     }
 
-    fn step(&self, manifest: &Json, before: &str, after: &str) -> Step {
+    fn step(&self, manifest: &Json, before: &str, after: (&[Path], &str)) -> Step {
         let label = self.name.label();
         let title = match self.live {
             None => format!("make {label}"),
@@ -221,15 +234,16 @@ impl Writing<'_> {
             file("wanted", &format!("{manifest}\n")),
             file("template", &owned::template(self.paths)),
             file("before", before),
-            file("after", after),
+            file("template-after", &owned::template(after.0)),
+            file("after", after.1),
         ];
         let path = |what: &str| format!("payload/{}", self.payload(what));
-        let is = |state: &str| {
-            let call = self.call("kube_is").run_path(path("template"));
+        let is = |template: &str, state: &str| {
+            let call = self.call("kube_is").run_path(path(template));
             Script::one(call.run_path(path(state)))
         };
-        step.check = is("before");
-        step.verify = is("after");
+        step.check = is("template", "before");
+        step.verify = is("template-after", "after");
         let force = if self.take_over { "yes" } else { "no" };
         step.apply = Script::one(
             self.tool
@@ -282,7 +296,9 @@ impl Writing<'_> {
         } else {
             "there"
         };
-        calls = calls.then(self.call("kube_put_back").arg(word).run_path(undo));
+        let force = if self.take_back { "yes" } else { "no" };
+        let call = self.call("kube_put_back").arg(word).run_path(undo);
+        calls = calls.then(call.arg(force));
         step.undo = calls;
     }
 
