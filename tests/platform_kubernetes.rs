@@ -97,6 +97,28 @@ fn a_nodes_label_slices_its_card_and_a_rollback_brings_the_old_one_back() {
     assert_eq!(label(&bench, "by-hand"), "stays");
 }
 
+#[test]
+fn a_label_that_was_taken_over_is_given_up_and_a_node_is_not_made_by_its_name() {
+    let bench = cluster();
+    apply(&bench, &sliced("all-1g.10gb"));
+    let block = json!({ "kubeconfig": "/etc/kubernetes/admin.conf" });
+    bench.vars(&json!({ "gpu_platform": "none", "gpu_kubernetes": block }));
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+    bench.settled();
+    // A rollback of that takes it over once more.
+    bench.rolled_back();
+    assert_eq!(label(&bench, "nvidia.com/mig.config"), "all-1g.10gb");
+
+    want(
+        &bench,
+        &json!({ "take_over": true, "nodes": { "gpu-9": { "mig_config": "all-1g.10gb" } } }),
+    );
+    let refused = bench.deploy(&["gpu", "--yes"]).expect(3);
+    refused.says("the cluster has no node gpu-9");
+    let nodes = bench.ssh("kubectl get nodes -o name");
+    assert_eq!(nodes.trim(), "node/gpu-1");
+}
+
 /// What a person's five commands show of the node and its cards.
 struct ByHand {
     labels: String,

@@ -156,7 +156,7 @@ mod tests {
                 "s1: {ansible_password: HUNTER2, gpu_platform: podmann}",
                 "s1: {ansible_password: *******, gpu_platform: podmann}",
             ),
-            ("  license_token: a, b # c", "  license_token: ***********"),
+            ("  license_token: a, b # c", "  license_token: ********"),
             (
                 "vgpu: {license_token: 'x}y', n: 1}",
                 "vgpu: {license_token: *****, n: 1}",

@@ -99,7 +99,8 @@ pub(super) fn planned(
         after: &after,
         paths: &paths,
         take_over: take_over && !contested.is_empty(),
-        take_back: take_over,
+        // What is given up now may be set by its next owner before this is undone.
+        take_back: take_over || paths.len() > kept_paths.len(),
     };
     let kept_text = owned::printed(Some(&after), &kept_paths);
     let mut step = writing.step(manifest, &before_text, (&kept_paths, &kept_text));
