@@ -222,10 +222,7 @@ fn commands(software: &Software, monitoring: bool) -> Vec<Json> {
         commands.push("systemctl restart docker".to_owned());
     }
     if software.deep_learning {
-        commands.push(
-            "pip3 install torch torchvision torchaudio --index-url https://download.pytorch.org/whl/cu121"
-                .to_owned(),
-        );
+        commands.push("pip3 install torch torchvision torchaudio".to_owned());
         commands.push("pip3 install tensorflow[and-cuda]".to_owned());
         commands.push("pip3 install jupyterlab".to_owned());
         commands.push("jupyter lab --generate-config".to_owned());
