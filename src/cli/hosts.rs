@@ -70,11 +70,8 @@ fn is_ours(name: &str) -> bool {
         || matches!(name, "deploy_root" | "sim")
 }
 
-/// What a host's own variables want of its GPUs, whatever a playbook adds.
-///
-/// # Errors
-/// What is wrong with them.
-pub fn wanted(settings: &Settings, host: &HostName) -> Result<Desired, Problems> {
+/// Those of a host's variables that mean something to us, rendered as far as they go.
+fn own_vars(settings: &Settings, host: &HostName) -> (Vars, Problems) {
     let vars = settings.inventory.vars_of(host);
     let names: Vec<&str> = vars
         .keys()
@@ -82,7 +79,15 @@ pub fn wanted(settings: &Settings, host: &HostName) -> Result<Desired, Problems>
         .filter(|name| is_ours(name))
         .collect();
     let scope = Scope::default().with_vars(Layer::Host, &vars);
-    let (vars, mut problems) = render::some_vars(&scope, names);
+    render::some_vars(&scope, names)
+}
+
+/// What a host's own variables want of its GPUs, whatever a playbook adds.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn wanted(settings: &Settings, host: &HostName) -> Result<Desired, Problems> {
+    let (vars, mut problems) = own_vars(settings, host);
     let project = Project::new((*settings.content).clone(), None);
     let (desired, found) = desired::read(&vars, &|name, at| project.document(name, at));
     problems.extend(found);
@@ -106,14 +111,7 @@ pub fn prepare(
     let mut wanted = HashMap::new();
     let mut simulated: Vec<(HostName, Vars)> = Vec::new();
     for host in settings.hosts.iter().chain(beside.keys()) {
-        let vars = settings.inventory.vars_of(host);
-        let names: Vec<&str> = vars
-            .keys()
-            .map(String::as_str)
-            .filter(|name| is_ours(name))
-            .collect();
-        let scope = Scope::default().with_vars(Layer::Host, &vars);
-        let (vars, found) = render::some_vars(&scope, names);
+        let (vars, found) = own_vars(settings, host);
         problems.extend(found);
         let (desired, found) = desired::read(&vars, &|name, at| project.document(name, at));
         problems.extend(found);

@@ -21,7 +21,7 @@ use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
 use crate::desired::{Block, Desired};
-use crate::error::{Diagnostic, Problems, nearest};
+use crate::error::{Diagnostic, Problems, Severity, nearest};
 use crate::facts::HostFacts;
 use crate::render::Rendered;
 use crate::shell::Script;
@@ -278,15 +278,9 @@ pub fn check_offline(desired: &Desired, catalog: &Catalog) -> Problems {
         Err(problems) => return problems,
     };
     let mut problems = Problems::default();
-    for platform in PLATFORMS {
-        let is_wanted = wanted.iter().any(|other| other.name() == platform.name());
-        match desired.platforms.get(platform.variable()) {
-            // A block that nobody reads would be a wish that is missed in silence; but one
-            // for a whole group, of which some hosts have another platform, is none.
-            Some(_) if !is_wanted => {}
-            _ if is_wanted => platform.check(desired, catalog, &mut problems),
-            _ => {}
-        }
+    // A block for a platform that the host has not is none of its: it may be a group's.
+    for platform in wanted {
+        platform.check(desired, catalog, &mut problems);
     }
     problems
 }
@@ -298,6 +292,14 @@ pub fn block<'v, 'p>(
     problems: &'p mut Problems,
 ) -> Block<'v, 'p> {
     Block::new(variable, desired.platforms.get(variable), problems)
+}
+
+/// What was read of a block, unless an error stands against it. Most are told before any
+/// connection; what facts and templates gave is read while planning.
+fn sound<T>(read: T, problems: Problems) -> Rendered<T> {
+    let mut all = problems.0.into_iter();
+    let error = all.find(|problem| problem.severity == Severity::Error);
+    error.map_or(Ok(read), |problem| Err(problem.into()))
 }
 
 /// Shell functions for the steps of all platforms.

@@ -23,7 +23,7 @@ use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
 use crate::desired::{Block, Desired};
-use crate::error::{Diagnostic, Problems, Severity};
+use crate::error::{Diagnostic, Problems};
 use crate::render::Rendered;
 use crate::value::Node;
 
@@ -62,11 +62,7 @@ impl Platform for Cozystack {
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let mut problems = Problems::default();
         let settings = read(view.desired, view.catalog, &mut problems);
-        // Told before connecting, but for what templates gave.
-        let mut all = problems.0.into_iter();
-        if let Some(error) = all.find(|problem| problem.severity == Severity::Error) {
-            return Err(error.into());
-        }
+        let settings = super::sound(settings, problems)?;
         let advice = settings.objects.iter().flat_map(|object| &object.advice);
         let mut wishes: Vec<Wish> = advice.cloned().map(Wish::Note).collect();
         let kubeconfig = settings.kubeconfig.unwrap_or_default();

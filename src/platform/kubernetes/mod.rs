@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
 use crate::desired::Desired;
-use crate::error::{Problems, Severity};
+use crate::error::Problems;
 use crate::render::Rendered;
 
 use super::{Host, Platform, View, Wish};
@@ -106,9 +106,7 @@ impl Platform for Kubernetes {
 fn read(view: &View<'_>) -> Rendered<Wanted> {
     let mut problems = Problems::default();
     let wanted = wanted::read(view.desired, &mut problems);
-    let mut all = problems.0.into_iter();
-    let error = all.find(|problem| problem.severity == Severity::Error);
-    error.map_or(Ok(wanted), |problem| Err(problem.into()))
+    super::sound(wanted, problems)
 }
 
 /// A list of manifests.

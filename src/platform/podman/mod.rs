@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::catalog::Catalog;
 use crate::desired::{Desired, Located};
-use crate::error::{Problems, Severity};
+use crate::error::Problems;
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
@@ -130,11 +130,7 @@ impl Platform for Podman {
 fn read(view: &View<'_>) -> Rendered<PodmanWanted> {
     let mut problems = Problems::default();
     let wanted = wanted::read(view.desired, &mut problems);
-    let error = problems
-        .0
-        .into_iter()
-        .find(|p| p.severity == Severity::Error);
-    error.map_or(Ok(wanted), |problem| Err(problem.into()))
+    super::sound(wanted, problems)
 }
 
 /// The value, or the first that stands against it.
