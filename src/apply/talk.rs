@@ -27,6 +27,10 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(2),
 ];
 
+/// For how long a host is asked again to end a run that has changed nothing: one that was
+/// just booted may not be able to start anything yet.
+const HOPELESS: Duration = Duration::from_secs(30);
+
 /// What the runner can be asked for besides the run itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -215,7 +219,8 @@ impl<'s> Talk<'s> {
                     error: said,
                 };
             }
-            if heard == before && heard.status() == Some(&HostStatus::Preparing) {
+            let hopeless = last_news.elapsed() > HOPELESS;
+            if heard == before && heard.status() == Some(&HostStatus::Preparing) && hopeless {
                 break;
             }
             if heard == before {

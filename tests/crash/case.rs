@@ -308,6 +308,12 @@ fn left_by(journal: &str) -> Vec<String> {
 /// What the runs on the host tell of themselves.
 fn journals(slot: &Slot) -> String {
     let mut text = String::new();
+    // What the simulator knows of its own failures.
+    for name in ["keeper-error", "refuses-ssh"] {
+        if let Ok(said) = fs::read_to_string(slot.root.join(".sim").join(name)) {
+            text.push_str(&format!("{name}: {said}\n"));
+        }
+    }
     for (run, _) in slot.runs() {
         text.push_str(&format!("journal of {run}:\n{}", slot.journal(&run)));
     }

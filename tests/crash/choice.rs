@@ -16,6 +16,12 @@ pub(super) type Phases = Vec<(String, Vec<Point>)>;
 pub(super) enum Choice {
     /// These.
     Listed(std::vec::IntoIter<Case>),
+    /// One, again and again.
+    Again {
+        case: Box<Case>,
+        /// When to stop.
+        until: Instant,
+    },
     /// Random ones.
     Random {
         /// What they follow from.
@@ -34,6 +40,7 @@ impl Choice {
     pub(super) fn again(&self) -> String {
         match self {
             Self::Listed(cases) => format!("crash matrix: {} cases", cases.len()),
+            Self::Again { case, .. } => format!("DEPLOY_CRASH_CASE={case}"),
             Self::Random { seed, .. } => format!("DEPLOY_CRASH_SEED={seed}"),
         }
     }
@@ -45,6 +52,7 @@ impl Iterator for Choice {
     fn next(&mut self) -> Option<Case> {
         match self {
             Self::Listed(cases) => cases.next(),
+            Self::Again { case, until } => (Instant::now() < *until).then(|| Case::clone(case)),
             Self::Random {
                 state,
                 until,
@@ -82,14 +90,21 @@ fn below(state: &mut u64, bound: usize) -> usize {
 /// What the environment asks for.
 pub(super) fn choice(kind: Kind, points: &[Point]) -> Choice {
     let faults = faults(kind);
+    let time = asked("DEPLOY_CRASH_FOR").map(|text| duration(&text));
     if let Some(name) = asked("DEPLOY_CRASH_CASE") {
         let mut cases = every(&faults, points);
         cases.retain(|case| case.to_string() == name);
-        assert!(!cases.is_empty(), "there is no case {name}");
-        return Choice::Listed(cases.into_iter());
+        let case = cases.pop();
+        let case = case.unwrap_or_else(|| panic!("there is no case {name}"));
+        return match time {
+            Some(time) => Choice::Again {
+                case: Box::new(case),
+                until: Instant::now() + time,
+            },
+            None => Choice::Listed(vec![case].into_iter()),
+        };
     }
     let seed = asked("DEPLOY_CRASH_SEED").map(|text| text.parse().expect("the seed is a number"));
-    let time = asked("DEPLOY_CRASH_FOR").map(|text| duration(&text));
     if seed.is_some() || time.is_some() {
         let seed = seed.unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);

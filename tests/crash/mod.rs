@@ -18,7 +18,8 @@
 //! - `DEPLOY_CRASH_FOR=30m` (`s`, `m`, `h`; for each of the two guards): random faults at
 //!   random points. The seed is told at the start and with each failure, and
 //!   `DEPLOY_CRASH_SEED=N` tries the same again;
-//! - `DEPLOY_CRASH_CASE=FAULT/PHASE/N/MOMENT`, as a failure names it: that one;
+//! - `DEPLOY_CRASH_CASE=FAULT/PHASE/N/MOMENT`, as a failure names it: that one, with
+//!   `DEPLOY_CRASH_FOR` again and again;
 //! - `DEPLOY_CRASH_FAULT=FAULT,…` with any of these but the last: only these faults.
 //!
 //! `DEPLOY_CRASH_POINTS` tells all points, `DEPLOY_CRASH_SLOTS` says how many hosts are at
@@ -105,10 +106,14 @@ fn matrix(kind: Kind) {
     );
     assert!(
         failed.is_empty(),
-        "{} cases failed: {failed:#?}",
-        failed.len()
+        "{} cases failed:\n{}",
+        failed.len(),
+        failed.join("\n")
     );
 }
+
+/// Characters of a failed case's story that stand at the end, where they are found.
+const STORY: usize = 4000;
 
 /// Runs all, tells how each phase went, and gives back those that failed.
 fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
@@ -117,7 +122,7 @@ fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
     let next = Mutex::new(choice);
     let next = || next.lock().expect("nobody panics with it").next();
     let start = Instant::now();
-    let failed = Mutex::new(Vec::new());
+    let failed = Mutex::new(Vec::<String>::new());
     let counts: Mutex<BTreeMap<(Fault, String), usize>> = Mutex::default();
     thread::scope(|scope| {
         for slot in &lab.slots {
@@ -135,14 +140,15 @@ fn run_all(lab: &Lab, ends: &Ends, choice: Choice) -> Vec<String> {
                         tell(&format!("crash matrix: {ran} cases after {time} s"));
                     }
                     if let Err(problem) = result {
-                        tell(&format!(
+                        let story = format!(
                             "FAILED {case} ({} #{}; {again}): {problem}\n",
                             case.point.pattern, case.point.nth
-                        ));
+                        );
+                        tell(&story);
                         failed
                             .lock()
                             .expect("nobody panics with it")
-                            .push(case.to_string());
+                            .push(story.chars().take(STORY).collect());
                     }
                 }
             });

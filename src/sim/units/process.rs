@@ -19,8 +19,12 @@ pub(in crate::sim) struct Process {
 struct Stat {
     state: char,
     parent: u32,
+    flags: u64,
     start: u64,
 }
+
+/// In `flags` of `/proc/PID/stat`: a thread of the kernel (`PF_KTHREAD`, linux/sched.h).
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -29,6 +33,7 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        flags: fields.get(6)?.parse().ok()?,
         start: fields.get(19)?.parse().ok()?,
     })
 }
@@ -133,36 +138,130 @@ pub(in crate::sim) fn end_all(host: &Host) {
         host.root().as_os_str().as_encoded_bytes(),
     ]
     .concat();
-    let own = std::process::id();
     // One that was just starting another is seen with the next look.
-    for _ in 0..20 {
-        let parents = parents();
-        let mut doomed: Vec<u32> = parents
-            .keys()
-            .copied()
-            .filter(|pid| {
-                // Processes of other users cannot be read, and are not the machine's.
-                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                *pid != own
-                    && environment
-                        .split(|byte| *byte == 0)
-                        .any(|variable| variable == mark)
-            })
-            .collect();
-        let mut next = 0;
-        while let Some(parent) = doomed.get(next).copied() {
-            next += 1;
-            for (pid, of) in &parents {
-                if *of == parent && *pid != own && !doomed.contains(pid) {
-                    doomed.push(*pid);
+    for _ in 0..100 {
+        match look(&mark) {
+            Look::Doomed(doomed) => {
+                for pid in doomed {
+                    signal(pid, Signal::KILL);
                 }
             }
+            Look::Unclear => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Look::Nobody => return,
         }
-        if doomed.is_empty() {
-            return;
+    }
+}
+
+/// Who belongs to a machine.
+enum Look {
+    /// These, and maybe more.
+    Doomed(Vec<u32>),
+    /// Nobody that can be seen to, but somebody whose environment is not there: its
+    /// program is just being started, or has ended.
+    Unclear,
+    /// Nobody.
+    Nobody,
+}
+
+/// Looks for processes with this word in their environment, and what descends from them.
+fn look(mark: &[u8]) -> Look {
+    let own = std::process::id();
+    let parents = parents();
+    let mut unclear = false;
+    let mut doomed: Vec<u32> = Vec::new();
+    for pid in parents.keys().copied().filter(|pid| *pid != own) {
+        match fs::read(format!("/proc/{pid}/environ")) {
+            Ok(environment) if environment.is_empty() => unclear |= has_no_program(pid),
+            Ok(environment) => {
+                if environment
+                    .split(|byte| *byte == 0)
+                    .any(|word| word == mark)
+                {
+                    doomed.push(pid);
+                }
+            }
+            // Processes of other users cannot be read, and are not the machine's.
+            Err(_) => {}
         }
-        for pid in doomed {
-            signal(pid, Signal::KILL);
+    }
+    let mut next = 0;
+    while let Some(parent) = doomed.get(next).copied() {
+        next += 1;
+        for (pid, of) in &parents {
+            if *of == parent && *pid != own && !doomed.contains(pid) {
+                doomed.push(*pid);
+            }
+        }
+    }
+    match (doomed.is_empty(), unclear) {
+        (false, _) => Look::Doomed(doomed),
+        (true, true) => Look::Unclear,
+        (true, false) => Look::Nobody,
+    }
+}
+
+/// Whether a process has no words of its own now. A kernel gives it its environment last
+/// when a program is started, after its words.
+fn has_no_program(pid: u32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.is_empty()
+        && stat(pid).is_some_and(|stat| stat.state != 'Z' && stat.flags & KERNEL_THREAD == 0)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sim::tools::ROOT_VARIABLE;
+
+    fn of_machine(root: &std::path::Path) -> Vec<u32> {
+        let mark = format!("{ROOT_VARIABLE}={}", root.display()).into_bytes();
+        let is_marked = |pid: &u32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|word| word == mark)
+        };
+        parents().into_keys().filter(is_marked).collect()
+    }
+
+    #[test]
+    fn whoever_is_just_being_started_is_ended_as_well() {
+        for round in 0..12 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut starters: Vec<_> = (0..3)
+                .map(|_| {
+                    Command::new("sh")
+                        .args([
+                            "-c",
+                            "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done; wait",
+                        ])
+                        .env(ROOT_VARIABLE, folder.path())
+                        .stdin(Stdio::null())
+                        .spawn()
+                        .expect("a shell")
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(1 + round));
+            end_all(&Host::new(folder.path()));
+            for starter in &mut starters {
+                starter.wait().expect("our child");
+            }
+            // Those that were signalled take a moment.
+            let mut left = of_machine(folder.path());
+            for _ in 0..100 {
+                if left.is_empty() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+                left = of_machine(folder.path());
+            }
+            for pid in &left {
+                signal(*pid, Signal::KILL);
+            }
+            assert_eq!(left, Vec::<u32>::new(), "round {round}");
         }
     }
 }
