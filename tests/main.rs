@@ -1,5 +1,6 @@
 //! The tests that look at `deploy` from outside, in one binary: one file an area.
 
+mod amd_intel_failures;
 mod apply;
 mod captures;
 mod captures_amd;
@@ -12,6 +13,7 @@ mod cli;
 mod crash;
 mod discover;
 mod discover_sim;
+mod failures;
 mod flow;
 mod group_request;
 mod handlers_owed;

@@ -2,27 +2,8 @@
 //! then and that nothing was lost. The list is numbered as the reports were collected; a report
 //! without a row, a cause that cannot be brought about or a test that is not there fails.
 
-use std::fs;
-
-use crate::harness::Scratch;
+use crate::failures::{self, Cause::Fault, Cause::Host, Cause::Written, Row};
 use crate::technology::Bench;
-
-/// How a failure is brought about.
-enum Cause {
-    /// The words of `deploy sim break`.
-    Fault(&'static [&'static str]),
-    /// What the host is: a key and value of `sim`.
-    Host(&'static str),
-    /// What a user wrote.
-    Written(&'static str),
-    /// It is one of a platform that is not built here; the tests of that platform show it.
-    Platform(&'static str),
-}
-
-use Cause::{Fault, Host, Platform, Written};
-
-/// Number, report, cause, and the tests as `file::function`.
-type Row = (u8, &'static str, Cause, &'static [&'static str]);
 
 #[rustfmt::skip]
 const FAILURES: &[Row] = &[
@@ -57,7 +38,8 @@ const FAILURES: &[Row] = &[
         Written("`mig-devices: {}`"),
         &["technology_mig_parted::the_mode_is_on_without_instances_where_the_file_says_so"]),
     (10, "mig-manager is stuck, its labels stay",
-        Platform("Kubernetes: nothing here talks to mig-manager"), &[]),
+        Fault(&["gpu-operator", "stuck"]),
+        &["platform_kubernetes::an_operator_that_fails_or_hangs_is_told_and_the_label_goes_back"]),
     (11, "the CDI specification is stale after slicing",
         Fault(&["nvidia", "cdi-stale"]),
         &["nvidia_failures::slices_stay_where_the_cdi_specification_cannot_be_written"]),
@@ -65,7 +47,8 @@ const FAILURES: &[Row] = &[
         Fault(&["nvidia", "not-root"]),
         &["nvidia_failures::without_rights_nothing_is_taken_for_an_empty_card"]),
     (13, "time-slicing does not take effect in Kubernetes",
-        Platform("Kubernetes: the object that carries the configuration is the platform's"), &[]),
+        Fault(&["gpu-operator", "plugin-deaf"]),
+        &["platform_kubernetes::a_plugin_that_takes_no_notice_is_found_out_and_the_change_undone", "platform_kubernetes::time_slices_are_counted_and_what_others_put_there_stays"]),
     (14, "sharing options in the wrong place, or a number that is refused",
         Written("`replicas`, `max_instance_count: 1`"),
         &["technology_time_slicing::what_cannot_be_had_is_told_before_connecting", "technology_time_slicing::each_card_may_have_its_own_turns_and_all_have_one_number"]),
@@ -82,7 +65,8 @@ const FAILURES: &[Row] = &[
         Written("a configuration of mig-parted with one entry for two cards"),
         &["technology_mig_parted::a_card_without_an_entry_and_one_with_two_are_refused"]),
     (19, "CDI names that rootless Podman cannot resolve",
-        Platform("Podman: the specification that its users read is the platform's"), &[]),
+        Written("`user` of a container of `gpu_podman`"),
+        &["real_podman::containers_of_a_user_are_rootless_and_share_a_pod", "platform_podman::cards_have_names_by_their_place_and_parts_by_their_number"]),
     (20, "UUIDs of MIG devices in the old form",
         Host("driver: 460.106.00"),
         &["nvidia_drivers::drivers_before_470_are_read_and_sliced", "captures::every_capture_is_parsed_into_what_it_shows"]),
@@ -100,45 +84,7 @@ const FAILURES: &[Row] = &[
 
 #[test]
 fn every_report_has_its_cause_and_its_test() {
-    let mut numbers: Vec<u8> = FAILURES.iter().map(|(number, ..)| *number).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    assert_eq!(numbers, (1..=20).collect::<Vec<u8>>());
-    let scratch = Scratch::new();
-    let hosts = |keys: &str| {
-        format!(
-            "all: {{hosts: {{node1: {{ansible_connection: sim, \
-             sim: {{gpus: [{{product: A100-80GB}}], {keys}}}}}}}}}\n"
-        )
-    };
-    for (number, report, cause, tests) in FAILURES {
-        let (keys, words): (&str, &[&str]) = match cause {
-            Fault(words) => ("os: debian-12", words),
-            Host(keys) => (keys, &["slow", "0"]),
-            Written(what) | Platform(what) => {
-                assert!(!what.is_empty(), "{number} {report}");
-                assert!(matches!(cause, Platform(_)) == tests.is_empty(), "{report}");
-                continue;
-            }
-        };
-        let path = scratch.write("inv/hosts.yml", &hosts(keys));
-        let path = path.display().to_string();
-        let mut call = vec!["sim", "break", "-i", path.as_str(), "node1"];
-        call.extend_from_slice(words);
-        scratch.deploy(&call).expect(0);
-        assert!(!tests.is_empty(), "{number} {report}");
-    }
-    for test in FAILURES.iter().flat_map(|(.., tests)| *tests) {
-        let (file, function) = test.split_once("::").expect("file::function");
-        let text = fs::read_to_string(format!("tests/{file}.rs")).expect("a file of tests");
-        let line = format!("fn {function}(");
-        let at = text
-            .find(&line)
-            .unwrap_or_else(|| panic!("{test} is not there"));
-        let before: Vec<&str> = text[..at].lines().rev().take(3).collect();
-        let is_test = |line: &&str| line.contains("test]") || line.contains("::test(");
-        assert!(before.iter().any(is_test), "{test} is no test");
-    }
+    failures::hold(FAILURES, 20, "gpus: [{product: A100-80GB}]");
 }
 
 /// `nvidia-smi -L` over plain ssh.
