@@ -70,7 +70,7 @@ fn masks_and_engines_are_set_and_everything_brings_them_back() {
 
     bench.apply("strategy: none");
     assert_eq!(engines(&bench), "1 1");
-    assert!(!bench.has(&format!("{FOLDER}/left.env")) && !bench.has(DROP_IN));
+    assert!(!bench.has(FOLDER) && !bench.has(DROP_IN));
 }
 
 #[test]

@@ -62,6 +62,17 @@ fn masks_are_files_for_containers_and_units_and_are_said_to_be_hints() {
         (host.file(TRAINING), host.file(DROP_IN)),
         (String::new(), String::new())
     );
+    let folder = TRAINING.strip_suffix("/training.env").expect("a folder");
+    assert!(!host.has(folder), "it goes with the last file");
+    host.settled();
+    host.rolled_back();
+    assert!(host.file(TRAINING).ends_with("ROCR_VISIBLE_DEVICES=0\n"));
+    // What somebody else put there is not ours to remove.
+    host.ssh(&format!("echo theirs | tee \"$R{folder}/.theirs\""));
+    apply(&host);
+    assert_eq!(host.file(&format!("{folder}/.theirs")), "theirs\n");
+    assert_eq!(host.file(TRAINING), "");
+    host.settled();
 }
 
 #[test]

@@ -29,6 +29,22 @@ pub(super) static FILE: Module = Module {
     plan,
 };
 
+/// `gpu_unused_folder`: a folder goes with the last of its files, and stays with any other.
+pub(super) static UNUSED_FOLDER: Module = Module {
+    name: "gpu_unused_folder",
+    params: &[Param::new("path", Kind::Path).required()],
+    free_form: None,
+    open: false,
+    plan: unused_folder,
+};
+
+fn unused_folder(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
+    let at = args.path("path").unwrap_or_default();
+    let mut done = Done::default();
+    done.steps.extend(path::emptied(&at, ctx)?);
+    Ok(done)
+}
+
 fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
     let at = args.path("path").unwrap_or_default();
     if at == "/" {

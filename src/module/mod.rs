@@ -101,6 +101,7 @@ pub static MODULES: &[&Module] = &[
     &template::TEMPLATE,
     &copy::COPY,
     &file::FILE,
+    &file::UNUSED_FOLDER,
     &command::COMMAND,
     &systemd::SYSTEMD,
     &systemd::SYSTEMD_SERVICE,

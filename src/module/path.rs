@@ -232,6 +232,29 @@ pub(super) fn absent(path: &str, ctx: &mut Context<'_>) -> Rendered<Option<Step>
     Ok(Some(step))
 }
 
+/// The step that removes a folder of which this plan removes all that is in it; with anything
+/// else in it, it stays.
+pub(super) fn emptied(path: &str, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
+    let seen = ctx.look(path, None)?;
+    if !matches!(seen.state, PathState::Directory { .. }) {
+        return Ok(None);
+    }
+    // What begins with a dot is in no `*`.
+    for pattern in [format!("{path}/*"), format!("{path}/.[!.]*")] {
+        let found = ctx.glob(&pattern)?;
+        let gone = |inside: &String| ctx.world.paths.get(inside) == Some(&PathState::Absent);
+        if !found.iter().all(gone) {
+            return Ok(None);
+        }
+    }
+    let id = ctx.id(format!("emptied:{path}"));
+    let title = format!("remove the folder {path}, in which nothing is any more");
+    let mut step = step(&id, path, title, &seen, PathState::Absent, false, ctx);
+    step.apply = Script::one(Command::new("remove_path").path(path));
+    step.verify = Script::one(Command::new("path_is_absent").path(path));
+    Ok(Some(step))
+}
+
 /// The step that changes mode and owner of a file that must be there.
 pub(super) fn attributes(path: &str, args: &Args, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
     let seen = ctx.look(path, None)?;

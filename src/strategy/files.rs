@@ -55,7 +55,8 @@ pub(super) fn boot_files() -> Vec<&'static str> {
 }
 
 /// All files that are to be there (`{state: present, dest, folder, template, mode, vars}`) or not to be
-/// there any more (`{state: absent, dest}`). `lists` holds the cards of each technology.
+/// there any more (`{state: absent, dest}`), and folders that held such files alone
+/// (`{state: unused, dest}`). `lists` holds the cards of each technology.
 pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
     let mut present: Vec<KeptFile> = Vec::new();
     for strategy in STRATEGIES {
@@ -83,11 +84,20 @@ pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
         .chain(known.iter().cloned())
         .filter(|path| !wanted.contains(path.as_str()) && *path != script)
         .collect();
+    let unused: BTreeSet<&str> = (known.iter())
+        .filter(|path| absent.contains(*path))
+        .map(|path| folder_of(path))
+        .filter(|folder| folder.starts_with(&format!("{FOLDER}/")))
+        .filter(|folder| wanted.iter().all(|path| folder_of(path) != *folder))
+        .collect();
+    let unused = unused
+        .iter()
+        .map(|dest| json!({ "state": "unused", "dest": dest }));
     let present = present.iter().map(|file| {
         json!({
             "state": "present",
             "dest": file.dest,
-            "folder": file.dest.rsplit_once('/').map_or("/", |(folder, _)| folder),
+            "folder": folder_of(&file.dest),
             "template": file.template,
             "mode": file.mode,
             "vars": file.vars,
@@ -96,7 +106,11 @@ pub(super) fn kept(lists: &Map<String, Json>, facts: &HostFacts) -> Json {
     let absent = absent
         .iter()
         .map(|dest| json!({ "state": "absent", "dest": dest }));
-    present.chain(absent).collect()
+    present.chain(absent).chain(unused).collect()
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(folder, _)| folder)
 }
 
 #[cfg(test)]
@@ -127,6 +141,8 @@ mod tests {
         assert_eq!(of("mig.conf"), Some("present"));
         assert_eq!(of("sriov.conf"), Some("absent"));
         assert_eq!(of("left/over.env"), Some("absent"));
+        assert_eq!(of("left"), Some("unused"));
+        assert_eq!(state(&files, FOLDER), None);
         assert_eq!(of("gpu_slices.sh"), None);
     }
 
