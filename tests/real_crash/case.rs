@@ -93,8 +93,8 @@ pub(super) struct Case {
 }
 
 impl Case {
-    pub(super) fn new(fault: Fault, call: usize, before: bool, calls: &[String]) -> Self {
-        let named: String = calls[call - 1].chars().take(90).collect();
+    pub(super) fn new(fault: Fault, call: usize, before: bool, calls: &[Call]) -> Self {
+        let named: String = calls[call - 1].words.chars().take(90).collect();
         Self {
             fault,
             call,
@@ -119,7 +119,16 @@ pub(super) struct Slot<'a> {
     before: State,
     after: State,
     /// The calls of a run that nothing happened to.
-    pub(super) calls: Vec<String>,
+    pub(super) calls: Vec<Call>,
+}
+
+/// A call of a program.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// The step that the run was at, or what it did besides its steps.
+    pub(super) stage: String,
+    /// Program and words.
+    pub(super) words: String,
 }
 
 impl<'a> Slot<'a> {
@@ -140,7 +149,14 @@ impl<'a> Slot<'a> {
         assert_ne!(slot.after.cards, slot.before.cards);
         let log = fs::read(slot.crash("log")).expect("the wrapper's");
         let log = String::from_utf8_lossy(&log).into_owned();
-        slot.calls = log.split_terminator('\u{1e}').map(str::to_owned).collect();
+        let call = |line: &str| {
+            let (stage, words) = line.split_once('\u{1f}').expect("the wrapper's line");
+            Call {
+                stage: stage.to_owned(),
+                words: words.to_owned(),
+            }
+        };
+        slot.calls = log.split_terminator('\u{1e}').map(call).collect();
         assert!(slot.calls.len() > 40, "too few calls were counted: {log}");
         slot
     }

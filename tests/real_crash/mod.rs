@@ -5,8 +5,8 @@
 //!
 //! Programs that change or flush something have a wrapper before them that stops the run
 //! at the call a case is about, so that no case depends on time. By default each fault
-//! comes once, at calls that are spread over the run. More is asked for by
-//! `DEPLOY_CRASH_REAL` (cases on each kind of host, at random calls); their seed is
+//! comes once, at calls that are spread over the run. `DEPLOY_CRASH=all` has each fault in
+//! each step, and before, between and after them. More is asked for by `DEPLOY_CRASH_REAL` (cases on each kind of host, at random calls); their seed is
 //! printed, and `DEPLOY_CRASH_SEED` repeats it. `DEPLOY_CRASH_FAULT` names the one fault
 //! to be tried.
 
@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::hosts::{Hosts, Kind, available};
-use case::{Case, FAULTS, Fault, Slot};
+use case::{Call, Case, FAULTS, Fault, Slot};
 
 /// Hosts at work at the same time: they often wait.
 const SLOTS: usize = 4;
@@ -78,7 +78,7 @@ fn matrix(kind: Kind) {
 }
 
 /// Each fault once, each in another part of the run; or as many as are asked for.
-fn cases(kind: Kind, calls: &[String]) -> Vec<Case> {
+fn cases(kind: Kind, calls: &[Call]) -> Vec<Case> {
     let only = std::env::var("DEPLOY_CRASH_FAULT").ok();
     let faults: Vec<(usize, Fault)> = FAULTS
         .into_iter()
@@ -91,9 +91,14 @@ fn cases(kind: Kind, calls: &[String]) -> Vec<Case> {
         .collect();
     assert!(!faults.is_empty(), "there is no such fault");
     // What the plan was made from comes before the first change to the host.
-    let first = calls.iter().position(|call| call.starts_with("sync "));
+    let first = calls
+        .iter()
+        .position(|call| call.words.starts_with("sync "));
     let first = first.expect("a run is flushed to disk");
     let span = calls.len() - first;
+    if std::env::var("DEPLOY_CRASH").is_ok_and(|text| text == "all") {
+        return in_each_stage(&faults, calls, first);
+    }
     let asked = std::env::var("DEPLOY_CRASH_REAL").ok();
     let Some(count) = asked.filter(|text| !text.is_empty()) else {
         let place = |turn: usize| first + 1 + (turn * span * 5 / 13) % span;
@@ -112,6 +117,35 @@ fn cases(kind: Kind, calls: &[String]) -> Vec<Case> {
             let place = first + 1 + random.below(span);
             Case::new(fault, place, random.below(2) == 0, calls)
         })
+        .collect()
+}
+
+/// Each fault in each stage behind the `first` calls, each at another call of it.
+fn in_each_stage(faults: &[(usize, Fault)], calls: &[Call], first: usize) -> Vec<Case> {
+    let mut stages: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (place, call) in calls.iter().enumerate().skip(first) {
+        match stages.iter_mut().find(|(stage, _)| *stage == call.stage) {
+            Some((_, places)) => places.push(place + 1),
+            None => stages.push((&call.stage, vec![place + 1])),
+        }
+    }
+    tell(&format!(
+        "{} stages of the run: {}",
+        stages.len(),
+        stages
+            .iter()
+            .map(|(stage, places)| format!("{stage} ({})", places.len()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    ));
+    let case = |(number, fault): &(usize, Fault), turn: usize, places: &[usize]| {
+        let place = places[(number + turn) * places.len() / (FAULTS.len() + 1) % places.len()];
+        Case::new(*fault, place, (number + turn).is_multiple_of(2), calls)
+    };
+    stages
+        .iter()
+        .enumerate()
+        .flat_map(|(turn, (_, places))| faults.iter().map(move |fault| case(fault, turn, places)))
         .collect()
 }
 

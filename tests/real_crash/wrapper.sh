@@ -20,7 +20,15 @@ set -C
 n=1
 until true 2>/dev/null >"$crash/call.$n"; do n=$((n + 1)); done
 set +C
-printf '%s %s\036' "$me" "$*" >>"$crash/log"
+# What the run is at, by the last line of its journal.
+stage=upload
+for journal in /var/lib/deploy/runs/*/journal; do
+    [ ! -f "$journal" ] || while read -r _ event step _; do
+        stage=$event
+        if [ "$step" != - ]; then stage=$step; fi
+    done <"$journal"
+done
+printf '%s\037%s %s\036' "$stage" "$me" "$*" >>"$crash/log"
 [ "$n" = "$at" ] || exec "$real" "$@"
 
 stop_here() {

@@ -1,7 +1,7 @@
 //! Processes of the real machine that play those of a simulated one: whether
 //! they live, what they started, and the clock they share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -138,17 +138,23 @@ pub(in crate::sim) fn end_all(host: &Host) {
         host.root().as_os_str().as_encoded_bytes(),
     ]
     .concat();
-    // One that was just starting another is seen with the next look.
+    // All are stopped before the first is ended: where power is lost nobody sees another
+    // one's end. One that was just starting another is seen with the next look.
+    let mut stopped = HashSet::new();
     for _ in 0..100 {
-        match look(&mark) {
+        match look(&mark, &stopped) {
             Look::Doomed(doomed) => {
                 for pid in doomed {
-                    signal(pid, Signal::KILL);
+                    signal(pid, Signal::STOP);
+                    stopped.insert(pid);
                 }
             }
             Look::Unclear => std::thread::sleep(std::time::Duration::from_millis(5)),
-            Look::Nobody => return,
+            Look::Nobody => break,
         }
+    }
+    for pid in stopped {
+        signal(pid, Signal::KILL);
     }
 }
 
@@ -163,8 +169,9 @@ enum Look {
     Nobody,
 }
 
-/// Looks for processes with this word in their environment, and what descends from them.
-fn look(mark: &[u8]) -> Look {
+/// Looks for processes with this word in their environment, and what descends from them,
+/// but for those that are `known`.
+fn look(mark: &[u8], known: &HashSet<u32>) -> Look {
     let own = std::process::id();
     let parents = parents();
     let mut unclear = false;
@@ -193,6 +200,7 @@ fn look(mark: &[u8]) -> Look {
             }
         }
     }
+    doomed.retain(|pid| !known.contains(pid));
     match (doomed.is_empty(), unclear) {
         (false, _) => Look::Doomed(doomed),
         (true, true) => Look::Unclear,
