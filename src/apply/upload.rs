@@ -122,6 +122,10 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
     bundle.text("manifest.json", json(manifest));
     bundle.text("current.json", json(&current(plan, context)));
     bundle.data("remembered", &context.remembered);
+    if let Some(applied) = &plan.applied {
+        let record = last_applied(&applied.record, context);
+        bundle.text(applied.key.file_name(), json(&record));
+    }
     for (index, (step, entry)) in plan.steps.iter().zip(&manifest.steps).enumerate() {
         let directory = format!("steps/{}", entry.directory);
         bundle.directory(&directory);
@@ -222,6 +226,27 @@ fn current(plan: &HostPlan, context: &RunContext) -> serde_json::Value {
         "started": context.started,
         "desired": plan.desired,
     })
+}
+
+/// What drift is reckoned from: what the plan says of itself, and which run it was.
+fn last_applied(
+    record: &serde_json::Map<String, serde_json::Value>,
+    context: &RunContext,
+) -> serde_json::Map<String, serde_json::Value> {
+    let own = serde_json::json!({
+        "version": 1,
+        "tool": env!("CARGO_PKG_VERSION"),
+        "run": context.run.as_str(),
+        "who": context.who,
+        "from": context.from,
+        "started": context.started,
+    });
+    let mut whole = match own {
+        serde_json::Value::Object(own) => own,
+        _ => serde_json::Map::new(),
+    };
+    whole.extend(record.clone());
+    whole
 }
 
 /// Our own types have text keys only, so that writing them cannot fail.

@@ -310,7 +310,7 @@ async fn rounds(
 ) -> Result<Complete, HostProblem> {
     for _ in 0..MOST_ROUNDS {
         match plan::host(input, cache) {
-            Ok(plan::Planned::Complete(found)) => return Ok(found),
+            Ok(plan::Planned::Complete(found)) => return Ok(*found),
             Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
                 Ok(replies) => cache.add(&needs, replies),
                 Err(error) => return Err(reach::failed(error.to_string())),

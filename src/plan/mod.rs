@@ -5,6 +5,7 @@
 //! either the plan is complete or it says what else to read, all of it at once.
 //! Everything here is pure: the same input gives the same plan.
 
+mod applied;
 mod check;
 mod guard;
 mod order;
@@ -26,6 +27,7 @@ use crate::strategy::Share;
 use crate::transport::Read;
 use crate::value::{HostName, Loaded, Vars};
 
+pub use applied::{Applied, AppliedKey};
 pub use check::{Checked, check};
 pub use guard::{Confirm, Guard, GuardKind, RECONNECT_S};
 pub use owed::reads;
@@ -46,6 +48,9 @@ pub struct HostPlan {
     /// Handlers that run in this plan, so that a run that cannot be undone wholly
     /// leaves word of those that it owes.
     pub handlers: Vec<PlannedHandler>,
+    /// What is recorded on the host for drift; none where a plan is only shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Box<Applied>>,
 }
 
 /// A handler that runs in a plan.
@@ -101,7 +106,7 @@ pub struct PlanInput<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Planned {
     /// Everything is known.
-    Complete(Complete),
+    Complete(Box<Complete>),
     /// These must be read first; then plan again. One more round of reads is rarely
     /// needed, and every round asks for something new.
     Needs(Vec<Read>),

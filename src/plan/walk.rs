@@ -6,7 +6,9 @@
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Complete, Guard, HostPlan, PlanInput, Planned, PlannedHandler, order, owed, scope};
+use super::{
+    Complete, Guard, HostPlan, PlanInput, Planned, PlannedHandler, applied, order, owed, scope,
+};
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
 use crate::playbook::{Play, Task};
@@ -439,12 +441,18 @@ impl Walk<'_> {
                 .map(|path| path.display().to_string())
                 .collect(),
             desired: recorded(self.input, &self.gpus, &self.used),
+            applied: Some(Box::new(applied::of(
+                self.input,
+                &self.landings,
+                &self.world,
+                self.cache,
+            ))),
         };
-        problems.or(Planned::Complete(Complete {
+        problems.or(Planned::Complete(Box::new(Complete {
             plan,
             reads: self.used.into_iter().collect(),
             files: self.landings,
-        }))
+        })))
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use deploy::apply::{self, HostResult, RunContext, RunId};
 use deploy::event::Event;
-use deploy::plan::HostPlan;
+use deploy::plan::{Applied, AppliedKey, HostPlan};
 use deploy::shell::{Command, Script};
 use deploy::step::{Change, PathLook, Payload, Step, StepId};
 use deploy::transport::{
@@ -404,7 +404,18 @@ pub(super) fn plan(host: &Host, wants: &[(&str, Want)]) -> HostPlan {
     HostPlan {
         steps,
         desired: serde_json::json!({"a": 1}),
+        applied: Some(Box::new(applied("gpu-0", wants.len()))),
         ..HostPlan::default()
+    }
+}
+
+/// What is recorded for drift, with a text that not every shell's `read` would keep.
+pub(super) fn applied(key: &str, count: usize) -> Applied {
+    let key = AppliedKey::try_from(key.to_owned()).expect("letters, digits, dashes");
+    let record = serde_json::json!({"count": count, "text": "ü\\\n".repeat(500)});
+    Applied {
+        record: record.as_object().cloned().unwrap_or_default(),
+        key,
     }
 }
 

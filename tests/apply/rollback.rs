@@ -1,6 +1,7 @@
 //! Undoing a run on request, and what hosts tell of their runs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use deploy::apply::rollback::{self, Moved};
 use deploy::apply::runs::{self, HostRuns, Status};
@@ -9,7 +10,7 @@ use deploy::event::{HostProblem, Outcome};
 use deploy::shell::{Command, Script};
 use deploy::value::HostName;
 
-use super::host::{Host, SHELLS, Want, odd_host, odd_wants, plan};
+use super::host::{Host, SHELLS, Want, applied, odd_host, odd_wants, plan};
 
 async fn read(host: &Host, run: Option<&RunId>) -> HostRuns {
     runs::read(&mut host.session(), run)
@@ -55,6 +56,7 @@ async fn a_rollback_brings_everything_back() {
         assert_eq!(host.status(&context.run), "rolled-back");
         assert!(!host.state().join("current.json").exists());
         assert!(!host.state().join("remembered").exists());
+        assert!(!host.state().join("applied-gpu-0.json").exists());
 
         let runs = read(&host, None).await;
         assert_eq!(runs.runs[0].status, Status::RolledBack);
@@ -101,6 +103,72 @@ async fn the_last_applied_run_is_undone_first_and_the_record_follows() {
             record
         );
         assert_eq!(read(&host, None).await.current, Some(first.run.clone()));
+    }
+}
+
+/// One for each selection of tasks: a run replaces its own, and its undo brings that back.
+#[tokio::test]
+async fn what_was_last_applied_is_recorded_for_each_selection_and_follows_a_rollback() {
+    for shell in SHELLS {
+        let mut host = odd_host(shell);
+        let record = |host: &Host, key: &str| {
+            let path = host.state().join(format!("applied-{key}.json"));
+            let text = fs::read_to_string(&path).ok()?;
+            let stat = fs::metadata(&path).expect("it was read");
+            assert_eq!(stat.mode() & 0o7777, 0o600, "{shell}: {key}");
+            let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+            let started = "2026-11-22T21:00:00Z";
+            assert_eq!(
+                (&json["who"], &json["started"]),
+                (&"ada".into(), &started.into())
+            );
+            assert_eq!(json["text"], "ü\\\n".repeat(500));
+            Some((json["run"].as_str()?.to_owned(), json["count"].as_u64()?))
+        };
+        let with = |host: &Host, key: &str, wants: &[(&str, Want)]| {
+            let mut wanted = plan(host, wants);
+            wanted.applied = Some(Box::new(applied(key, wants.len())));
+            wanted
+        };
+        let file = |path, text: &str| (path, Want::File(text.as_bytes().to_vec(), 0o644));
+
+        let one = with(&host, "gpu-0", &[file("/etc/x", "1")]);
+        let first = host.context();
+        host.apply_as(&one, &first).await;
+        let of_first = Some((first.run.to_string(), 1));
+        assert_eq!(record(&host, "gpu-0"), of_first, "{shell}");
+
+        // One that comes to nothing leaves the record as it is.
+        let mut broken = with(&host, "gpu-0", &[file("/etc/x", "2"), file("/etc/y", "2")]);
+        broken.steps[1].verify = Script::one(Command::new("false"));
+        let (result, _) = host.apply(&broken).await;
+        assert_eq!(result.outcome, Outcome::RolledBack, "{shell}");
+        assert_eq!(record(&host, "gpu-0"), of_first, "{shell}");
+
+        let two = with(&host, "gpu-0", &[file("/etc/x", "3"), file("/etc/y", "3")]);
+        let second = host.context();
+        host.apply_as(&two, &second).await;
+        assert_eq!(record(&host, "gpu-0"), Some((second.run.to_string(), 2)));
+        let other = with(&host, "gpu-1", &[file("/etc/z", "4")]);
+        let third = host.context();
+        host.apply_as(&other, &third).await;
+        assert_eq!(record(&host, "gpu-1"), Some((third.run.to_string(), 1)));
+
+        for (run, here, there) in [
+            (&third, Some((second.run.to_string(), 2)), None),
+            (&second, of_first, None),
+            (&first, None, None),
+        ] {
+            let result = undo(&host, Some(&run.run), Moved::Refuse).await;
+            assert_eq!(
+                result.outcome,
+                Outcome::Changed,
+                "{shell}: {:?}",
+                result.problem
+            );
+            assert_eq!(record(&host, "gpu-0"), here, "{shell}");
+            assert_eq!(record(&host, "gpu-1"), there, "{shell}");
+        }
     }
 }
 

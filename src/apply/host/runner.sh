@@ -18,8 +18,8 @@
 # It stands in the run directory, /var/lib/deploy/runs/ID, and is the same for
 # every run. What it finds there: steps/NNN-…/{check,snapshot,apply,verify,undo,
 # idle}, `limit` (seconds) and, where the step restarts the host, `reboot`; payload/,
-# handlers/, current.json, remembered, `guard` (who confirms, the seconds to do so, the
-# seconds for all of it). What it keeps there: snapshot/, `journal` (a line an
+# handlers/, current.json, remembered, applied-KEY, `guard` (who confirms, the seconds to
+# do so, the seconds for all of it). What it keeps there: snapshot/, `journal` (a line an
 # event: time, event, step, detail), `deadline` and `status`:
 #
 #   uploaded     nothing was begun            stale    the host was not as planned

@@ -61,10 +61,10 @@ fn the_second_run_finds_nothing_to_do_and_asks_in_one_batch() {
         .collect();
     let mut cache = ReadCache::default();
     cache.add(&[Read::Remembered], vec![Reply::Remembered(remembered)]);
-    let Ok(Planned::Complete(Complete { plan, .. })) = bench.once(&cache) else {
+    let Ok(Planned::Complete(found)) = bench.once(&cache) else {
         panic!("one batch is not enough");
     };
-    assert_eq!(titles(&plan), Vec::<&str>::new());
+    assert_eq!(titles(&found.plan), Vec::<&str>::new());
     // A file that somebody changed is asked for again, with its content.
     let changed = PathBuf::from("/etc/deploy/gpu/gpu_slices.sh");
     let drifted = |read: &Read| match read {

@@ -2,15 +2,26 @@
 # What this host remembers beyond a run: what was last applied, which handlers are owed,
 # and the runs before.
 
+# records: the files of $STATE that a run writes once it is kept. `applied-KEY` is what a
+# playbook was last applied with; there is one for each selection of its tasks, and a run
+# has its own.
+records() {
+    echo current.json
+    echo remembered
+    for record in "$RUN"/applied-*; do
+        if [ -f "$record" ]; then printf '%s\n' "${record##*/}"; fi
+    done
+}
+
 keep_record() {
     mkdir -p "$RUN/snapshot/state" || return 1
-    for name in current.json remembered; do
+    for name in $(records); do
         if [ -f "$STATE/$name" ]; then cp -p "$STATE/$name" "$RUN/snapshot/state/$name" || return 1; fi
     done
 }
 
 put_record() {
-    for name in current.json remembered; do
+    for name in $(records); do
         cp "$RUN/$name" "$STATE/$name.new" && flush "$STATE/$name.new" &&
             mv -f "$STATE/$name.new" "$STATE/$name" || return 1
     done
@@ -19,7 +30,7 @@ put_record() {
 
 # Only what this run had recorded: a later run's record stays.
 restore_record() {
-    for name in current.json remembered; do
+    for name in $(records); do
         rm -f "$STATE/$name.new"
         cmp -s "$RUN/$name" "$STATE/$name" || continue
         if [ -f "$RUN/snapshot/state/$name" ]; then
