@@ -32,6 +32,8 @@ pub enum Outcome {
     Unconfirmed,
     /// Another run has the host; nothing was changed.
     Locked,
+    /// The host is no longer as it was when the plan was made; nothing was changed.
+    Stale,
     /// Not begun, because the run was stopped.
     Skipped,
     /// Begun and not waited for, because the user left: the host finishes or undoes it.

@@ -37,6 +37,7 @@ pub mod apply;
 pub mod event;
 pub mod fleet;
 pub mod report;
+pub mod saved;
 
 pub mod sim;
 

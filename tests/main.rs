@@ -41,6 +41,7 @@ mod real_passthrough;
 mod real_podman;
 mod real_reboot;
 mod rooms;
+mod saved_plans;
 mod round_trips;
 mod sim;
 mod sim_units;

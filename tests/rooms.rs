@@ -72,6 +72,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("diff", &["plan", "step", "catalog"]),
+    (
+        "saved",
+        &["plan", "step", "facts", "catalog", "desired", "transport"],
+    ),
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["facts", "plan", "step", "transport"]),
     ("fleet", &[]),

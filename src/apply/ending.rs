@@ -24,7 +24,7 @@ pub(super) fn of_apply(talk: &Talk<'_>, heard: &Heard) -> HostResult {
         HostStatus::Undone | HostStatus::RolledBack => failure(talk, Outcome::RolledBack, show),
         HostStatus::Stale => failure(
             talk,
-            Outcome::Failed,
+            Outcome::Stale,
             "nothing was changed; plan again".to_owned(),
         ),
         HostStatus::Failed => failure(talk, Outcome::Failed, nothing),

@@ -131,6 +131,16 @@ impl HostResult {
     }
 }
 
+/// All scripts that a run leaves on a host, one behind the other: steps that were made for
+/// others must not be carried out with these.
+#[must_use]
+pub fn scripts_of(host_library: &str) -> String {
+    let scripts = scripts::kept(host_library).into_iter();
+    scripts
+        .map(|(path, text)| format!("{path}\n{text}"))
+        .collect()
+}
+
 /// Whether a plan changes anything: checks alone do not.
 #[must_use]
 pub fn changes_something(plan: &HostPlan) -> bool {

@@ -41,6 +41,10 @@ pub enum Verb {
     Discover(DiscoverArgs),
     /// Look for what keeps workloads from their GPUs, and say what mends it
     Doctor(DoctorArgs),
+    /// Apply a saved plan: exactly that, or nothing where a host has moved since
+    Apply(ApplyArgs),
+    /// Look at a saved plan
+    Plan(PlanArgs),
     /// Undo a run, with its diff shown first
     Rollback(RollbackArgs),
     /// Show what was applied, when and by whom
@@ -73,6 +77,10 @@ impl Verb {
             Self::Run(args) => &args.play.output,
             Self::Discover(args) => &args.output,
             Self::Doctor(args) => &args.output,
+            Self::Apply(args) => &args.output,
+            Self::Plan(args) => match &args.verb {
+                PlanVerb::Show(args) => &args.output,
+            },
             Self::Rollback(args) => &args.output,
             Self::Runs(args) => match &args.verb {
                 None => &args.list.output,
@@ -192,6 +200,9 @@ pub struct PlayArgs {
     /// Change nothing; exit 2 if something would be changed
     #[arg(short = 'C', long)]
     pub check: bool,
+    /// Save the plan for `deploy apply`; with --check only
+    #[arg(long, value_name = "FILE", requires = "check", conflicts_with = "resume")]
+    pub out: Option<PathBuf>,
     /// Show the content of changed files (the default; kept for Ansible's habit)
     #[arg(short = 'D', long)]
     pub diff: bool,
@@ -208,6 +219,59 @@ pub struct PlayArgs {
     /// What a host that fails means for the others; it undoes its own changes in any case
     #[arg(long, value_enum, default_value_t = OnFailure::RollbackHost, value_name = "WHAT")]
     pub on_failure: OnFailure,
+}
+
+/// `deploy apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The plan, as `--check --out FILE` has written it
+    pub file: PathBuf,
+    /// Where the inventory lies now; else where it lay when the plan was made
+    #[arg(short = 'i', long = "inventory", value_name = "INVENTORY")]
+    pub inventory: Vec<PathBuf>,
+    /// Only these of the plan's hosts: names, groups, globs, `&` and `!`
+    #[arg(short = 'l', long, value_name = "PATTERN")]
+    pub limit: Option<String>,
+    /// Variables that the plan does not hold, because they were given on the command line
+    #[arg(short = 'e', long = "extra-vars", value_name = "VARS")]
+    pub extra_vars: Vec<String>,
+    /// How hosts are reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Change nothing; exit 2 if the plan still holds and would change something
+    #[arg(short = 'C', long)]
+    pub check: bool,
+    /// What a host that fails means for the others; it undoes its own changes in any case
+    #[arg(long, value_enum, default_value_t = OnFailure::RollbackHost, value_name = "WHAT")]
+    pub on_failure: OnFailure,
+}
+
+/// `deploy plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: PlanVerb,
+}
+
+/// What `deploy plan` does.
+#[derive(Debug, Subcommand)]
+pub enum PlanVerb {
+    /// Print a saved plan
+    Show(PlanShowArgs),
+}
+
+/// `deploy plan show`.
+#[derive(Debug, Args)]
+pub struct PlanShowArgs {
+    /// The plan, as `--check --out FILE` has written it
+    pub file: PathBuf,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What a host that fails means for the others.

@@ -160,6 +160,15 @@ pub trait Verb: Send + Sync + 'static {
     /// What becomes of a host at work that nobody waits for.
     fn left(&self, host: &HostName, plan: &HostPlan) -> HostProblem;
 
+    /// Does what is left to do in check mode once all hosts are planned, such as to save the
+    /// plans, and says so.
+    ///
+    /// # Errors
+    /// It could not be done.
+    fn checked(&self) -> Result<Option<String>, Diagnostic> {
+        Ok(None)
+    }
+
     /// What is found once all hosts are planned, told before the sums; an error among
     /// it means that what was asked for is nowhere.
     fn missed(&self) -> Problems {
@@ -204,7 +213,14 @@ pub async fn run<V: Verb>(
             for (host, _) in plans {
                 end(&gate, &telling.events, host, Outcome::Changed, None);
             }
-            return telling.end(verb.missed()).await;
+            let mut missed = verb.missed();
+            match verb.checked() {
+                Ok(said) => said
+                    .into_iter()
+                    .for_each(|said| note(&telling.events, said)),
+                Err(problem) => missed.push(problem),
+            }
+            return telling.end(missed).await;
         }
         // The question comes only when all that it is about was printed.
         let Some(reporter) = telling.stop().await else {

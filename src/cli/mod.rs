@@ -24,6 +24,7 @@ pub mod inventory;
 pub mod job;
 mod metrics;
 mod mig_parted;
+pub mod plan_file;
 pub mod play;
 pub mod prompt;
 pub mod reach;
@@ -43,7 +44,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::report;
 use crate::report::exit::Exit;
 use crate::value::HostName;
-use args::{Cli, Format, InventoryVerb, RunsVerb, Verb};
+use args::{Cli, Format, InventoryVerb, PlanVerb, RunsVerb, Verb};
 use interrupt::Interrupts;
 use inventory::GraphVars;
 use job::Which;
@@ -218,6 +219,10 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
         Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play, interrupts).await,
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
         Verb::Doctor(args) => doctor::run(&args).await,
+        Verb::Apply(args) => plan_file::apply::run(&args, interrupts).await,
+        Verb::Plan(args) => match args.verb {
+            PlanVerb::Show(args) => plan_file::show::run(&args),
+        },
         Verb::Rollback(args) => rollback::run(&args, interrupts).await,
         Verb::Runs(args) => match args.verb {
             None => fleet_verbs::runs(&args.list, None).await,

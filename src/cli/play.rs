@@ -13,11 +13,13 @@ use crate::cli::group_request::Shares;
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
+use crate::cli::plan_file::keep::Keeping;
 use crate::cli::reach::{self, reach};
 use crate::cli::resume::{self, Standing};
 use crate::cli::settings::once;
 use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback};
+use crate::error::Diagnostic;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::{Confirm, Guard, HostPlan};
 use crate::platform;
@@ -93,6 +95,13 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
     }
     let started = jiff::Timestamp::now();
     let run = RunId::new(started, chance());
+    let keeping = match &args.out {
+        None => None,
+        Some(file) => match Keeping::start(file, which, args, &job, &batches, &run) {
+            Ok(keeping) => Some(keeping),
+            Err(found) => return Ok(reporter.refuse(&found)),
+        },
+    };
 
     let verb = Apply {
         job,
@@ -106,6 +115,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         from: reach::from(),
         library: strategy::host_library() + &platform::host_library(),
         consent,
+        keeping,
     };
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
@@ -126,6 +136,8 @@ struct Apply {
     from: String,
     library: String,
     consent: Consent,
+    /// The plan that is saved.
+    keeping: Option<Keeping>,
 }
 
 impl Apply {
@@ -153,7 +165,15 @@ impl Verb for Apply {
     const QUESTION: &'static str = "Apply these changes to";
 
     async fn plan(&self, host: &HostName, events: &Events) -> Planned<Work> {
-        plan_host(self, host, events).await
+        let planned = plan_host(self, host, events).await;
+        match &self.keeping {
+            Some(keeping) => keep(keeping, host, planned).await,
+            None => planned,
+        }
+    }
+
+    fn checked(&self) -> Result<Option<String>, Diagnostic> {
+        self.keeping.as_ref().map(Keeping::finish).transpose()
     }
 
     async fn carry_out(
@@ -194,8 +214,38 @@ impl Verb for Apply {
     }
 }
 
+/// Keeps what planning a host came to, for a saved plan.
+async fn keep(keeping: &Keeping, host: &HostName, planned: Planned<Work>) -> Planned<Work> {
+    match planned {
+        Planned::Ready {
+            plan,
+            work: Work::Apply { mut session, reads },
+        } => match keeping.planned(host, &plan, &reads, session.as_mut()).await {
+            Ok(()) => Planned::Ready {
+                plan,
+                work: Work::Apply { session, reads },
+            },
+            Err(problem) => {
+                session.close().await;
+                keeping.ended(host, Outcome::Failed, Some(&problem));
+                Planned::Ended(Outcome::Failed, problem)
+            }
+        },
+        Planned::AsWanted => {
+            keeping.ended(host, Outcome::Ok, None);
+            Planned::AsWanted
+        }
+        Planned::Ended(outcome, problem) => {
+            keeping.ended(host, outcome, Some(&problem));
+            Planned::Ended(outcome, problem)
+        }
+        // `--resume` and `--out` exclude each other.
+        other @ Planned::Ready { .. } => other,
+    }
+}
+
 /// What becomes of a host that goes on with a run that nobody follows any more.
-fn left_alone(run: &RunId, guard: Option<&Guard>) -> HostProblem {
+pub(super) fn left_alone(run: &RunId, guard: Option<&Guard>) -> HostProblem {
     let alone = "what has arrived there goes on without us: the host";
     let (what, hint) = match guard {
         Some(Guard {
@@ -296,6 +346,12 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         host: host.clone(),
         facts: Arc::clone(&reached.facts),
     });
+    if let Some(keeping) = &apply.keeping {
+        let wanted = apply.hosts.desired.get(host);
+        let discovery = wanted.map(|wanted| wanted.discovery.clone());
+        let discovery = discovery.unwrap_or_default();
+        keeping.seen(host, discovery, &reached.facts, &job.settings.catalog);
+    }
     let look = apply.consent != Consent::Given;
     match job.plan(host, reached, look, share).await {
         Ok((session, found)) if !apply::changes_something(&found.plan) => {

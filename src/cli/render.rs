@@ -38,6 +38,7 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         tags: Vec::new(),
         skip_tags: Vec::new(),
         check: true,
+        out: None,
         diff: false,
         yes: false,
         // Nothing is changed, and a file is wanted whatever waits for a reboot.

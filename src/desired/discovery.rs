@@ -1,12 +1,14 @@
 //! `containers_gpu_discovery`: which cards to manage, and who says what there is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Diagnostic, Problems};
 use crate::value::Vars;
 
 use super::block::Block;
 
 /// How cards are found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovery {
     /// All cards of a host, or only those named.
     pub method: DiscoveryMethod,
@@ -18,7 +20,8 @@ pub struct Discovery {
 }
 
 /// `method`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DiscoveryMethod {
     /// Every card that is found.
     #[default]
@@ -28,7 +31,8 @@ pub enum DiscoveryMethod {
 }
 
 /// `vendor_detection`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VendorDetection {
     /// The PCI bus, as `lspci` shows it: cards of all vendors.
     #[default]

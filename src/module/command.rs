@@ -212,6 +212,10 @@ fn probe(
         limit: MOST_OUTPUT,
     };
     let output = ctx.ask(&read)?;
+    if ctx.task.no_log {
+        // It is left nowhere for a later run to be read early.
+        ctx.used.shift_remove(&read);
+    }
     let text = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         text.trim_end_matches(['\r', '\n']).to_owned()

@@ -313,6 +313,7 @@ fn step(
         },
         snapshot: Script::one(Command::new("path_snapshot").arg(id.key()).path(path)),
         undo,
+        secret,
         timeout_s: TIMEOUT_S,
         ..Step::new(id.clone(), &ctx.task.name, title, change)
     };

@@ -306,6 +306,9 @@ impl Walk<'_> {
         };
         let mut done = (module.plan)(&args, &mut context)?;
         let changed = done.is_changed();
+        for step in &mut done.steps {
+            step.secret |= task.no_log;
+        }
         self.steps.append(&mut done.steps);
         self.notes.extend(done.notes.drain(..));
         for (name, binding) in std::mem::take(&mut done.facts) {

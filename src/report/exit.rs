@@ -41,8 +41,8 @@ impl Exit {
 
     /// What several hosts' ends come to: a stuck host weighs most, then one that was
     /// left, then a failed one, then an unreachable one, then one that another run has,
-    /// then a found change. A host that another run has counts as failed where others
-    /// were changed: then it is no error before any change.
+    /// or that is not as planned, then a found change. Of the last two kinds a host counts
+    /// as failed where others were changed: then it is no error before any change.
     #[must_use]
     pub fn of(outcomes: impl IntoIterator<Item = Outcome>, check: CheckMode) -> Self {
         let outcomes: Vec<Outcome> = outcomes.into_iter().collect();
@@ -56,8 +56,8 @@ impl Exit {
                 Outcome::Failed | Outcome::RolledBack => Self::SomeFailed,
                 Outcome::Unreachable => Self::SomeUnreachable,
                 Outcome::Stuck | Outcome::Unconfirmed => Self::PersonNeeded,
-                Outcome::Locked if changed => Self::SomeFailed,
-                Outcome::Locked => Self::Refused,
+                Outcome::Locked | Outcome::Stale if changed => Self::SomeFailed,
+                Outcome::Locked | Outcome::Stale => Self::Refused,
                 Outcome::Left => Self::Interrupted,
             };
             if this.weight() > exit.weight() {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_host_that_another_run_has_is_an_error_before_any_change_only_if_there_was_none() {
-        use Outcome::{Changed, Failed, Locked, Ok, Unreachable};
+        use Outcome::{Changed, Failed, Locked, Ok, Stale, Unreachable};
         let of = |outcomes: &[Outcome]| Exit::of(outcomes.iter().copied(), CheckMode::Off).code();
         assert_eq!(of(&[Locked]), 1);
         assert_eq!(of(&[Ok, Locked]), 1);
@@ -132,6 +132,8 @@ mod tests {
         assert_eq!(of(&[Changed, Locked, Unreachable]), 3);
         assert_eq!(of(&[Locked, Unreachable]), 4);
         assert_eq!(of(&[Locked, Failed]), 3);
+        assert_eq!(of(&[Stale, Ok]), 1);
+        assert_eq!(of(&[Stale, Changed]), 3);
     }
 
     #[test]

@@ -268,6 +268,9 @@ impl Human {
                 self.paint(RED, "locked by another run")
             ),
             Outcome::Left => format!("{host}: {}\n", self.paint(RED, "left to itself")),
+            Outcome::Stale => {
+                format!("{host}: {}, nothing was changed\n", self.paint(RED, "stale plan"))
+            }
             // Told together, with the sums.
             Outcome::Skipped if matches!(problem, Some(HostProblem::NotBegun(_))) => {
                 return String::new();
@@ -343,6 +346,7 @@ impl Human {
             ("unconfirmed", tally.unconfirmed),
             ("person-needed", tally.stuck),
             ("locked", tally.locked),
+            ("stale", tally.stale),
             ("left", tally.left),
             ("skipped", tally.skipped),
         ] {

@@ -110,6 +110,7 @@ pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Value {
             "stuck": tally.stuck,
             "unconfirmed": tally.unconfirmed,
             "locked": tally.locked,
+            "stale": tally.stale,
             "left": tally.left,
             "skipped": tally.skipped,
             "not_begun": not_begun.iter().map(|group| json!({
@@ -183,6 +184,7 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Stuck => "stuck",
         Outcome::Unconfirmed => "unconfirmed",
         Outcome::Locked => "locked",
+        Outcome::Stale => "stale",
         Outcome::Skipped => "skipped",
         Outcome::Left => "left",
     }

@@ -44,6 +44,8 @@ pub struct Tally {
     pub unconfirmed: usize,
     /// Another run has them; nothing was changed.
     pub locked: usize,
+    /// No longer as they were when the plan was made; nothing was changed.
+    pub stale: usize,
     /// Not begun.
     pub skipped: usize,
     /// Begun and not waited for.
@@ -72,6 +74,7 @@ impl Tally {
             Outcome::Stuck => &mut self.stuck,
             Outcome::Unconfirmed => &mut self.unconfirmed,
             Outcome::Locked => &mut self.locked,
+            Outcome::Stale => &mut self.stale,
             Outcome::Skipped => &mut self.skipped,
             Outcome::Left => &mut self.left,
         };
@@ -238,14 +241,20 @@ impl Reporter {
         self.sums(exit)
     }
 
-    /// As `finish`, where nothing was begun because nobody agreed, or because what
-    /// was asked for is on no host: all well is not the end of that.
+    /// As `finish`, where nothing was begun because nobody agreed, because what was asked
+    /// for is on no host, or because a plan could not be saved: all well is not the end
+    /// of that.
     pub fn finish_refused(self) -> Exit {
         let exit = match self.exit() {
-            Exit::Done => Exit::Refused,
+            Exit::Done | Exit::ChangesFound => Exit::Refused,
             worse => worse,
         };
         self.sums(exit)
+    }
+
+    /// As `finish`, where what was told is a record of earlier: to show it has gone well.
+    pub fn finish_shown(self) -> Exit {
+        self.sums(Exit::Done)
     }
 
     fn sums(mut self, exit: Exit) -> Exit {

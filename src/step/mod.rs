@@ -143,6 +143,10 @@ pub struct Step {
     pub again: Script,
     /// Files that the scripts need, written to the run directory's `payload/`.
     pub payload: Vec<Payload>,
+    /// Whether scripts or payload hold what must stand nowhere but on the host, such as the
+    /// content of a file whose task has `no_log`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
     /// After how many seconds `apply` counts as hung.
     pub timeout_s: u32,
 }
@@ -170,6 +174,7 @@ impl Step {
             followed_by: Script::default(),
             again: Script::default(),
             payload: Vec::new(),
+            secret: false,
             timeout_s: Self::TIMEOUT_S,
         }
     }

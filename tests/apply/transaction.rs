@@ -158,7 +158,7 @@ async fn a_host_that_moved_is_not_touched() {
         let before = host.look();
         let context = host.context();
         let (result, events) = host.apply_as(&wanted, &context).await;
-        assert_eq!(result.outcome, Outcome::Failed, "{shell}");
+        assert_eq!(result.outcome, Outcome::Stale, "{shell}");
         assert!(
             problem(&result).contains("/etc/gone"),
             "{}",

@@ -252,6 +252,7 @@ impl Writing<'_> {
                 .arg(force)
                 .run_path(path("wanted")),
         );
+        step.secret = self.paths.iter().any(|path| owned::is_private(path));
         step.timeout_s = 90;
         // What it changes may run or be scheduled anew; a text that others read does not.
         if !["configmap", "resourcequota"].contains(&self.name.resource.as_str()) {
@@ -291,6 +292,7 @@ impl Writing<'_> {
         }
         let identity = owned::identity(self.after);
         let had = ours.unwrap_or(&identity);
+        step.secret |= owned::public(had) != *had;
         let undo = add("undo".to_owned(), format!("{had}\n"));
         let word = if self.live.is_none() {
             "absent"

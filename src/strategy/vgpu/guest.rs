@@ -145,6 +145,7 @@ impl Target for Licence {
             apply,
             verify,
             undo: file("vgpu_licence_restore"),
+            secret: !payload.is_empty(),
             payload,
             timeout_s: 180,
             ..Step::new(id, usage::TASK, title.to_owned(), change)
