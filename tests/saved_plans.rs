@@ -243,7 +243,7 @@ fn a_restart_a_driver_and_another_run_make_a_plan_stale() {
     fleet
         .apply(&[])
         .expect(1)
-        .says("the driver of GPU 0 (0000:17:00.0, NVIDIA H100 80GB HBM3) was nvidia, is vfio-pci");
+        .says("the driver of 0000:17:00.0 was nvidia, is vfio-pci");
     bind(&was);
 
     // A restart.
@@ -324,6 +324,11 @@ fn a_secret_that_became_another_makes_a_plan_stale() {
     assert_eq!(fleet.file("h1", "etc/token"), "");
     fleet.rewrite_inventory("another", PASSWORD);
     fleet.apply(&[]).expect(0);
+    // Nor is one in the file that the host has already.
+    fs::remove_file(fleet.host("h1").join("etc/login")).expect("it is there");
+    fleet.save(&[]).expect(2);
+    let text = fs::read_to_string(&fleet.plan).expect("a plan");
+    assert!(!text.contains(PASSWORD));
     assert_eq!(fleet.file("h1", "etc/token"), format!("token={PASSWORD}\n"));
 }
 

@@ -201,7 +201,12 @@ pub struct PlayArgs {
     #[arg(short = 'C', long)]
     pub check: bool,
     /// Save the plan for `deploy apply`; with --check only
-    #[arg(long, value_name = "FILE", requires = "check", conflicts_with = "resume")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "check",
+        conflicts_with = "resume"
+    )]
     pub out: Option<PathBuf>,
     /// Show the content of changed files (the default; kept for Ansible's habit)
     #[arg(short = 'D', long)]

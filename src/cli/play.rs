@@ -201,7 +201,12 @@ impl Verb for Apply {
             host_library: self.library.clone(),
             remembered: transport::remember(&reads),
         };
-        apply::run(session, &again, plan, &context, events).await
+        let mut result = apply::run(session, &again, plan, &context, events).await;
+        if result.outcome == Outcome::Stale {
+            // It was planned a moment ago: what came between is a failure like any other.
+            result.outcome = Outcome::Failed;
+        }
+        result
     }
 
     async fn take_back(&self, host: &HostName, first: &HostName, events: &Events) -> HostResult {

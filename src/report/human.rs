@@ -269,7 +269,10 @@ impl Human {
             ),
             Outcome::Left => format!("{host}: {}\n", self.paint(RED, "left to itself")),
             Outcome::Stale => {
-                format!("{host}: {}, nothing was changed\n", self.paint(RED, "stale plan"))
+                format!(
+                    "{host}: {}, nothing was changed\n",
+                    self.paint(RED, "stale plan")
+                )
             }
             // Told together, with the sums.
             Outcome::Skipped if matches!(problem, Some(HostProblem::NotBegun(_))) => {

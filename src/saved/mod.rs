@@ -169,7 +169,7 @@ impl Bound {
         }
         for gpu in &facts.gpus {
             if let Some(driver) = gpu.driver.known() {
-                drivers.insert(format!("the driver of {}", gpu.label()), driver.clone());
+                drivers.insert(format!("the driver of {}", gpu.pci), driver.clone());
             }
         }
         Self {
