@@ -13,6 +13,7 @@ mod cli;
 mod crash;
 mod discover;
 mod discover_sim;
+mod doctor;
 mod failures;
 mod flow;
 mod group_request;

@@ -20,7 +20,7 @@ use crate::event::{HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
 use crate::module::ReadCache;
-use crate::platform::{self, Finding, Host, View};
+use crate::platform::{self, Examined, Finding, Host, View};
 use crate::render::{Halt, Rendered};
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{self, Plans};
@@ -54,7 +54,7 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     if problems.has_errors() {
         return Err(problems.into());
     }
-    let mut found: HashMap<HostName, Vec<Finding>> = HashMap::new();
+    let mut found: HashMap<HostName, Examined> = HashMap::new();
     let mut ends = Vec::new();
     let catalog = Arc::clone(&settings.catalog);
     fleet::each(
@@ -65,8 +65,8 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
             async move { examine(&hosts, &host, &catalog).await }
         },
         |host, result| match result {
-            Some(Ok(findings)) => {
-                found.insert(host, findings);
+            Some(Ok(examined)) => {
+                found.insert(host, examined);
             }
             Some(Err(problem)) => ends.push((host, outcome_of(&problem), Some(problem))),
             None => ends.push((host, Outcome::Failed, None)),
@@ -76,18 +76,18 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let reporter = reporter(&args.output, CheckMode::On, Plans::Together);
     let mut is_well = true;
     for host in &settings.hosts {
-        let Some(findings) = found.get(host) else {
+        let Some(examined) = found.get(host) else {
             continue;
         };
-        is_well &= findings.is_empty();
-        let outcome = match (args.output.output, findings.is_empty()) {
+        is_well &= examined.findings.is_empty();
+        let outcome = match (args.output.output, examined.findings.is_empty()) {
             (Format::Json, false) => Outcome::Changed,
             _ => Outcome::Ok,
         };
         ends.push((host.clone(), outcome, None));
         match args.output.output {
-            Format::Human => report::data(&text(host, findings)),
-            Format::Json => report::json_lines(&objects(host, findings)),
+            Format::Human => report::data(&text(host, examined)),
+            Format::Json => report::json_lines(&objects(host, &examined.findings)),
         }
     }
     let exit = tell_ends(reporter, ends, args.output.output);
@@ -104,12 +104,13 @@ fn outcome_of(problem: &HostProblem) -> Outcome {
     }
 }
 
-fn text(host: &HostName, findings: &[Finding]) -> String {
-    if findings.is_empty() {
-        return format!("{host}: nothing is wrong\n");
+fn text(host: &HostName, examined: &Examined) -> String {
+    let looked_at = examined.looked_at.join(", ");
+    if examined.findings.is_empty() {
+        return format!("{host}: nothing is wrong; looked at: {looked_at}\n");
     }
     let mut text = format!("{host}\n");
-    for finding in findings {
+    for finding in &examined.findings {
         let (what, mend) = (
             printable_line(&finding.what, LINE),
             printable_line(&finding.mend, LINE),
@@ -137,7 +138,7 @@ async fn examine(
     hosts: &Hosts,
     host: &HostName,
     catalog: &Catalog,
-) -> Result<Vec<Finding>, HostProblem> {
+) -> Result<Examined, HostProblem> {
     let Reached {
         mut session,
         facts,
@@ -149,7 +150,7 @@ async fn examine(
     cache.add(&reads, replies);
     let found = match hosts.desired.get(host) {
         Some(desired) => rounds(session.as_mut(), &mut cache, desired, &facts, catalog).await,
-        None => Ok(Vec::new()),
+        None => Ok(Examined::default()),
     };
     session.close().await;
     found
@@ -161,9 +162,11 @@ async fn rounds(
     desired: &Desired,
     facts: &HostFacts,
     catalog: &Catalog,
-) -> Result<Vec<Finding>, HostProblem> {
-    // What cannot be decided is a fault of the plan, not of what runs.
-    let decisions = strategy::decide(desired, facts, catalog).unwrap_or_default();
+) -> Result<Examined, HostProblem> {
+    let (decisions, undecided) = match strategy::decide(desired, facts, catalog) {
+        Ok(decisions) => (decisions, Problems::default()),
+        Err(undecided) => (Vec::new(), undecided),
+    };
     let view = View {
         desired,
         facts,
@@ -175,7 +178,7 @@ async fn rounds(
             cache,
             missing: IndexSet::new(),
         };
-        let result = platform::examine(&view, &mut asker);
+        let result = platform::examine(&view, &undecided, &mut asker);
         let missing: Vec<Read> = asker.missing.into_iter().collect();
         match result {
             Ok(found) => return Ok(found),

@@ -17,7 +17,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 use crate::transport::{PathState, Read};
 
-use super::{Host, Platform, View, Wish};
+use super::{Finding, Host, Platform, View, Wish};
 
 /// The platform.
 #[derive(Debug)]
@@ -56,44 +56,24 @@ impl Platform for Docker {
     }
 
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
-        let wanted = read(view.desired, &mut Problems::default());
-        let amd = view.desired.integration.device_plugin.value == DevicePlugin::Amd;
-        let tool = if amd { "amd-ctk" } else { "nvidia-ctk" };
-        let there = ask(host, Command::new("sh").args(["-c", LOOK, "sh", tool]))?;
-        let has = |word: &str| there.lines().any(|line| line == word);
-        if !has("docker") {
-            let hint = "install it, or leave `docker` out of `gpu_platform`";
-            return Err(Diagnostic::error("Docker is not installed on this host")
-                .hint(hint)
-                .into());
-        }
-        if !has("tool") {
-            let message = format!(
-                "{tool} is not installed on this host, by which Docker learns of the cards"
-            );
-            return Err(Diagnostic::error(message).into());
-        }
-        let before = host.look(FILE)?;
-        let text = match &before {
-            PathState::File {
-                content: Some(content),
-                ..
-            } => String::from_utf8_lossy(content).into_owned(),
-            _ => String::new(),
-        };
-        let after = match amd {
-            true => None,
-            false => Some(ask(host, configure(tool, &wanted).arg("--dry-run"))?),
-        };
-        if is_so(&text, after.as_deref(), &wanted) {
-            let runtime = if amd { "amd" } else { "nvidia" };
-            let behind = wanted.restart.value && is_behind(&there, runtime, &wanted);
+        let found = look(view, host)?;
+        let Found {
+            wanted,
+            tool,
+            there,
+            text,
+            after,
+        } = &found;
+        let has = |word: &str| found.has(word);
+        if found.is_so() {
+            let runtime = found.runtime();
+            let behind = wanted.restart.value && is_behind(there, runtime, wanted);
             let mut again = restart();
-            again.verify = again.verify.then(knows(runtime, &wanted));
+            again.verify = again.verify.then(knows(runtime, wanted));
             let again = behind.then(|| Wish::Step(Box::new(again)));
             return Ok(again.into_iter().collect());
         }
-        let mut step = write(tool, &wanted, &text, after.as_deref());
+        let mut step = write(tool, wanted, text, after.as_deref());
         let restarts = wanted.restart.value && has("active");
         if restarts {
             // Behind the file's own undo.
@@ -113,6 +93,26 @@ impl Platform for Docker {
         Ok(wishes)
     }
 
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
+        let found = look(view, host)?;
+        let again = format!("systemctl restart {UNIT}");
+        if !found.is_so() {
+            let what = format!("{FILE} does not tell Docker of the cards");
+            let call = configure(found.tool, &found.wanted).display();
+            return Ok(vec![Finding::new(what, format!("{call} && {again}"))]);
+        }
+        if !found.has("active") {
+            let what = "Docker does not run";
+            return Ok(vec![Finding::new(what, format!("systemctl start {UNIT}"))]);
+        }
+        let behind = is_behind(&found.there, found.runtime(), &found.wanted);
+        let what = format!("Docker has not read {FILE} since it tells of the cards");
+        Ok(behind
+            .then(|| Finding::new(what, again))
+            .into_iter()
+            .collect())
+    }
+
     fn library(&self) -> &'static str {
         include_str!("docker.sh")
     }
@@ -121,6 +121,75 @@ impl Platform for Docker {
         // The runtime harms nobody who does not ask for it, and may be another's.
         Ok(Vec::new())
     }
+}
+
+/// What was found on a host, and what is to be.
+struct Found {
+    wanted: Wanted,
+    tool: &'static str,
+    /// The answer to `LOOK`.
+    there: String,
+    /// The daemon's file now, and as the tool would make it; AMD's does not say before.
+    text: String,
+    after: Option<String>,
+}
+
+impl Found {
+    fn has(&self, word: &str) -> bool {
+        self.there.lines().any(|line| line == word)
+    }
+
+    fn runtime(&self) -> &'static str {
+        match self.after {
+            Some(_) => "nvidia",
+            None => "amd",
+        }
+    }
+
+    fn is_so(&self) -> bool {
+        is_so(&self.text, self.after.as_deref(), &self.wanted)
+    }
+}
+
+fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
+    let wanted = read(view.desired, &mut Problems::default());
+    let amd = view.desired.integration.device_plugin.value == DevicePlugin::Amd;
+    let tool = if amd { "amd-ctk" } else { "nvidia-ctk" };
+    let there = ask(host, Command::new("sh").args(["-c", LOOK, "sh", tool]))?;
+    let has = |word: &str| there.lines().any(|line| line == word);
+    if !has("docker") {
+        let hint = "install it, or leave `docker` out of `gpu_platform`";
+        return Err(Diagnostic::error("Docker is not installed on this host")
+            .hint(hint)
+            .into());
+    }
+    if !has("tool") {
+        let message =
+            format!("{tool} is not installed on this host, by which Docker learns of the cards");
+        let hint = match amd {
+            true => "install AMD's container toolkit",
+            false => "install the package nvidia-container-toolkit",
+        };
+        return Err(Diagnostic::error(message).hint(hint).into());
+    }
+    let text = match host.look(FILE)? {
+        PathState::File {
+            content: Some(content),
+            ..
+        } => String::from_utf8_lossy(&content).into_owned(),
+        _ => String::new(),
+    };
+    let after = match amd {
+        true => None,
+        false => Some(ask(host, configure(tool, &wanted).arg("--dry-run"))?),
+    };
+    Ok(Found {
+        wanted,
+        tool,
+        there,
+        text,
+        after,
+    })
 }
 
 fn read(desired: &Desired, problems: &mut Problems) -> Wanted {

@@ -7,6 +7,7 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod cards;
 mod cozystack;
 mod docker;
 mod doctor;
@@ -30,7 +31,7 @@ use crate::strategy::Decision;
 use crate::transport::{Output, PathState, Read};
 use crate::value::{Node, Value};
 
-pub use doctor::{Finding, examine};
+pub use doctor::{Examined, Finding, examine};
 pub use policy::{GpuInstance, check_fleet};
 
 /// The platforms that this version sets up, in the order in which that is done.
@@ -90,9 +91,7 @@ pub trait Platform: Debug + Sync {
     ///
     /// # Errors
     /// As `wishes`.
-    fn doctor(&self, _: &View<'_>, _: &mut dyn Host) -> Rendered<Vec<Finding>> {
-        Ok(Vec::new())
-    }
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>>;
 
     /// Shell functions that its steps call; each begins with its name.
     fn library(&self) -> &'static str {

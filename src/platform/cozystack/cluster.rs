@@ -14,6 +14,9 @@ use super::{API, Object, gpus};
 /// The kind of a cluster's manifest.
 pub(super) const KIND: &str = "Kubernetes";
 
+/// The kind of a pod.
+pub(super) const POD: &str = "Pod";
+
 /// Reads one; nothing if a finding stands against it.
 pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) -> Option<Object> {
     let path = format!("{}[]", block.path_of("clusters"));
@@ -154,7 +157,7 @@ pub(super) fn pod(node: &Node, block: &mut Block<'_, '_>) -> Option<Object> {
     Some(Object {
         manifest: json!({
             "apiVersion": "v1",
-            "kind": "Pod",
+            "kind": POD,
             "metadata": { "name": name? },
             "spec": { "containers": list },
         }),

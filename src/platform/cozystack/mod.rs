@@ -9,6 +9,7 @@
 mod advice;
 mod cloud_init;
 mod cluster;
+mod doctor;
 mod gpus;
 mod permitted;
 mod values;
@@ -28,7 +29,7 @@ use crate::render::Rendered;
 use crate::value::Node;
 
 use super::kubernetes::set::{self, Set};
-use super::{Host, Platform, View, Wish};
+use super::{Finding, Host, Platform, View, Wish};
 
 /// The group and version of Cozystack's objects.
 const API: &str = "apps.cozystack.io/v1alpha1";
@@ -73,6 +74,12 @@ impl Platform for Cozystack {
 
     fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         put("", &[], host)
+    }
+
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
+        let mut problems = Problems::default();
+        let settings = read(view.desired, view.catalog, &mut problems);
+        doctor::examine(&super::sound(settings, problems)?, host)
     }
 }
 

@@ -89,6 +89,22 @@ pub(super) fn read(block: &mut Block<'_, '_>) -> Option<Object> {
     })
 }
 
+/// KubeVirt's object, by which it is asked for.
+pub(super) fn object() -> Json {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+        "metadata": { "name": "kubevirt", "namespace": NAMESPACE },
+    })
+}
+
+/// Whether KubeVirt, as it is, may hand over a resource.
+pub(super) fn permits(live: &Json, resource: &str) -> bool {
+    let lists = &live["spec"]["configuration"]["permittedHostDevices"];
+    let lists = ["pciHostDevices", "mediatedDevices", "usb"].map(|list| lists[list].as_array());
+    let mut devices = lists.into_iter().flatten().flatten();
+    devices.any(|device| device["resourceName"] == resource)
+}
+
 /// Says which of a machine's GPUs are not among those that may be handed over.
 pub(super) fn advise(permitted: &Object, machine: &mut Object) {
     let missing: BTreeSet<&String> = (machine.resources.iter())

@@ -8,7 +8,7 @@ use super::Manifests;
 use super::amd;
 use super::nvidia::MigStrategy;
 use super::plugin;
-use super::wanted::{NodeWanted, Wanted};
+use super::wanted::{NodeWanted, Quota, Wanted};
 
 /// The label that the MIG manager answers to, and the one that the device plugin does.
 pub(super) const MIG_CONFIG: &str = "nvidia.com/mig.config";
@@ -21,14 +21,17 @@ pub(super) fn all(wanted: &Wanted) -> Manifests {
     all.extend(amd::manifests(wanted));
     all.extend(plugin::manifests(wanted));
     all.extend(wanted.nodes.iter().filter_map(node));
-    all.extend(wanted.quotas.iter().map(|quota| {
-        json!({
-            "apiVersion": "v1", "kind": "ResourceQuota",
-            "metadata": { "name": quota.name, "namespace": quota.namespace },
-            "spec": { "hard": quota.hard },
-        })
-    }));
+    all.extend(wanted.quotas.iter().map(quota));
     all
+}
+
+/// A quota of a namespace.
+pub(super) fn quota(quota: &Quota) -> Json {
+    json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": { "name": quota.name, "namespace": quota.namespace },
+        "spec": { "hard": quota.hard },
+    })
 }
 
 pub(super) fn config_map(namespace: &str, name: &str, data: &Map<String, Json>) -> Json {
@@ -91,7 +94,8 @@ fn policy(wanted: &Wanted) -> Option<Json> {
     })
 }
 
-fn node(node: &NodeWanted) -> Option<Json> {
+/// A node's labels; nothing where it is to have none of ours.
+pub(super) fn node(node: &NodeWanted) -> Option<Json> {
     let mut labels = Map::new();
     if let Some(config) = &node.mig_config {
         labels.insert(MIG_CONFIG.to_owned(), json!(config.value));

@@ -6,6 +6,7 @@
 //! what it made of them; `pods` are those that have GPUs.
 
 mod amd;
+mod doctor;
 mod kept;
 mod manifests;
 mod nvidia;
@@ -25,7 +26,7 @@ use crate::desired::Desired;
 use crate::error::Problems;
 use crate::render::Rendered;
 
-use super::{Host, Platform, View, Wish};
+use super::{Finding, Host, Platform, View, Wish};
 use wanted::Wanted;
 
 /// The platform.
@@ -95,6 +96,10 @@ impl Platform for Kubernetes {
         let mut wishes = operator::checks(&wanted);
         wishes.extend(pods::tests(&wanted));
         Ok(wishes)
+    }
+
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
+        doctor::examine(&read(view)?, host)
     }
 
     fn library(&self) -> &'static str {

@@ -108,6 +108,15 @@ impl Plugin {
         self.parts().name
     }
 
+    /// With what the names of the resources begin that a node offers by it.
+    pub(super) fn domain(&self) -> &'static str {
+        match self.vendor {
+            DevicePlugin::Nvidia => "nvidia.com/",
+            DevicePlugin::Amd => "amd.com/",
+            DevicePlugin::Intel => "gpu.intel.com/",
+        }
+    }
+
     /// NVIDIA's configuration.
     fn config(&self) -> Option<Json> {
         (self.vendor == DevicePlugin::Nvidia).then(|| {

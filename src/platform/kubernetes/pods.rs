@@ -24,16 +24,7 @@ fn pod_name(node: &NodeWanted) -> String {
 pub(super) fn refuse_use(wanted: &Wanted, node: &NodeWanted, host: &mut dyn Host) -> Rendered<()> {
     let what = format!("pods on node {}", node.name);
     let pods = answered(host, &wanted.tool.pods_on(&node.name), &what)?;
-    let items = pods.as_ref().and_then(|pods| pods["items"].as_array());
-    let users: Vec<String> = items
-        .into_iter()
-        .flatten()
-        .filter(|pod| has_gpu(pod))
-        .map(|pod| {
-            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
-            format!("{}/{}", text("namespace"), text("name"))
-        })
-        .collect();
+    let users = with_gpus(pods.as_ref());
     if users.is_empty() {
         return Ok(());
     }
@@ -42,7 +33,21 @@ pub(super) fn refuse_use(wanted: &Wanted, node: &NodeWanted, host: &mut dyn Host
     Err(Diagnostic::error(message).hint(hint).into())
 }
 
-fn has_gpu(pod: &Json) -> bool {
+/// Those of a list of pods that have GPUs, as `NAMESPACE/NAME`.
+pub(super) fn with_gpus(pods: Option<&Json>) -> Vec<String> {
+    let items = pods.and_then(|pods| pods["items"].as_array());
+    let users = items.into_iter().flatten().filter(|pod| has_gpu(pod));
+    users.map(label).collect()
+}
+
+/// How messages call a pod.
+pub(super) fn label(pod: &Json) -> String {
+    let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+/// Whether one of its containers has GPUs.
+pub(super) fn has_gpu(pod: &Json) -> bool {
     let containers = pod.pointer("/spec/containers").and_then(Json::as_array);
     let mut containers = containers.into_iter().flatten();
     containers.any(|container| {

@@ -78,3 +78,65 @@ pub(in crate::platform) fn wishes(set: &Set<'_>, host: &mut dyn Host) -> Rendere
     wishes.extend(kept::record(set.record, &tool, &all, kept.as_ref()));
     Ok(wishes)
 }
+
+/// The cluster as `deploy doctor` asks it.
+#[derive(Debug)]
+pub(in crate::platform) struct Cluster(Tool);
+
+impl Cluster {
+    /// By a path of a configuration on the host; kubectl's own where it is empty.
+    pub(in crate::platform) fn new(kubeconfig: &str) -> Self {
+        Self(Tool {
+            kubeconfig: kubeconfig.to_owned(),
+            context: String::new(),
+        })
+    }
+
+    /// A call as a person would type it.
+    pub(in crate::platform) fn typed(&self, words: &[&str]) -> String {
+        self.0.typed(words)
+    }
+
+    /// Has an object read that will be asked for.
+    pub(in crate::platform) fn expect(&self, object: &Json, host: &mut dyn Host) {
+        host.expect(self.0.live(&Name::of(object)));
+    }
+
+    /// An object as it is; nothing where there is none, or the cluster knows no such kind.
+    ///
+    /// # Errors
+    /// Halts while it was not read, and where kubectl does not answer.
+    pub(in crate::platform) fn live(
+        &self,
+        object: &Json,
+        host: &mut dyn Host,
+    ) -> Rendered<Option<Json>> {
+        let name = Name::of(object);
+        let read = self.0.live(&name);
+        let said = host.ask(&read)?;
+        let unknown =
+            String::from_utf8_lossy(&said.stderr).contains("doesn't have a resource type");
+        match !said.success() && unknown {
+            true => Ok(None),
+            false => answered(host, &read, &name.label()),
+        }
+    }
+
+    /// Has the nodes read.
+    pub(in crate::platform) fn expect_nodes(&self, host: &mut dyn Host) {
+        host.expect(self.0.nodes());
+    }
+
+    /// All nodes.
+    ///
+    /// # Errors
+    /// As `live`.
+    pub(in crate::platform) fn nodes(&self, host: &mut dyn Host) -> Rendered<Json> {
+        Ok(answered(host, &self.0.nodes(), "nodes")?.unwrap_or_default())
+    }
+}
+
+/// How messages call an object.
+pub(in crate::platform) fn label(object: &Json) -> String {
+    Name::of(object).label()
+}

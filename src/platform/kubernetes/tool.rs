@@ -95,6 +95,18 @@ impl Tool {
         command
     }
 
+    /// A call as a person would type it: the words behind `kubectl`.
+    pub(super) fn typed(&self, words: &[&str]) -> String {
+        let mut command = Command::new("kubectl");
+        if !self.kubeconfig.is_empty() {
+            command = command.arg("--kubeconfig").path(&self.kubeconfig);
+        }
+        if !self.context.is_empty() {
+            command = command.arg("--context").arg(&self.context);
+        }
+        command.args(words.iter().copied()).display()
+    }
+
     /// A call of a function of kubernetes.sh, which begins with the cluster.
     pub(super) fn call(&self, function: &str) -> Command {
         let command = Command::new(function);
@@ -151,6 +163,22 @@ impl Tool {
             "pods",
             "--all-namespaces",
             &selector,
+            "--output=json",
+        ])
+    }
+
+    /// All nodes.
+    pub(super) fn nodes(&self) -> Read {
+        self.question(&["get", "nodes", "--output=json"])
+    }
+
+    /// Pods of the whole cluster that wait for something, most often for a place.
+    pub(super) fn waiting_pods(&self) -> Read {
+        self.question(&[
+            "get",
+            "pods",
+            "--all-namespaces",
+            "--field-selector=status.phase=Pending",
             "--output=json",
         ])
     }

@@ -15,9 +15,9 @@ use super::devices::{Device, Name, Offer};
 use super::look::Seen;
 
 /// Where NVIDIA's tool writes where it has no unit for it.
-const NVIDIA_FILE: &str = "/etc/cdi/nvidia.yaml";
+pub(super) const NVIDIA_FILE: &str = "/etc/cdi/nvidia.yaml";
 /// The tool's unit.
-const NVIDIA_UNIT: &str = "nvidia-cdi-refresh.service";
+pub(super) const NVIDIA_UNIT: &str = "nvidia-cdi-refresh.service";
 
 /// What makes the specifications name these devices.
 pub(super) fn wishes(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendered<Vec<Wish>> {
@@ -45,6 +45,29 @@ pub(super) fn wishes(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendere
         wishes.insert(0, super::folder("/etc/cdi"));
     }
     Ok(wishes)
+}
+
+/// What a vendor's specification lacks of what these devices are called, where their cards are
+/// sliced as they should be.
+pub(super) fn lacking(
+    vendor: Vendor,
+    devices: &[&Device],
+    offer: &Offer,
+    seen: &Seen,
+) -> Rendered<Option<String>> {
+    let wishes = match vendor {
+        Vendor::Nvidia => by_nvidia(devices, offer, seen)?.is_some(),
+        Vendor::Amd | Vendor::Intel => !by_us(vendor, devices, offer, seen)?.is_empty(),
+    };
+    let is_missing = match vendor {
+        Vendor::Nvidia => seen.nvidia_names.is_empty(),
+        Vendor::Amd | Vendor::Intel => seen.spec(vendor) == "absent",
+    };
+    let state = match is_missing {
+        true => "is missing",
+        false => "is stale: it does not name what the cards are now",
+    };
+    Ok(wishes.then(|| format!("the CDI specification of {vendor}'s cards {state}")))
 }
 
 fn by_us(vendor: Vendor, devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendered<Vec<Wish>> {

@@ -7,6 +7,7 @@
 
 mod cdi;
 mod devices;
+mod doctor;
 mod kept;
 mod limits;
 mod look;
@@ -27,7 +28,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 use crate::transport::{PathState, Read};
 
-use super::{GpuInstance, Host, Platform, PlatformFile, View, Wish};
+use super::{Finding, GpuInstance, Host, Platform, PlatformFile, View, Wish};
 use devices::{Device, Name, Offer};
 use kept::Kept;
 use look::Seen;
@@ -119,6 +120,10 @@ impl Platform for Podman {
             wishes.push(Wish::Step(Box::new(healthy(container, &place))));
         }
         Ok(wishes)
+    }
+
+    fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
+        doctor::examine(&read(view)?, view, host)
     }
 
     fn library(&self) -> &'static str {
@@ -220,11 +225,16 @@ fn expect(wanted: &PodmanWanted, seen: Option<&Seen>, host: &mut dyn Host) {
     }
     all.extend(paths);
     for path in all {
-        host.expect(Read::State {
-            path,
-            unless: Some(String::new()),
-            limit: MOST_CONTENT,
-        });
+        host.expect(state_of(path));
+    }
+}
+
+/// The question what stands at a path.
+fn state_of(path: String) -> Read {
+    Read::State {
+        path,
+        unless: Some(String::new()),
+        limit: MOST_CONTENT,
     }
 }
 

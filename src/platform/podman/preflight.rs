@@ -257,10 +257,15 @@ pub(super) fn notes(wanted: &PodmanWanted) -> Vec<Wish> {
     said
 }
 
+/// Whether SELinux keeps containers from these devices.
+pub(super) fn selinux_forbids(devices: &[&Device], seen: &Seen) -> bool {
+    let others = devices.iter().any(|device| device.vendor != Vendor::Intel);
+    others && seen.selinux_devices == Some(false)
+}
+
 /// SELinux lets containers use `/dev/dri` by itself, and other nodes by a boolean.
 pub(super) fn selinux(devices: &[&Device], seen: &Seen) -> Option<Wish> {
-    let others = devices.iter().any(|device| device.vendor != Vendor::Intel);
-    if !others || seen.selinux_devices != Some(false) {
+    if !selinux_forbids(devices, seen) {
         return None;
     }
     let name = "container_use_devices";

@@ -24,10 +24,7 @@ pub(super) fn wishes(
 ) -> Rendered<Vec<Wish>> {
     let user = known(name, seen)?;
     let mut wishes = Vec::new();
-    let missing: Vec<String> = groups(devices, seen)
-        .into_iter()
-        .filter(|group| !user.groups.contains(group))
-        .collect();
+    let missing = missing_groups(user, devices, seen);
     for group in &missing {
         wishes.push(Wish::Step(Box::new(join(&name.value, group))));
     }
@@ -75,6 +72,14 @@ pub(super) fn known<'a>(name: &Located<String>, seen: &'a Seen) -> Rendered<&'a 
         return Err(name.blame(Diagnostic::error(message).hint(hint)).into());
     }
     Ok(user)
+}
+
+/// Groups that the user is not in and would have to be.
+pub(super) fn missing_groups(user: &User, devices: &[&Device], seen: &Seen) -> Vec<String> {
+    let groups = groups(devices, seen).into_iter();
+    groups
+        .filter(|group| !user.groups.contains(group))
+        .collect()
 }
 
 /// Groups without which nodes of these devices cannot be opened.

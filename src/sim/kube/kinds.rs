@@ -65,6 +65,14 @@ pub(super) const KINDS: &[Kind] = &[
     ),
     kind("kubevirt.io", "v1", "kubevirts", "KubeVirt", true, &["kv"]),
     kind(
+        "kubevirt.io",
+        "v1",
+        "virtualmachines",
+        "VirtualMachine",
+        true,
+        &["vm"],
+    ),
+    kind(
         "apps.cozystack.io",
         "v1alpha1",
         "virtualmachines",
