@@ -72,14 +72,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("diff", &["plan", "step", "catalog"]),
-    (
-        "saved",
-        &["plan", "step", "facts", "catalog", "desired", "transport"],
-    ),
+    ("saved", &["plan", "step", "facts", "desired", "transport"]),
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["facts", "plan", "step", "transport"]),
     ("fleet", &[]),
-    ("report", &["event", "diff", "step", "plan"]),
+    (
+        "report",
+        &["event", "diff", "step", "plan", "saved", "catalog"],
+    ),
     ("sim", &["facts"]),
     // The top: may use everything.
     ("cli", &["*"]),

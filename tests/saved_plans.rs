@@ -450,3 +450,56 @@ fn hosts_that_are_as_wanted_or_down_are_in_the_plan_and_left_alone() {
         .says(r#""exit":0"#);
     fleet.apply(&[]).expect(0).says("hosts=1 ok=0 changed=1");
 }
+
+#[test]
+fn a_plan_is_shown_as_a_page_for_a_merge_request_and_for_a_browser() {
+    let sim = "gpus: [{product: H100-80GB, count: 2}]";
+    let fleet = Fleet::untouched(&["h1", "h2"], TASKS, sim);
+    let slicing = "  vars:\n    containers_gpu_slicing: {enabled: true, strategy: mig, mig: {enabled: true, profiles: [3g.40gb, 2g.20gb]}}\n";
+    fleet.rewrite_inventory("  vars:\n", slicing);
+    let plan = fleet.plan.display().to_string();
+    let gpu = |more: &[&str]| {
+        let mut args = vec!["gpu", "-i", &fleet.inventory, "--check"];
+        args.extend(more);
+        fleet.scratch.deploy(&args)
+    };
+    gpu(&["--out", &plan]).expect(2);
+
+    let shown = fleet.show("markdown").expect(0).out;
+    assert!(
+        shown.starts_with("## deploy: 2 of 2 hosts would be changed\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("### `h1`\n") && shown.contains("### `h2`\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("+ after  │3g.40gb"), "{shown}");
+    assert!(
+        shown.contains("<details><summary><code>write /etc/deploy/gpu/mig.conf</code></summary>"),
+        "{shown}"
+    );
+    // The same without a file, but for where it comes from.
+    let direct = gpu(&["--output", "markdown"]).expect(2).out;
+    let but_for_the_source = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with("`plan "));
+        lines
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(but_for_the_source(&direct), but_for_the_source(&shown));
+
+    let page = fleet.show("html").expect(0).out;
+    assert!(page.starts_with("<!DOCTYPE html>"));
+    assert_eq!(page.matches("<li class=\"host is-changed\"").count(), 2);
+    let drawn = "<div class=\"slice w4 new\" title=\"3g.40gb at 0, is new\">3g.40gb</div>";
+    assert_eq!(page.matches(drawn).count(), 4);
+    for reach in ["http://", "https://", "<img", " src=", "url("] {
+        assert!(!page.contains(reach), "`{reach}`");
+    }
+
+    // A page shows; it applies nothing.
+    let words = ["gpu", "-i", &fleet.inventory, "--yes", "--output", "html"];
+    fleet.scratch.deploy(&words).expect(1).says("--check");
+}

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     after_help = "\
 Exit codes:
   0   nothing to do, or all applied
-  1   error before any host was changed; another run has the host
+  1   error before any host was changed; another run has the host; a saved plan no longer holds
   2   changes found (--check)
   3   some hosts failed and were rolled back
   4   some hosts unreachable, none failed
@@ -73,13 +73,13 @@ impl Verb {
     #[must_use]
     pub fn format(&self) -> Option<Format> {
         let output = match self {
-            Self::Gpu(args) => &args.output,
-            Self::Run(args) => &args.play.output,
+            Self::Gpu(args) => return Some(args.output.output.plain()),
+            Self::Run(args) => return Some(args.play.output.output.plain()),
             Self::Discover(args) => &args.output,
             Self::Doctor(args) => &args.output,
             Self::Apply(args) => &args.output,
             Self::Plan(args) => match &args.verb {
-                PlanVerb::Show(args) => &args.output,
+                PlanVerb::Show(args) => return Some(args.output.output.plain()),
             },
             Self::Rollback(args) => &args.output,
             Self::Runs(args) => match &args.verb {
@@ -179,6 +179,56 @@ pub enum Format {
     Json,
 }
 
+/// How the output of a verb looks that shows plans.
+#[derive(Debug, Args)]
+pub struct PlanOutputArgs {
+    /// Form of the output; markdown and html show a plan, so they go with --check
+    #[arg(long, value_enum, default_value_t = PlanFormat::Human, value_name = "FORM")]
+    pub output: PlanFormat,
+    /// Say more: also what is as wanted; twice for what the transport does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Most bytes of markdown: what does not fit is left out and said to be
+    #[arg(long, value_name = "BYTES", default_value_t = crate::report::markdown::USUAL_SIZE)]
+    pub max_size: usize,
+}
+
+impl PlanOutputArgs {
+    /// For people, as if nothing was said.
+    #[must_use]
+    pub fn human() -> Self {
+        Self {
+            output: PlanFormat::Human,
+            verbose: 0,
+            max_size: crate::report::markdown::USUAL_SIZE,
+        }
+    }
+}
+
+/// Form of the output of a verb that shows plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+    /// For a merge request.
+    Markdown,
+    /// A page for a browser that needs nothing else.
+    Html,
+}
+
+impl PlanFormat {
+    /// The form in which anything but a plan is told.
+    #[must_use]
+    pub fn plain(self) -> Format {
+        match self {
+            Self::Json => Format::Json,
+            Self::Human | Self::Markdown | Self::Html => Format::Human,
+        }
+    }
+}
+
 /// `deploy gpu`.
 #[derive(Debug, Args)]
 pub struct PlayArgs {
@@ -190,7 +240,7 @@ pub struct PlayArgs {
     pub connection: ConnectionArgs,
     /// How output looks.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: PlanOutputArgs,
     /// Only tasks with these tags
     #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
     pub tags: Vec<String>,
@@ -276,7 +326,7 @@ pub struct PlanShowArgs {
     pub file: PathBuf,
     /// How output looks.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: PlanOutputArgs,
 }
 
 /// What a host that fails means for the others.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use crate::apply::runs::HostRuns;
 use crate::apply::{self, RunId};
-use crate::cli::args::{ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, RunsArgs};
+use crate::cli::args::{
+    ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, PlanFormat, PlanOutputArgs,
+    RunsArgs,
+};
 use crate::cli::group_request::{self, Shares};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, reach};
@@ -18,7 +21,7 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
 use crate::report::exit::{CheckMode, Exit};
-use crate::report::{self, Plans, Reporter};
+use crate::report::{self, PageForm, Plans, Reporter};
 use crate::strategy;
 use crate::value::HostName;
 
@@ -28,6 +31,17 @@ pub fn reporter(output: &OutputArgs, check: CheckMode, plans: Plans) -> Reporter
     match output.output {
         Format::Human => Reporter::human(check, plans, output.verbose > 0),
         Format::Json => Reporter::json(check),
+    }
+}
+
+/// A reporter of the form that the flags of a verb ask for that shows plans.
+#[must_use]
+pub fn plan_reporter(output: &PlanOutputArgs, check: CheckMode, plans: Plans) -> Reporter {
+    match output.output {
+        PlanFormat::Human => Reporter::human(check, plans, output.verbose > 0),
+        PlanFormat::Json => Reporter::json(check),
+        PlanFormat::Markdown => Reporter::page(PageForm::Markdown(output.max_size), check),
+        PlanFormat::Html => Reporter::page(PageForm::Html, check),
     }
 }
 

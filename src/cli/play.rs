@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::runs::RunRecord;
 use crate::apply::{self, HostResult, RunContext, RunId, standing};
-use crate::cli::args::PlayArgs;
-use crate::cli::fleet_verbs::{self, reporter};
+use crate::cli::args::{PlanFormat, PlayArgs};
+use crate::cli::fleet_verbs::{self, plan_reporter};
 use crate::cli::flow::{self, Consent, Events, Planned, Verb};
 use crate::cli::group_request::Shares;
 use crate::cli::hosts::{self, Hosts};
@@ -24,6 +24,7 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::{Confirm, Guard, HostPlan};
 use crate::platform;
 use crate::report::exit::Exit;
+use crate::report::review::Review;
 use crate::strategy;
 use crate::text::span;
 use crate::transport::{self, Read, Session};
@@ -40,7 +41,12 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         .map(fleet_verbs::run_id)
         .transpose()?;
     let consent = Consent::of(args.check, args.yes);
-    let mut reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    if matches!(args.output.output, PlanFormat::Markdown | PlanFormat::Html) && !args.check {
+        let message = "a page shows a plan and applies none";
+        let hint = "pass --check with `--output markdown` and `--output html`";
+        return Err(Diagnostic::error(message).hint(hint).into());
+    }
+    let mut reporter = plan_reporter(&args.output, consent.check_mode(), consent.plans());
     let job = match Job::load(which, args) {
         Ok(job) => Arc::new(job),
         Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
@@ -78,6 +84,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         return Ok(reporter.refuse(&found.into()));
     }
     let batches = job.batches(args);
+    reporter = reporter.reviewing(Review::of_hosts(&job.settings.hosts));
     let soon: HashSet<HostName> = batches
         .batches
         .first()
@@ -355,7 +362,7 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         let wanted = apply.hosts.desired.get(host);
         let discovery = wanted.map(|wanted| wanted.discovery.clone());
         let discovery = discovery.unwrap_or_default();
-        keeping.seen(host, discovery, &reached.facts, &job.settings.catalog);
+        keeping.seen(host, discovery, &reached.facts);
     }
     let look = apply.consent != Consent::Given;
     match job.plan(host, reached, look, share).await {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::cli::Failure;
-use crate::cli::args::{Format, OnFailure, OutputArgs, PlayArgs, RenderArgs};
+use crate::cli::args::{OnFailure, PlanOutputArgs, PlayArgs, RenderArgs};
 use crate::cli::hosts;
 use crate::cli::job::{Job, Which};
 use crate::cli::reach::reach;
@@ -31,10 +31,7 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
     let mut play = PlayArgs {
         hosts: args.hosts,
         connection: args.connection,
-        output: OutputArgs {
-            output: Format::Human,
-            verbose: 0,
-        },
+        output: PlanOutputArgs::human(),
         tags: Vec::new(),
         skip_tags: Vec::new(),
         check: true,

@@ -2,13 +2,17 @@
 //!
 //! The only room that writes to the terminal: data to standard output, talk to
 //! standard error. `diagnostic` draws findings about files, `human` tells a run as
-//! text, `json` as one object a line, `exit` knows the numbers.
+//! text, `json` as one object a line, `markdown` and `html` as a page once all is known
+//! (which `review` collects), `exit` knows the numbers.
 
 pub mod diagnostic;
 pub mod exit;
+pub mod html;
 pub mod human;
 pub mod json;
+pub mod markdown;
 mod progress;
+pub mod review;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -22,6 +26,7 @@ use exit::{CheckMode, Exit};
 use human::Human;
 pub use human::guard_line;
 use progress::Progress;
+use review::Review;
 
 /// How many hosts ended how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +101,17 @@ pub enum Plans {
 enum Form {
     Human(Box<Human>),
     Json,
+    /// At the end, as a page; until then people are told on standard error what is talk.
+    Page(Box<Human>, Box<Review>, PageForm),
+}
+
+/// A page that is made when all is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageForm {
+    /// For a merge request, of at most so many bytes.
+    Markdown(usize),
+    /// For a browser.
+    Html,
 }
 
 /// Tells a run.
@@ -136,6 +152,22 @@ impl Reporter {
     #[must_use]
     pub fn json(check: CheckMode) -> Self {
         Self::new(Form::Json, check)
+    }
+
+    /// As a page of what a check finds.
+    #[must_use]
+    pub fn page(form: PageForm, check: CheckMode) -> Self {
+        let human = Human::new(talk_style(), check, Plans::Together, false);
+        Self::new(Form::Page(Box::new(human), Box::default(), form), check)
+    }
+
+    /// The same reporter, with what is known beforehand of what it will tell.
+    #[must_use]
+    pub fn reviewing(mut self, known: Review) -> Self {
+        if let Form::Page(_, review, _) = &mut self.form {
+            **review = known;
+        }
+        self
     }
 
     fn new(form: Form, check: CheckMode) -> Self {
@@ -181,7 +213,7 @@ impl Reporter {
     #[must_use]
     pub fn expecting(mut self, hosts: usize) -> Self {
         self.progress = match self.form {
-            Form::Human(_) => Progress::of(hosts),
+            Form::Human(_) | Form::Page(..) => Progress::of(hosts),
             Form::Json => Progress::none(),
         };
         self
@@ -207,6 +239,11 @@ impl Reporter {
                 self.progress.beside(|| said.print());
             }
             Form::Json => json_lines(&json::objects(event)),
+            Form::Page(human, review, _) => {
+                review.event(event);
+                let said = human.event(event);
+                self.progress.beside(|| talk(&said.talk));
+            }
         }
     }
 
@@ -269,6 +306,7 @@ impl Reporter {
                 said.on(self.stream).print();
             }
             Form::Json => json_lines(&[json::summary(&tally, &self.not_begun, exit)]),
+            Form::Page(_, review, form) => data(&page(review, *form)),
         }
         exit
     }
@@ -278,8 +316,20 @@ impl Reporter {
         match self.form {
             Form::Human(_) => self::problems(problems),
             Form::Json => json_end(problems, Exit::Refused),
+            Form::Page(_, mut review, form) => {
+                self::problems(problems);
+                review.findings = diagnostic::render(problems, Style::Plain);
+                data(&page(&review, form));
+            }
         }
         Exit::Refused
+    }
+}
+
+fn page(review: &Review, form: PageForm) -> String {
+    match form {
+        PageForm::Markdown(size) => markdown::page(review, size),
+        PageForm::Html => html::plan_page(review),
     }
 }
 

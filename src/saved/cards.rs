@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Catalog;
-use crate::facts::{Fact, Gpu, HostFacts, MigMode};
+use crate::facts::{Fact, Gpu, HostFacts, MigMode, MigState};
 use crate::step::Slice;
 
 /// One card.
@@ -23,24 +22,32 @@ pub struct Card {
 
 /// The cards of a host as discovery saw them.
 #[must_use]
-pub fn cards(facts: &HostFacts, catalog: &Catalog) -> Vec<Card> {
-    facts.gpus.iter().map(|gpu| card(gpu, catalog)).collect()
+pub fn cards(facts: &HostFacts) -> Vec<Card> {
+    facts.gpus.iter().map(card).collect()
 }
 
-fn card(gpu: &Gpu, catalog: &Catalog) -> Card {
+fn card(gpu: &Gpu) -> Card {
     let slices = slices(gpu).unwrap_or_default();
     let model = gpu.model.known();
-    let mig = model
-        .and_then(|key| catalog.by_key(key))
-        .and_then(|model| model.mig.as_ref());
+    let mig = gpu.nvidia.known().and_then(|nvidia| nvidia.mig.known());
     let vendor_and_id = || format!("{} {:04x}", gpu.vendor, gpu.device_id);
     Card {
         name: gpu.label(),
         model: model.cloned().unwrap_or_else(vendor_and_id),
-        grid: mig.and_then(|mig| mig.memory_slices),
+        grid: mig.and_then(grid),
         state: state(gpu, slices.len()),
         slices,
     }
+}
+
+/// Units of the grid, as far as the places go that the host's driver lists.
+fn grid(mig: &MigState) -> Option<u32> {
+    let profiles = mig.profiles.known()?.iter();
+    let places = profiles.filter_map(|profile| profile.placements.known());
+    let ends = places
+        .flatten()
+        .map(|place| place.start.saturating_add(place.size));
+    ends.max()
 }
 
 fn state(gpu: &Gpu, slices: usize) -> String {

@@ -13,7 +13,7 @@ use super::{disk, keep};
 use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::catalog::Catalog;
-use crate::cli::args::{ApplyArgs, ConnectionArgs, Format, HostArgs, OutputArgs, PlayArgs};
+use crate::cli::args::{ApplyArgs, ConnectionArgs, HostArgs, PlanOutputArgs, PlayArgs};
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::gate::Limits;
@@ -267,10 +267,7 @@ impl Secrets {
         let play = PlayArgs {
             hosts: host_args(args, source, source.limit.clone())?,
             connection: args.connection.clone(),
-            output: OutputArgs {
-                output: Format::Human,
-                verbose: 0,
-            },
+            output: PlanOutputArgs::human(),
             tags: source.tags.clone(),
             skip_tags: source.skip_tags.clone(),
             check: false,

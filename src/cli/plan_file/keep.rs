@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::disk;
 use crate::apply::{RunId, runs};
-use crate::catalog::Catalog;
 use crate::cli::args::PlayArgs;
 use crate::cli::flow::Batches;
 use crate::cli::job::{Job, Which};
@@ -82,16 +81,10 @@ impl Keeping {
     }
 
     /// A host was looked at.
-    pub(in crate::cli) fn seen(
-        &self,
-        host: &HostName,
-        discovery: Discovery,
-        facts: &HostFacts,
-        catalog: &Catalog,
-    ) {
+    pub(in crate::cli) fn seen(&self, host: &HostName, discovery: Discovery, facts: &HostFacts) {
         let mut hosts = self.hosts();
         let kept = hosts.entry(host.clone()).or_default();
-        kept.cards = cards(facts, catalog);
+        kept.cards = cards(facts);
         kept.bound = Some((discovery, Bound::of(facts, None)));
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::disk;
 use crate::cli::Failure;
 use crate::cli::args::PlanShowArgs;
-use crate::cli::fleet_verbs::reporter;
+use crate::cli::fleet_verbs::plan_reporter;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::HostPlan;
 use crate::report::Plans;
 use crate::report::exit::{CheckMode, Exit};
+use crate::report::review::Review;
 use crate::saved::{End, SavedHost, SavedPlan};
 use crate::text::moment;
 use crate::value::HostName;
@@ -20,24 +21,40 @@ use crate::value::HostName;
 /// The file cannot be read or is no plan.
 pub fn run(args: &PlanShowArgs) -> Result<Exit, Failure> {
     let (plan, _) = disk::read(&args.file)?;
-    let mut reporter = reporter(&args.output, CheckMode::On, Plans::Together);
+    let reporter = plan_reporter(&args.output, CheckMode::On, Plans::Together);
+    let mut reporter = reporter.reviewing(review(&plan));
     for event in events(&plan) {
         reporter.event(&event);
     }
     Ok(reporter.finish_shown())
 }
 
+/// The hosts in the plan's order, with their cards.
+fn review(plan: &SavedPlan) -> Review {
+    let names: Vec<HostName> = plan
+        .hosts
+        .iter()
+        .map(|host| host.name.as_str().into())
+        .collect();
+    let mut review = Review::of_hosts(&names);
+    review.source = source(plan);
+    for (name, host) in names.iter().zip(&plan.hosts) {
+        review.host(name).cards = host.cards.clone();
+    }
+    review
+}
+
+fn source(plan: &SavedPlan) -> String {
+    let made = moment(plan.created);
+    let SavedPlan { id, who, from, .. } = plan;
+    format!("plan {id} made by {who} from {from} at {made}")
+}
+
 /// What was told when the plan was made.
 fn events(plan: &SavedPlan) -> Vec<Event> {
     let mut events = vec![Event::Note {
         host: None,
-        text: format!(
-            "plan {} made by {} from {} at {}",
-            plan.id,
-            plan.who,
-            plan.from,
-            moment(plan.created)
-        ),
+        text: source(plan),
     }];
     let plans: Vec<(HostName, Arc<HostPlan>)> = plan
         .hosts

@@ -1,0 +1,39 @@
+//! Pages for a browser, each one file that needs nothing else: no network, no fonts, and
+//! with scripts off nothing is missing but the filter.
+//!
+//! `frame` is the page around any content with its styles and its policy, `slices` draws
+//! cards, `filter` narrows a list of hosts down. `plan_page` is the content of a plan; another
+//! page brings its own. All text goes through `escaped`.
+
+mod filter;
+mod frame;
+mod plan_page;
+mod slices;
+
+use crate::text::printable;
+
+pub use filter::Filter;
+pub use frame::Frame;
+pub use plan_page::page as plan_page;
+pub use slices::{Drawing, draw};
+
+/// Longest text that a page takes in one piece, in characters.
+const LONGEST: usize = 10_000;
+
+/// Text as it may stand in an element or in a quoted attribute: control characters written
+/// out, and nothing left that HTML acts on.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in printable(text, LONGEST).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
