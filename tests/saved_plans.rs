@@ -474,7 +474,10 @@ fn a_plan_is_shown_as_a_page_for_a_merge_request_and_for_a_browser() {
         shown.contains("### `h1`\n") && shown.contains("### `h2`\n"),
         "{shown}"
     );
-    assert!(shown.contains("+ after  │3g.40gb"), "{shown}");
+    assert!(
+        shown.contains("+ after  │·") && shown.contains("│3g.40gb"),
+        "{shown}"
+    );
     assert!(
         shown.contains("<details><summary><code>write /etc/deploy/gpu/mig.conf</code></summary>"),
         "{shown}"
@@ -493,7 +496,7 @@ fn a_plan_is_shown_as_a_page_for_a_merge_request_and_for_a_browser() {
     let page = fleet.show("html").expect(0).out;
     assert!(page.starts_with("<!DOCTYPE html>"));
     assert_eq!(page.matches("<li class=\"host is-changed\"").count(), 2);
-    let drawn = "<div class=\"slice w4 new\" title=\"3g.40gb at 0, is new\">3g.40gb</div>";
+    let drawn = "<div class=\"slice w4 new\" title=\"3g.40gb at 4, is new\">3g.40gb</div>";
     assert_eq!(page.matches(drawn).count(), 4);
     for reach in ["http://", "https://", "<img", " src=", "url("] {
         assert!(!page.contains(reach), "`{reach}`");
