@@ -14,6 +14,7 @@ mod crash;
 mod discover;
 mod discover_sim;
 mod doctor;
+mod exporters;
 mod failures;
 mod flow;
 mod group_request;

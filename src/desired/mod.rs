@@ -130,7 +130,7 @@ const VARIABLES: [&str; 5] = [
 ];
 
 /// The variables of which the room `platform` knows the meaning: which platforms get the
-/// slices, and a block for each. A test there holds them against its list.
+/// slices, a block for each, and exporters of metrics. A test there holds them against its list.
 pub const PLATFORM_VARIABLES: &[&str] = &[
     "gpu_platform",
     "gpu_podman",
@@ -138,6 +138,7 @@ pub const PLATFORM_VARIABLES: &[&str] = &[
     "gpu_incus",
     "gpu_kubernetes",
     "gpu_cozystack",
+    "gpu_exporters",
 ];
 
 /// Whether a variable is read here, or is so near to one that it may be meant for it.

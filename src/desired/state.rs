@@ -48,6 +48,16 @@ pub struct ResourceLimits {
     pub gpu_instances: Located<u32>,
 }
 
+impl Default for ResourceLimits {
+    fn default() -> Self {
+        Self {
+            memory_gb: Located::default_of(8.0),
+            compute_units: Located::default_of(4),
+            gpu_instances: Located::default_of(1),
+        }
+    }
+}
+
 /// `containers_gpu_state_management`: how careful a change is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateManagement {

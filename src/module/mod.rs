@@ -98,6 +98,8 @@ pub static MODULES: &[&Module] = &[
     &gpu::HEALTH,
     &platform::PLATFORM,
     &platform::HEALTH,
+    &platform::EXPORTERS,
+    &platform::EXPORTERS_HEALTH,
     &template::TEMPLATE,
     &copy::COPY,
     &file::FILE,

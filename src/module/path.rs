@@ -239,6 +239,14 @@ pub(super) fn emptied(path: &str, ctx: &mut Context<'_>) -> Rendered<Option<Step
     if !matches!(seen.state, PathState::Directory { .. }) {
         return Ok(None);
     }
+    let below = format!("{path}/");
+    let mut planned = ctx.world.paths.range(below.clone()..);
+    let stays = |(inside, state): (&String, &PathState)| {
+        inside.starts_with(&below) && *state != PathState::Absent
+    };
+    if planned.any(stays) {
+        return Ok(None);
+    }
     // What begins with a dot is in no `*`.
     for pattern in [format!("{path}/*"), format!("{path}/.[!.]*")] {
         let found = ctx.glob(&pattern)?;

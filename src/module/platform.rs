@@ -31,6 +31,24 @@ pub(super) static HEALTH: Module = Module {
     plan: health,
 };
 
+/// `gpu_exporters`: which exporters of metrics are to be there, and which no longer.
+pub(super) static EXPORTERS: Module = Module {
+    name: "gpu_exporters",
+    params: &[],
+    free_form: None,
+    open: false,
+    plan: exporters,
+};
+
+/// `gpu_exporters_health`: they give metrics.
+pub(super) static EXPORTERS_HEALTH: Module = Module {
+    name: "gpu_exporters_health",
+    params: &[],
+    free_form: None,
+    open: false,
+    plan: exporters_health,
+};
+
 impl Host for Context<'_> {
     fn ask(&mut self, read: &Read) -> Rendered<Output> {
         Context::ask(self, read)
@@ -87,6 +105,22 @@ fn health(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         round.pass(wishes.and_then(|wishes| grant(wishes, ctx, &mut done)))?;
     }
     round.end()?;
+    Ok(done)
+}
+
+fn exporters(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
+    let mut done = Done::default();
+    let wishes = asked(ctx, |view, host| platform::exporters(view, host))?;
+    grant(wishes, ctx, &mut done)?;
+    Ok(done)
+}
+
+fn exporters_health(_: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
+    let mut done = Done::default();
+    if ctx.desired()?.state.health_check.value {
+        let wishes = asked(ctx, |view, host| platform::exporters_health(view, host))?;
+        grant(wishes, ctx, &mut done)?;
+    }
     Ok(done)
 }
 
@@ -157,9 +191,13 @@ fn grant_one(wish: Wish, ctx: &mut Context<'_>, done: &mut Done) -> Rendered<()>
                 done.steps.push(own(*step, ctx));
             }
         }
-        Wish::File(file) => done.steps.extend(write(&file, ctx)?),
-        Wish::FileThen { file, undone } => {
-            if let Some(mut step) = write(&file, ctx)? {
+        Wish::File(file) => done.steps.extend(write(&file, false, ctx)?),
+        Wish::FileThen {
+            file,
+            secret,
+            undone,
+        } => {
+            if let Some(mut step) = write(&file, secret, ctx)? {
                 step.undo.0.extend(undone.0);
                 done.steps.push(step);
             }
@@ -191,7 +229,7 @@ fn args_of(params: &Json, ctx: &Context<'_>) -> Args {
     Args::from_node(&Node::from_json(params, &ctx.task.origin), &ctx.task.origin)
 }
 
-fn write(file: &PlatformFile, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
+fn write(file: &PlatformFile, secret: bool, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
     let Some(found) = ctx.project.template(file.template) else {
         let message = format!("there is no template `{}`", file.template);
         return Err(Diagnostic::error(message).at(&ctx.task.origin).into());
@@ -210,7 +248,7 @@ fn write(file: &PlatformFile, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
     let wanted = WantedFile {
         path: file.dest.clone(),
         content: text.into_bytes(),
-        secret: false,
+        secret,
     };
     path::file(wanted, &args, ctx)
 }

@@ -11,6 +11,7 @@ mod cards;
 mod cozystack;
 mod docker;
 mod doctor;
+mod exporters;
 mod incus;
 mod kubernetes;
 mod podman;
@@ -147,6 +148,8 @@ pub enum Wish {
     FileThen {
         /// The file.
         file: Box<PlatformFile>,
+        /// Whether it must not be shown.
+        secret: bool,
         /// Calls behind its undo.
         undone: Script,
     },
@@ -272,16 +275,36 @@ pub fn is_any(desired: &Desired) -> bool {
 /// What can be seen to be wrong with a host's variables for platforms before any connection.
 #[must_use]
 pub fn check_offline(desired: &Desired, catalog: &Catalog) -> Problems {
+    let mut problems = Problems::default();
+    exporters::check(desired, catalog, &mut problems);
     let wanted = match wanted(desired) {
         Ok(wanted) => wanted.unwrap_or_default(),
-        Err(problems) => return problems,
+        Err(more) => {
+            problems.extend(more);
+            return problems;
+        }
     };
-    let mut problems = Problems::default();
     // A block for a platform that the host has not is none of its: it may be a group's.
     for platform in wanted {
         platform.check(desired, catalog, &mut problems);
     }
     problems
+}
+
+/// Which exporters of metrics are to be on a host, and which no longer (`gpu_exporters`).
+///
+/// # Errors
+/// As `Platform::wishes`.
+pub fn exporters(view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    exporters::wishes(view, host)
+}
+
+/// Looks whether they give metrics.
+///
+/// # Errors
+/// As `Platform::wishes`.
+pub fn exporters_health(view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    exporters::health(view, host)
 }
 
 /// The block of a platform, to be read key by key.
@@ -307,6 +330,7 @@ pub fn host_library() -> String {
     PLATFORMS
         .iter()
         .map(|platform| platform.library())
+        .chain([exporters::library()])
         .collect()
 }
 

@@ -96,11 +96,20 @@ fn own_tools(spec: &MachineSpec) -> impl Iterator<Item = &'static str> {
         VgpuSide::Host => "/usr/lib/nvidia/sriov-manage",
         VgpuSide::Guest => "/usr/bin/nvidia-gridd",
     });
-    // podman's generator says nothing: what makes units of its files is real hosts' matter.
+    let exporters = spec
+        .exporters
+        .iter()
+        .map(|exporter| match exporter.as_str() {
+            "dcgm" => "/usr/bin/dcgm-exporter",
+            "amd" => "/usr/local/bin/amd-metrics-exporter",
+            _ => "/usr/bin/gunicorn",
+        });
+    // podman's generator says nothing: `units` reads its files itself.
     let podman = spec.container_tools.contains(&ContainerTool::Podman);
     let quadlet = podman.then_some("/usr/lib/systemd/system-generators/podman-system-generator");
     vgpu.into_iter()
         .chain(quadlet)
+        .chain(exporters)
         .chain(tools::boot_loader_tools(spec.boot_loader).iter().copied())
 }
 
@@ -119,6 +128,9 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         "usr/sbin",
     ] {
         fs::create_dir_all(host.root().join(directory))?;
+    }
+    if spec.exporters.iter().any(|exporter| exporter == "intel") {
+        fs::create_dir_all(host.path("/usr/lib/xpum/rest"))?;
     }
     let mut machine = Machine {
         name: name.to_owned(),

@@ -32,6 +32,9 @@ pub(super) struct MachineSpec {
     /// What is installed for containers.
     #[serde(default)]
     pub(super) container_tools: Vec<ContainerTool>,
+    /// Exporters of metrics whose packages are installed: `dcgm`, `amd`, `intel`.
+    #[serde(default)]
+    pub(super) exporters: Vec<String>,
     /// What boots the kernel.
     #[serde(default)]
     pub(super) boot_loader: BootLoader,
@@ -237,6 +240,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
             .to_owned(),
         driver: None,
         container_tools: Vec::new(),
+        exporters: Vec::new(),
         boot_loader: BootLoader::Grub,
         xpu_smi: None,
         cpu: Cpu::Intel,
@@ -293,7 +297,8 @@ pub(super) struct Reader<'a> {
     further: Vec<String>,
 }
 
-const MACHINE_KEYS: [&str; 17] = [
+const MACHINE_KEYS: [&str; 18] = [
+    "exporters",
     "boot_loader",
     "container_tools",
     "os",
@@ -358,6 +363,10 @@ impl Reader<'_> {
                 Some(_) => spec.container_tools.push(ContainerTool::NvidiaCtk),
                 None => {}
             }
+        }
+        for node in get(map, "exporters").map_or(&[][..], |node| self.list(node)) {
+            let words = ["dcgm", "amd", "intel"].into_iter();
+            spec.exporters.extend(self.one_of(node, "exporter", words));
         }
         if let Some(text) = get(map, "kernel").and_then(|node| self.text(node)) {
             spec.kernel = text;

@@ -28,7 +28,7 @@ pub(super) fn wishes(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendere
     };
     let nvidia = of(Vendor::Nvidia);
     if !nvidia.is_empty() {
-        wishes.extend(by_nvidia(&nvidia, offer, seen)?);
+        wishes.extend(of_slices(&nvidia, offer, seen)?);
     }
     for vendor in [Vendor::Amd, Vendor::Intel] {
         let mine = of(vendor);
@@ -56,7 +56,7 @@ pub(super) fn lacking(
     seen: &Seen,
 ) -> Rendered<Option<String>> {
     let wishes = match vendor {
-        Vendor::Nvidia => by_nvidia(devices, offer, seen)?.is_some(),
+        Vendor::Nvidia => of_slices(devices, offer, seen)?.is_some(),
         Vendor::Amd | Vendor::Intel => !by_us(vendor, devices, offer, seen)?.is_empty(),
     };
     let is_missing = match vendor {
@@ -119,12 +119,7 @@ fn by_us(vendor: Vendor, devices: &[&Device], offer: &Offer, seen: &Seen) -> Ren
     Ok(vec![Wish::Step(Box::new(step))])
 }
 
-fn by_nvidia(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendered<Option<Wish>> {
-    if !seen.programs.contains("nvidia-ctk") {
-        let message = "NVIDIA's container toolkit (nvidia-ctk) is not installed, and nothing else says which files of its driver a container needs";
-        let hint = "install the package nvidia-container-toolkit";
-        return Err(Diagnostic::error(message).hint(hint).into());
-    }
+fn of_slices(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendered<Option<Wish>> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     let mut pending = false;
     for device in devices {
@@ -134,6 +129,21 @@ fn by_nvidia(devices: &[&Device], offer: &Offer, seen: &Seen) -> Rendered<Option
             Name::Mig { now: Some(now), .. } => names.insert(format!("{}={now}", device.kind())),
             Name::Mig { now: None, .. } => false,
         };
+    }
+    by_nvidia(names.into_iter(), pending, seen)
+}
+
+/// What makes NVIDIA's specification have these names; `pending` where slices change before.
+pub(super) fn by_nvidia(
+    names: impl Iterator<Item = String>,
+    pending: bool,
+    seen: &Seen,
+) -> Rendered<Option<Wish>> {
+    let names: BTreeSet<String> = names.collect();
+    if !seen.programs.contains("nvidia-ctk") {
+        let message = "NVIDIA's container toolkit (nvidia-ctk) is not installed, and nothing else says which files of its driver a container needs";
+        let hint = "install the package nvidia-container-toolkit";
+        return Err(Diagnostic::error(message).hint(hint).into());
     }
     if !pending && names.is_subset(&seen.nvidia_names) {
         return Ok(None);

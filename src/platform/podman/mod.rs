@@ -21,12 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use crate::catalog::Catalog;
-use crate::desired::{Desired, Located};
-use crate::error::Problems;
+use crate::desired::{Block, Desired, Located, ResourceLimits};
+use crate::error::{Origin, Problems};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 use crate::transport::{PathState, Read};
+use crate::value::Node;
 
 use super::{Finding, GpuInstance, Host, Platform, PlatformFile, View, Wish};
 use devices::{Device, Name, Offer};
@@ -77,6 +78,7 @@ impl Platform for Podman {
         wishes.extend(preflight::selinux(&all, &seen));
         wishes.extend(users(&wanted, &shares, &seen)?);
         let mut units = Units {
+            records: true,
             view,
             seen: &seen,
             offer: &offer,
@@ -129,6 +131,115 @@ impl Platform for Podman {
     fn library(&self) -> &'static str {
         include_str!("podman.sh")
     }
+}
+
+/// A container of root's that stands in no `gpu_podman`, such as an exporter of metrics.
+pub(super) struct Apart {
+    /// What an entry of `containers` would say; without cards.
+    pub(super) entry: serde_json::Value,
+    /// Names of the container device interface, or nodes, that it is given.
+    pub(super) devices: Vec<String>,
+    /// Files that it reads: it is restarted when one of them changes.
+    pub(super) reads: Vec<String>,
+}
+
+/// What makes such containers run, each by its own unit. Limits that the host's variables have
+/// for containers are not meant for these.
+pub(super) fn apart(all: &[Apart], view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    let mut desired = view.desired.clone();
+    desired.integration.resource_limits = ResourceLimits::default();
+    let entries: Vec<_> = all.iter().map(|one| &one.entry).collect();
+    let block = json!({ "containers": entries });
+    let node = Node::from_json(&block, &Origin::whole(wanted::VARIABLE, block.to_string()));
+    desired.platforms = [(wanted::VARIABLE.to_owned(), node)].into_iter().collect();
+    let view = &View {
+        desired: &desired,
+        ..*view
+    };
+    let wanted = read(view)?;
+    let seen = look_at(&wanted, &[], host)?;
+    preflight::check(&wanted, &seen, view)?;
+    let offer = Offer::default();
+    let mut wishes = preflight::notes(&wanted);
+    for one in all {
+        if one
+            .devices
+            .iter()
+            .any(|name| name.starts_with("nvidia.com/"))
+        {
+            wishes.extend(cdi::by_nvidia(one.devices.iter().cloned(), false, &seen)?);
+        }
+    }
+    let mut units = Units {
+        records: false,
+        view,
+        seen: &seen,
+        offer: &offer,
+        host,
+        wishes,
+        kept: Vec::new(),
+    };
+    for (container, one) in wanted.containers.iter().zip(all) {
+        units.container_with(container, &[], one)?;
+    }
+    Ok(units.wishes)
+}
+
+/// A file of a unit of root's systemd, whose undo has the unit read it again.
+pub(super) fn file_of(unit: &str, file: PlatformFile, secret: bool, runs: bool) -> Wish {
+    let state = if runs { "active" } else { "inactive" };
+    let undone = Command::new("podman_undone").args([root().scope.as_str(), unit, state]);
+    Wish::FileThen {
+        file: Box::new(file),
+        secret,
+        undone: Script::one(undone),
+    }
+}
+
+/// A unit of root's systemd by a file that we write, such as one of an exporter.
+pub(super) fn root_unit(unit: &str, file: PlatformFile, reads: &[String], runs: bool) -> Vec<Wish> {
+    let place = root();
+    let mut paths = vec![file.dest.clone()];
+    paths.extend(reads.iter().cloned());
+    let written = file_of(unit, file, false, runs);
+    let verb = if runs { "restart" } else { "start" };
+    vec![
+        written,
+        started(Box::new(run(&place, unit, None, None, verb)), runs, paths),
+    ]
+}
+
+/// What takes units of root's away that run, with these files.
+pub(super) fn without(unit: &str, files: &[String], runs: bool) -> Vec<Wish> {
+    let scope = root().scope;
+    let mut seen = Seen::default();
+    seen.active.insert((scope.clone(), unit.to_owned()), runs);
+    let gone = Kept {
+        scope,
+        unit: unit.to_owned(),
+        files: files.to_vec(),
+    };
+    kept::removed([&gone].into_iter(), &[], &seen)
+}
+
+fn root() -> Place {
+    Place {
+        scope: "-".to_owned(),
+        uid: None,
+    }
+}
+
+/// A step that starts what does not run, or restarts what does where one of its files changes.
+fn started(step: Box<Step>, runs: bool, paths: Vec<String>) -> Wish {
+    match runs {
+        false => Wish::Step(step),
+        true => Wish::IfChanged { paths, step },
+    }
+}
+
+/// An image with its registry, or this one.
+pub(super) fn image_or(block: &mut Block<'_, '_>, default: &str) -> Located<String> {
+    wanted::image(block, default)
 }
 
 /// The block; that it is right was seen before connecting, but for what templates gave.
@@ -282,6 +393,8 @@ pub(super) fn folder(path: &str) -> Wish {
 
 /// Wishes for units in the making.
 struct Units<'a, 'h> {
+    /// Whether what it makes is kept in the record of `gpu_podman`.
+    records: bool,
     view: &'a View<'a>,
     seen: &'a Seen,
     offer: &'a Offer,
@@ -320,11 +433,26 @@ impl Units<'_, '_> {
     }
 
     fn container(&mut self, container: &Container, devices: &[Device]) -> Rendered<()> {
+        let none = Apart {
+            entry: serde_json::Value::Null,
+            devices: Vec::new(),
+            reads: Vec::new(),
+        };
+        self.container_with(container, devices, &none)
+    }
+
+    /// With what `more` has beside the entry itself.
+    fn container_with(
+        &mut self,
+        container: &Container,
+        devices: &[Device],
+        more: &Apart,
+    ) -> Rendered<()> {
         let place = place_of(container.user.as_ref(), self.seen)?;
         let name = &container.name.value;
         let unit = format!("{name}.service");
         let file = place.file(name, "container");
-        let vars = unit::container_vars(container, devices, &place, self.view);
+        let vars = unit::container_vars(container, devices, &more.devices, &place, self.view);
         let mut files = vec![file.clone()];
         self.folders(&place);
         self.file("podman_container.j2", &file, vars, &place, &unit);
@@ -345,18 +473,16 @@ impl Units<'_, '_> {
         };
         let pod = container.pod.as_ref().map(|pod| pod.value.as_str());
         let step = Box::new(run(&place, &unit, Some(name), pod, verb));
-        self.wishes.push(match verb == "start" || renamed {
-            true => Wish::Step(step),
-            false => Wish::IfChanged {
-                paths: vec![file],
-                step,
-            },
-        });
+        let stays = verb == "restart" && !renamed;
+        let mut paths = vec![file];
+        paths.extend(more.reads.iter().cloned());
+        self.wishes.push(started(step, stays, paths));
         Ok(())
     }
 
     fn folders(&mut self, place: &Place) {
-        for path in [place.folder(), unit::OWN_FOLDER.to_owned()] {
+        let own = self.records.then(|| unit::OWN_FOLDER.to_owned());
+        for path in [Some(place.folder()), own].into_iter().flatten() {
             let made = self.wishes.iter().any(|wish| match wish {
                 Wish::Module { params, .. } => params["path"] == path.as_str(),
                 _ => false,
@@ -384,6 +510,7 @@ impl Units<'_, '_> {
         };
         self.wishes.push(Wish::FileThen {
             file: Box::new(file),
+            secret: false,
             undone: self.undone(place, unit),
         });
     }

@@ -56,10 +56,11 @@ impl Place {
     }
 }
 
-/// What `podman_container.j2` sees as `item`.
+/// What `podman_container.j2` sees as `item`; `more` are names of devices that are no slices.
 pub(super) fn container_vars(
     container: &Container,
     devices: &[Device],
+    more: &[String],
     place: &Place,
     view: &View<'_>,
 ) -> Json {
@@ -88,6 +89,7 @@ pub(super) fn container_vars(
         texts.iter().map(|text| plain(&text.value)).collect()
     };
     let what: Vec<String> = devices.iter().map(Device::what).collect();
+    let names = [device_names(devices), more.to_vec()].concat();
     let locked = !container.privileged.value;
     json!({
         "name": container.name.value,
@@ -99,7 +101,7 @@ pub(super) fn container_vars(
         "pull": container.pull.value.word(),
         "runtime": runtime,
         "pod": container.pod.as_ref().map(|pod| &pod.value),
-        "devices": device_names(devices),
+        "devices": names,
         "devices_file": has_mig(devices).then(|| place.devices_file(&container.name.value)),
         "keep_groups": rootless && !devices.is_empty(),
         "drop_capabilities": locked,

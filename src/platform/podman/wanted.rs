@@ -223,7 +223,7 @@ fn read_container(block: &mut Block<'_, '_>, desired: &Desired) -> Container {
         .map_or(least, |count| count.value);
     Container {
         name: name(block, "name"),
-        image: image(block),
+        image: image(block, ""),
         pull: block.word("pull", Pull::Missing, &Pull::WORDS),
         gpu: read_gpu(block, count),
         user: user(block),
@@ -307,8 +307,8 @@ fn user(block: &mut Block<'_, '_>) -> Option<Located<String>> {
 
 /// An image with its registry: a short name is another image wherever another registry is
 /// asked first.
-fn image(block: &mut Block<'_, '_>) -> Located<String> {
-    let image = block.text("image", "");
+pub(super) fn image(block: &mut Block<'_, '_>, default: &str) -> Located<String> {
+    let image = block.text("image", default);
     let first = image.value.split('/').next().unwrap_or_default();
     let has_registry = image.value.contains('/')
         && (first.contains('.') || first.contains(':') || first == "localhost");

@@ -15,6 +15,7 @@ mod amd;
 mod binding;
 mod boot_loader;
 mod containers;
+mod exporters;
 mod gridd;
 mod hardware;
 mod journalctl;
@@ -35,6 +36,7 @@ mod tee;
 mod xpu_smi;
 
 pub(super) use boot_loader::{own_tools as boot_loader_tools, set_up as set_up_boot_loader};
+pub(super) use exporters::has_quadlet;
 pub(super) use modules::{load_module, modules_to_load, register_vfio, write_modules};
 pub(super) use power::boot_hardware;
 pub(super) use sysfs::put_num_vfs;
@@ -132,12 +134,16 @@ const TOOLS: &[(&str, Tool)] = &[
     ("umount", small::refuse),
     ("insmod", small::refuse),
     ("sysctl", small::sysctl),
+    ("curl", exporters::curl),
 ];
 
 /// Programs that only some machines have, by name; `host` says which and where.
 const OWN_TOOLS: &[(&str, Tool)] = &[
     ("sriov-manage", sriov_manage::run),
     ("nvidia-gridd", gridd::run),
+    ("dcgm-exporter", exporters::dcgm),
+    ("amd-metrics-exporter", exporters::amd),
+    ("gunicorn", exporters::gunicorn),
     ("update-grub", boot_loader::update_grub),
     ("grubby", boot_loader::grubby),
     ("kernel-install", boot_loader::kernel_install),

@@ -215,6 +215,7 @@ fn enabled(host: &Host) -> BTreeSet<String> {
             );
         }
     }
+    all.extend(files::generated(host));
     all
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::sim::machine::Host;
+use crate::sim::tools;
 
 /// Where units that were made by `systemd-run` stand.
 pub(in crate::sim) const TRANSIENT: &str = "/run/systemd/transient";
@@ -27,12 +28,71 @@ pub(in crate::sim) fn find(host: &Host, unit: &str) -> Option<PathBuf> {
         Some(format!("{name}@.{kind}"))
     });
     let names = [Some(unit.to_owned()), template];
-    names.into_iter().flatten().find_map(|name| {
-        FOLDERS
-            .iter()
-            .map(|folder| host.path(format!("{folder}/{name}")))
-            .find(|path| path.is_file())
-    })
+    names
+        .into_iter()
+        .flatten()
+        .find_map(|name| {
+            FOLDERS
+                .iter()
+                .map(|folder| host.path(format!("{folder}/{name}")))
+                .find(|path| path.is_file())
+        })
+        .or_else(|| quadlet(host, unit))
+}
+
+/// Where Quadlet finds containers of root.
+const QUADLET: &str = "/etc/containers/systemd";
+
+/// The file of a container, of which podman's generator makes this unit.
+fn quadlet(host: &Host, unit: &str) -> Option<PathBuf> {
+    let name = unit.strip_suffix(".service")?;
+    let path = host.path(format!("{QUADLET}/{name}.container"));
+    (path.is_file() && tools::has_quadlet(host)).then_some(path)
+}
+
+/// Whether the unit was made by a generator, such as podman's.
+pub(in crate::sim) fn is_generated(host: &Host, unit: &str) -> bool {
+    find(host, unit).is_some_and(|path| path.starts_with(host.path(QUADLET)))
+}
+
+/// The units of Quadlet that a boot starts.
+pub(in crate::sim) fn generated(host: &Host) -> Vec<String> {
+    let entries = fs::read_dir(host.path(QUADLET))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        Some(format!("{}.service", name.strip_suffix(".container")?))
+    });
+    names
+        .filter(|unit| is_generated(host, unit))
+        .filter(|unit| !words_of(&settings(host, unit), "Install", "WantedBy").is_empty())
+        .collect()
+}
+
+/// What the generator makes of `[Container]`.
+fn podman_run(settings: &Settings) -> String {
+    let mut words = vec!["/usr/bin/podman run --rm --replace".to_owned()];
+    for (key, option) in [
+        ("ContainerName", "--name"),
+        ("AddDevice", "--device"),
+        ("AddCapability", "--cap-add"),
+        ("Volume", "--volume"),
+        ("PublishPort", "--publish"),
+        ("Environment", "--env"),
+        ("PodmanArgs", ""),
+        ("Image", ""),
+        ("Exec", ""),
+    ] {
+        let values = settings.get(&("Container".to_owned(), key.to_owned()));
+        for value in values.into_iter().flatten() {
+            // In one word, so that a path in it stays the container's own.
+            let equals = if option.is_empty() { "" } else { "=" };
+            words.push(format!("{option}{equals}{value}"));
+        }
+    }
+    words.join(" ")
 }
 
 /// Whether the unit was made by `systemd-run`.
@@ -107,6 +167,10 @@ pub(in crate::sim) fn settings(host: &Host, unit: &str) -> Settings {
                 }
             }
         }
+    }
+    if settings.keys().any(|(section, _)| section == "Container") {
+        let run = podman_run(&settings);
+        settings.insert(("Service".to_owned(), "ExecStart".to_owned()), vec![run]);
     }
     settings
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use super::machine::Host;
 
-pub(in crate::sim) use program::{PROGRAM_NAME, become_program};
+pub(in crate::sim) use program::{PROGRAM_NAME, UNIT_VARIABLE, become_program};
 
 /// The name under which this binary keeps a unit of a simulated machine.
 pub(in crate::sim) const KEEPER_NAME: &str = "deploy-sim-unit";

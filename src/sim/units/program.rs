@@ -19,6 +19,9 @@ use super::line;
 /// The name under which this binary turns into the program of a service.
 pub(in crate::sim) const PROGRAM_NAME: &str = "deploy-sim-program";
 
+/// Environment variable that tells a program's stand-in which unit it belongs to.
+pub(in crate::sim) const UNIT_VARIABLE: &str = "DEPLOY_SIM_UNIT";
+
 /// What a shell of the machine has and a service has not.
 const ONLY_IN_SHELLS: [&str; 3] = ["HOME", "LOGNAME", "SHELL"];
 
@@ -63,6 +66,7 @@ pub(super) fn variables(
     for (name, value) in more {
         all.insert(name.clone(), value.into());
     }
+    all.insert(UNIT_VARIABLE.to_owned(), unit.into());
     all
 }
 

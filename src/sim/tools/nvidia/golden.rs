@@ -50,6 +50,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             driver: Some(driver.to_owned()),
             xpu_smi: None,
             container_tools: Vec::new(),
+            exporters: Vec::new(),
             cpu: crate::sim::spec::Cpu::Intel,
             systemd: true,
             gpus: Vec::new(),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::sim::machine::Host;
-use crate::sim::units::files::{find, install_links, is_masked, is_transient};
+use crate::sim::units::files::{find, install_links, is_generated, is_masked, is_transient};
 
 use super::Outcome;
 
@@ -24,7 +24,7 @@ pub(super) fn switch(host: &Host, unit: &str, on: bool) -> io::Result<Outcome> {
             1,
         ));
     }
-    if on && is_transient(host, unit) {
+    if on && (is_transient(host, unit) || is_generated(host, unit)) {
         return Ok(Outcome::err(
             format!(
                 "Failed to enable unit: Unit /run/systemd/transient/{unit} is transient or generated.\n"
@@ -89,6 +89,9 @@ pub(super) fn state(host: &Host, unit: &str) -> Option<&'static str> {
     find(host, unit)?;
     if is_transient(host, unit) {
         return Some("transient");
+    }
+    if is_generated(host, unit) {
+        return Some("generated");
     }
     let links = install_links(host, unit);
     if links.iter().any(|link| fs::symlink_metadata(link).is_ok()) {

@@ -1,0 +1,65 @@
+# Exporters of metrics. Sourced; POSIX sh.
+
+# exporter_answers UNIT ADDRESS PORT open|asks SECONDS: the unit runs and gives metrics, or asks
+# who wants them, within so many seconds.
+exporter_answers() {
+    left=$5
+    while :; do
+        podman_unit_is - "$1" active || {
+            journalctl --no-pager -q -n 8 -o cat -u "$1" >&2 </dev/null
+            return 1
+        }
+        exporter_said "$2" "$3"
+        case $4:$code:$metrics in
+        open:200:[1-9]* | asks:401:* | open:open:*) return 0 ;;
+        asks:open:*) return 0 ;;
+        asks:200:*)
+            printf '%s\n' "port $3 gives /metrics without asking for a password" >&2
+            return 1
+            ;;
+        open:401:*)
+            printf '%s\n' "port $3 asks for a password: something else than ours listens there" >&2
+            return 1
+            ;;
+        esac
+        [ "$left" -gt 0 ] || break
+        sleep 1
+        left=$((left - 1))
+    done
+    case $code in
+    000 | closed | '') why='nothing answers there' ;;
+    200) why='what it gives are no metrics' ;;
+    *) why="it answers $code" ;;
+    esac
+    printf '%s\n' "port $3 does not give /metrics after $5 s: $why" >&2
+    return 1
+}
+
+# exporter_said ADDRESS PORT: sets code (of HTTP, 000 where nothing answers) and metrics (how many
+# there are). Without a program that speaks HTTP code is open or closed: whether anything listens.
+exporter_said() {
+    code=000 metrics=0
+    url=http://$1:$2/metrics
+    if command -v curl >/dev/null 2>&1; then
+        said=$(curl -s --noproxy '*' --max-time 10 -w '\n%{http_code}\n' "$url" </dev/null 2>/dev/null |
+            awk '/^# TYPE /{n++} {l=$0} END{print l, n+0}')
+        code=${said%% *} metrics=${said##* }
+    elif command -v wget >/dev/null 2>&1; then
+        # GNU's ends with 6 where it is asked for a password; busybox's says so.
+        said=$(
+            wget -q -T 10 -O - "$url" </dev/null 2>&1
+            echo "status $?"
+        )
+        metrics=$(printf '%s\n' "$said" | grep -c '^# TYPE ')
+        case $said in
+        *'status 0') code=200 ;;
+        *'status 6' | *' 401 '*) code=401 ;;
+        esac
+    else
+        hex=$(printf ':%04X ' "$2")
+        code=closed
+        for f in /proc/net/tcp /proc/net/tcp6; do
+            [ ! -r "$f" ] || ! grep -q "${hex}[0-9A-F:]* 0A " "$f" || code=open
+        done
+    fi
+}
