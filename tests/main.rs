@@ -15,6 +15,7 @@ mod discover;
 mod discover_sim;
 mod doctor;
 mod exporters;
+mod exporters_shell;
 mod failures;
 mod flow;
 mod group_request;
