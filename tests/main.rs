@@ -34,6 +34,7 @@ mod platform_docker;
 mod platform_incus;
 mod platform_incus_infra;
 mod platform_kubernetes;
+mod platform_kubevirt;
 mod platform_podman;
 mod platform_shell;
 mod real_crash;

@@ -139,6 +139,7 @@ pub const PLATFORM_VARIABLES: &[&str] = &[
     "gpu_kubernetes",
     "gpu_cozystack",
     "gpu_exporters",
+    "gpu_kubevirt",
 ];
 
 /// Whether a variable is read here, or is so near to one that it may be meant for it.

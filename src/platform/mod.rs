@@ -42,6 +42,7 @@ static PLATFORMS: &[&dyn Platform] = &[
     &incus::Incus,
     &kubernetes::Kubernetes,
     &cozystack::Cozystack,
+    &cozystack::kubevirt::KubeVirt,
 ];
 
 /// The variable that says which platforms a host has.

@@ -14,7 +14,7 @@ use crate::platform::doctor::{Finding, SET_UP};
 use crate::platform::kubernetes::set::{self, Cluster};
 use crate::render::Rendered;
 
-use super::{Settings, cluster, permitted, virtual_machine};
+use super::{Settings, cluster, kubevirt, permitted, virtual_machine};
 
 /// What Cozystack puts before the name of a machine where it makes KubeVirt's.
 const PREFIX: &str = "virtual-machine-";
@@ -29,7 +29,7 @@ pub(super) fn examine(settings: &Settings, host: &mut dyn Host) -> Rendered<Vec<
         .map(|object| &object.manifest)
         .filter(|manifest| manifest["kind"] == virtual_machine::KIND)
         .collect();
-    let virt = permitted::object();
+    let virt = permitted::object(&settings.virt_namespace);
     for manifest in settings.objects.iter().map(|object| &object.manifest) {
         cluster.expect(manifest, host);
     }
@@ -65,7 +65,9 @@ pub(super) fn examine(settings: &Settings, host: &mut dyn Host) -> Rendered<Vec<
         for gpu in &gpus {
             found.extend(of_gpu(&cluster, machine, gpu, virt_is.as_ref(), &offered));
         }
-        if cluster.live(machine, host)?.is_none() || machine["spec"]["running"] == false {
+        let is_off =
+            machine["spec"]["running"] == false || machine["spec"]["runStrategy"] == "Halted";
+        if is_off || cluster.live(machine, host)?.is_none() {
             continue;
         }
         let live = cluster.live(&started(machine), host)?;
@@ -74,8 +76,11 @@ pub(super) fn examine(settings: &Settings, host: &mut dyn Host) -> Rendered<Vec<
     Ok(found)
 }
 
-/// KubeVirt's machine behind one of Cozystack's.
+/// KubeVirt's machine behind one of Cozystack's; its own is itself.
 fn started(machine: &Json) -> Json {
+    if machine["apiVersion"] == kubevirt::API {
+        return machine.clone();
+    }
     let name = machine["metadata"]["name"].as_str().unwrap_or_default();
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
@@ -102,13 +107,12 @@ fn of_machine(cluster: &Cluster, machine: &Json, live: Option<&Json>) -> Option<
         let found = object.pointer(pointer).and_then(Json::as_str);
         found.unwrap_or_default().to_owned()
     };
-    let name = text(machine, "/metadata/name");
     let namespace = text(machine, "/metadata/namespace");
     let within = |words: &[&str]| match namespace.as_str() {
         "" => cluster.typed(words),
         namespace => cluster.typed(&[words, &["--namespace", namespace]].concat()),
     };
-    let behind = format!("{PREFIX}{name}");
+    let behind = text(&started(machine), "/metadata/name");
     let Some(live) = live else {
         let what = format!(
             "KubeVirt has no machine {behind} for {}: Cozystack has not made it",
@@ -161,7 +165,7 @@ fn of_gpu(
         && !permitted::permits(virt, gpu)
     {
         let what = format!("{gpu} of {label} is not among the devices that KubeVirt may hand over");
-        let mend = format!("add it to `permittedHostDevices` of `gpu_cozystack`, then {SET_UP}");
+        let mend = format!("add it to `permittedHostDevices`, then {SET_UP}");
         return Some(Finding::new(what, mend));
     }
     let nodes = ["get", "nodes", "--output", "yaml"];

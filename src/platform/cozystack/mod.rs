@@ -2,6 +2,9 @@
 //! pods that use them, and which devices KubeVirt may hand over. Objects of the cluster, put
 //! there with `kubectl` on the host that carries the block `gpu_cozystack`.
 //!
+//! `kubevirt` is a platform of its own beside it: KubeVirt's machines where there is no Cozystack,
+//! with what both have in common.
+//!
 //! Each kind of object has a file that reads it from the variables, checks it and makes its
 //! manifest. What the cluster itself takes, its own schema says: nothing is sent that it has not
 //! accepted in a dry run.
@@ -11,6 +14,7 @@ mod cloud_init;
 mod cluster;
 mod doctor;
 mod gpus;
+pub(super) mod kubevirt;
 mod permitted;
 mod values;
 mod virtual_machine;
@@ -63,17 +67,11 @@ impl Platform for Cozystack {
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let mut problems = Problems::default();
         let settings = read(view.desired, view.catalog, &mut problems);
-        let settings = super::sound(settings, problems)?;
-        let advice = settings.objects.iter().flat_map(|object| &object.advice);
-        let mut wishes: Vec<Wish> = advice.cloned().map(Wish::Note).collect();
-        let kubeconfig = settings.kubeconfig.unwrap_or_default();
-        let objects = settings.objects.into_iter().map(|object| object.manifest);
-        wishes.extend(put(&kubeconfig, &objects.collect::<Vec<_>>(), host)?);
-        Ok(wishes)
+        wishes_of(super::sound(settings, problems)?, RECORD, host)
     }
 
     fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
-        put("", &[], host)
+        put("", &[], RECORD, host)
     }
 
     fn doctor(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Finding>> {
@@ -83,11 +81,31 @@ impl Platform for Cozystack {
     }
 }
 
-fn put(kubeconfig: &str, objects: &[Json], host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+/// Makes the cluster of a block so.
+fn wishes_of(settings: Settings, record: &'static str, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    let advice = settings.objects.iter().flat_map(|object| &object.advice);
+    let mut wishes: Vec<Wish> = advice.cloned().map(Wish::Note).collect();
+    let kubeconfig = settings.kubeconfig.unwrap_or_default();
+    let objects = settings.objects.into_iter().map(|object| object.manifest);
+    wishes.extend(put(
+        &kubeconfig,
+        &objects.collect::<Vec<_>>(),
+        record,
+        host,
+    )?);
+    Ok(wishes)
+}
+
+fn put(
+    kubeconfig: &str,
+    objects: &[Json],
+    record: &'static str,
+    host: &mut dyn Host,
+) -> Rendered<Vec<Wish>> {
     let set = Set {
         kubeconfig,
         objects,
-        record: RECORD,
+        record,
         never_deleted: NEVER_DELETED,
     };
     set::wishes(&set, host)
@@ -110,27 +128,15 @@ struct Settings {
     /// Where `kubectl` finds the cluster; its own choice if none is given.
     kubeconfig: Option<String>,
     objects: Vec<Object>,
+    /// Where KubeVirt's own object lies.
+    virt_namespace: String,
 }
 
 /// Reads the block. What is wrong is in `problems`; such objects are left out.
 fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settings {
     let mut block = super::block(desired, VARIABLE, problems);
     let kubeconfig = path(&mut block, "kubeconfig");
-    let namespace = block.node("namespace");
-    let namespace = namespace.and_then(|node| match node.as_str() {
-        Some(text) if values::is_name(text) => Some(text.to_owned()),
-        _ => {
-            let message =
-                "`gpu_cozystack.namespace` is not a name that Kubernetes takes".to_owned();
-            values::blame(
-                block.problems,
-                node,
-                message,
-                "a tenant's namespace, such as `tenant-ml`",
-            );
-            None
-        }
-    });
+    let namespace = namespace(&mut block, "namespace", "tenant-ml");
     let mut objects = Vec::new();
     for node in list(&mut block, "virtual_machines") {
         objects.extend(virtual_machine::read(node, catalog, &mut block));
@@ -142,27 +148,51 @@ fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settin
         objects.extend(cluster::pod(node, &mut block));
     }
     unique(&objects, &mut block);
-    let permitted = permitted::read(&mut block);
+    let permitted = permitted::read(&mut block, permitted::NAMESPACE);
     block.finish();
+    Settings {
+        kubeconfig,
+        objects: in_order(objects, permitted, namespace.as_deref()),
+        virt_namespace: permitted::NAMESPACE.to_owned(),
+    }
+}
+
+/// What may be handed over before the machines that ask for it, and all in their namespace.
+fn in_order(
+    mut objects: Vec<Object>,
+    permitted: Option<Object>,
+    namespace: Option<&str>,
+) -> Vec<Object> {
     if let Some(permitted) = permitted {
         let machines = objects.iter_mut();
         for object in machines.filter(|object| object.manifest["kind"] == virtual_machine::KIND) {
             permitted::advise(&permitted, object);
         }
-        // What may be handed over must be so before a machine asks for it.
         objects.insert(0, permitted);
     }
-    if let Some(namespace) = &namespace {
+    if let Some(namespace) = namespace {
         for object in &mut objects {
             let metadata = &mut object.manifest["metadata"];
             if metadata.get("namespace").is_none() {
-                metadata["namespace"] = Json::from(namespace.as_str());
+                metadata["namespace"] = Json::from(namespace);
             }
         }
     }
-    Settings {
-        kubeconfig,
-        objects,
+    objects
+}
+
+/// A key with the name of a namespace.
+fn namespace(block: &mut Block<'_, '_>, key: &'static str, example: &str) -> Option<String> {
+    let node = block.node(key)?;
+    match node.as_str() {
+        Some(text) if values::is_name(text) => Some(text.to_owned()),
+        _ => {
+            let path = block.path_of(key);
+            let message = format!("`{path}` is not a name that Kubernetes takes");
+            let hint = format!("a namespace, such as `{example}`");
+            values::blame(block.problems, node, message, &hint);
+            None
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use super::Object;
 use super::values::{self, checked, is_flag, is_resource, is_text};
 
 /// Where Cozystack keeps KubeVirt's object.
-const NAMESPACE: &str = "cozy-kubevirt";
+pub(super) const NAMESPACE: &str = "cozy-kubevirt";
 
 /// Reads it; nothing if it is not written, or a finding stands against it.
-pub(super) fn read(block: &mut Block<'_, '_>) -> Option<Object> {
+pub(super) fn read(block: &mut Block<'_, '_>, namespace: &str) -> Option<Object> {
     let node = block.node("permittedHostDevices")?;
     let path = block.path_of("permittedHostDevices");
     let mut own = Block::new(&path, Some(node), block.problems);
@@ -81,7 +81,7 @@ pub(super) fn read(block: &mut Block<'_, '_>) -> Option<Object> {
         manifest: json!({
             "apiVersion": "kubevirt.io/v1",
             "kind": "KubeVirt",
-            "metadata": { "name": "kubevirt", "namespace": NAMESPACE },
+            "metadata": { "name": "kubevirt", "namespace": namespace },
             "spec": { "configuration": { "permittedHostDevices": lists } },
         }),
         advice: Vec::new(),
@@ -90,10 +90,10 @@ pub(super) fn read(block: &mut Block<'_, '_>) -> Option<Object> {
 }
 
 /// KubeVirt's object, by which it is asked for.
-pub(super) fn object() -> Json {
+pub(super) fn object(namespace: &str) -> Json {
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
-        "metadata": { "name": "kubevirt", "namespace": NAMESPACE },
+        "metadata": { "name": "kubevirt", "namespace": namespace },
     })
 }
 

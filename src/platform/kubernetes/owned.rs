@@ -25,6 +25,14 @@ const USER_DATA: &str = "cloudInit";
 /// Where a value stands.
 pub(super) type Path = Vec<Part>;
 
+/// Whether lists of an object are told apart item by item: only kinds of Kubernetes itself, since
+/// the schemas of the others that we apply say so of none.
+fn has_keys(manifest: &Json) -> bool {
+    let version = manifest["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    !group.contains('.')
+}
+
 /// By which field the items of a list are told apart; other lists are one value.
 fn item_key(list: &str) -> Option<&'static str> {
     match list {
@@ -37,7 +45,7 @@ fn item_key(list: &str) -> Option<&'static str> {
 /// The values that a manifest sets, each with its path; not what names the object.
 pub(super) fn leaves(manifest: &Json) -> Vec<Path> {
     let mut found = Vec::new();
-    collect(manifest, &mut Vec::new(), &mut found);
+    collect(manifest, has_keys(manifest), &mut Vec::new(), &mut found);
     found.retain(|path| !is_identity(path));
     found
 }
@@ -48,18 +56,18 @@ fn is_identity(path: &Path) -> bool {
         || field(path.first(), &["metadata"]) && field(path.get(1), &["name", "namespace"])
 }
 
-fn collect(value: &Json, path: &mut Path, found: &mut Vec<Path>) {
+fn collect(value: &Json, keyed: bool, path: &mut Path, found: &mut Vec<Path>) {
     match value {
         Json::Object(map) if !map.is_empty() => {
             for (name, inner) in map {
                 path.push(Part::Field(name.clone()));
-                collect(inner, path, found);
+                collect(inner, keyed, path, found);
                 path.pop();
             }
         }
         Json::Array(items) => {
             let key = match path.last() {
-                Some(Part::Field(list)) => item_key(list),
+                Some(Part::Field(list)) if keyed => item_key(list),
                 _ => None,
             };
             let Some(key) = key.filter(|_| !items.is_empty()) else {
@@ -69,7 +77,7 @@ fn collect(value: &Json, path: &mut Path, found: &mut Vec<Path>) {
             for item in items {
                 let name = item[key].as_str().unwrap_or_default();
                 path.push(Part::Item(key.to_owned(), name.to_owned()));
-                collect(item, path, found);
+                collect(item, keyed, path, found);
                 path.pop();
             }
         }

@@ -24,6 +24,14 @@ pub(super) fn item_key(list: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether lists of an object are merged item by item: what its schema says of them, which only
+/// the kinds of Kubernetes itself have here.
+fn has_keys(object: &Json) -> bool {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    !group.contains('.')
+}
+
 fn item_step(key: &str, item: &Json) -> Option<String> {
     Some(format!("k:{}", json!({ key: item.get(key)? })))
 }
@@ -31,7 +39,7 @@ fn item_step(key: &str, item: &Json) -> Option<String> {
 /// The fields that an object sets.
 pub(super) fn of(object: &Json) -> Fields {
     let mut fields = Fields::new();
-    collect(object, &mut Vec::new(), &mut fields);
+    collect(object, has_keys(object), &mut Vec::new(), &mut fields);
     fields.retain(|path| !is_identity(path));
     fields
 }
@@ -56,17 +64,18 @@ fn is_identity(path: &[String]) -> bool {
     }
 }
 
-fn collect(value: &Json, path: &mut Path, fields: &mut Fields) {
+fn collect(value: &Json, keyed: bool, path: &mut Path, fields: &mut Fields) {
     match value {
         Json::Object(map) if !map.is_empty() => {
             for (name, inner) in map {
                 path.push(format!("f:{name}"));
-                collect(inner, path, fields);
+                collect(inner, keyed, path, fields);
                 path.pop();
             }
         }
         Json::Array(items) => {
             let list = path.last().and_then(|step| step.strip_prefix("f:"));
+            let list = list.filter(|_| keyed);
             let steps: Option<Vec<String>> = list.and_then(item_key).and_then(|key| {
                 let steps = items.iter().map(|item| item_step(key, item));
                 steps.collect()
@@ -78,7 +87,7 @@ fn collect(value: &Json, path: &mut Path, fields: &mut Fields) {
             for (step, item) in steps.into_iter().zip(items) {
                 path.push(step);
                 fields.insert(path.clone());
-                collect(item, path, fields);
+                collect(item, keyed, path, fields);
                 path.pop();
             }
         }
@@ -151,14 +160,19 @@ pub(super) fn remove(object: &mut Json, path: &[String]) {
 
 /// Lays one object over another.
 pub(super) fn merge(into: &mut Json, from: &Json) {
+    let keyed = has_keys(from);
+    merge_by(into, from, keyed);
+}
+
+fn merge_by(into: &mut Json, from: &Json, keyed: bool) {
     match (into, from) {
         (Json::Object(into), Json::Object(from)) => {
             for (name, value) in from {
                 match into.get_mut(name) {
-                    Some(Json::Array(old)) if item_key(name).is_some() => {
+                    Some(Json::Array(old)) if keyed && item_key(name).is_some() => {
                         merge_items(old, value, item_key(name).unwrap_or_default());
                     }
-                    Some(old) => merge(old, value),
+                    Some(old) => merge_by(old, value, keyed),
                     None => {
                         into.insert(name.clone(), value.clone());
                     }
@@ -172,7 +186,7 @@ pub(super) fn merge(into: &mut Json, from: &Json) {
 fn merge_items(old: &mut Vec<Json>, new: &Json, key: &str) {
     for item in new.as_array().into_iter().flatten() {
         match old.iter_mut().find(|other| other.get(key) == item.get(key)) {
-            Some(other) => merge(other, item),
+            Some(other) => merge_by(other, item, true),
             None => old.push(item.clone()),
         }
     }
