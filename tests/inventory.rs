@@ -387,3 +387,40 @@ mod arbitrary {
         }
     }
 }
+
+#[test]
+fn what_never_ends_and_what_is_no_text_are_refused_with_the_reason() {
+    let scratch = crate::harness::Scratch::new();
+    let refused = |path: &str, text: &str| {
+        let ended = scratch.deploy(&["inventory", "list", "-i", path]);
+        ended.expect(1).says(text);
+    };
+    refused("/dev/zero", "`/dev/zero` is too large: at most");
+    let nul = scratch.write("nul.yml", "all:\n  hosts:\n    n1: {x: \"a\0b\"}\n");
+    refused(&nul.display().to_string(), "this is a NUL character");
+}
+
+#[test]
+fn a_function_that_there_is_none_of_is_told_by_its_name() {
+    let scratch = crate::harness::Scratch::new();
+    for (call, text) in [
+        ("lookup('pipe', 'x')", "there is no function `lookup`"),
+        ("lookpu('pipe', 'x')", "there is no function `lookpu`"),
+        ("rnage(3)", "did you mean `range`?"),
+    ] {
+        let hosts = format!(
+            "all: {{hosts: {{n1: {{ansible_connection: sim, gpu_policy: \"{{{{ {call} }}}}\"}}}}}}\n"
+        );
+        let path = scratch.write("hosts.yml", &hosts).display().to_string();
+        let refused = scratch
+            .deploy(&["gpu", "--check", "-i", &path])
+            .expect(1)
+            .says(text);
+        assert_eq!(
+            refused.err.contains("plugins are not available"),
+            call.starts_with("look"),
+            "{}",
+            refused.all()
+        );
+    }
+}

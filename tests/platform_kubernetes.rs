@@ -119,6 +119,80 @@ fn a_label_that_was_taken_over_is_given_up_and_a_node_is_not_made_by_its_name() 
     assert_eq!(nodes.trim(), "node/gpu-1");
 }
 
+#[test]
+fn a_nodes_label_is_given_up_only_where_nobody_uses_its_cards() {
+    let bench = cluster();
+    apply(&bench, &sliced("all-1g.10gb"));
+    pod(&bench, "train", Some("ReplicaSet"));
+    let refused = |bench: &Bench| {
+        let refused = bench.deploy(&["gpu", "--yes"]).expect(3);
+        let refused = refused.says("node gpu-1 is in use by default/train");
+        refused.says("end these pods first");
+        assert_eq!(label(bench, "nvidia.com/mig.config"), "all-1g.10gb");
+    };
+    // The node's entry goes, and the whole platform.
+    want(&bench, &json!({ "take_over": true, "nodes": {} }));
+    refused(&bench);
+    bench.vars(&json!({ "gpu_platform": "none" }));
+    refused(&bench);
+    bench.ssh("kubectl delete pod train -n default");
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+    bench.settled();
+}
+
+#[test]
+fn a_config_map_goes_once_the_policy_no_longer_names_it() {
+    let bench = cluster();
+    apply(&bench, &shared(4));
+    let order = |said: &Ended| {
+        let at = |text: &str| {
+            said.out
+                .find(text)
+                .unwrap_or_else(|| panic!("`{text}` in {}", said.all()))
+        };
+        assert!(
+            at("clusterpolicy cluster-policy")
+                < at("configmap gpu-operator/time-slicing-config-all"),
+            "{}",
+            said.all()
+        );
+    };
+    want(
+        &bench,
+        &json!({ "take_over": true, "operator": { "mig_strategy": "single" }, "nodes": { "gpu-1": {} } }),
+    );
+    order(&bench.deploy(&["gpu", "--check"]).expect(2));
+    bench.vars(&json!({ "gpu_platform": "none" }));
+    order(&bench.deploy(&["gpu", "--check"]).expect(2));
+    bench.deploy(&["gpu", "--yes"]).expect(0);
+    bench.settled();
+}
+
+#[test]
+fn names_that_no_api_server_takes_are_told_before_connecting() {
+    let bench = cluster();
+    want(
+        &bench,
+        &json!({
+            "operator": { "namespace": "GPU", "policy": "a b", "time_slicing": { "configs": { "any": { "replicas": 2 } } } },
+            "nodes": { "gpu_1": {} },
+            "quotas": [{ "namespace": "a.b", "name": "", "hard": { "requests.nvidia.com/gpu": 1 } }],
+            "test_pod": { "namespace": "-x" },
+        }),
+    );
+    let refused = bench.deploy(&["gpu", "--check"]).expect(1);
+    for text in [
+        "`gpu_kubernetes.operator.namespace`: `GPU` is no name",
+        "`gpu_kubernetes.operator.policy`: `a b` is no name",
+        "`gpu_1` is no name of a node",
+        "`gpu_kubernetes.quotas.namespace`: `a.b` is no name",
+        "`gpu_kubernetes.quotas.name`: `` is no name",
+        "`gpu_kubernetes.test_pod.namespace`: `-x` is no name",
+    ] {
+        assert!(refused.err.contains(text), "`{text}`: {}", refused.all());
+    }
+}
+
 /// What a person's five commands show of the node and its cards.
 struct ByHand {
     labels: String,

@@ -229,3 +229,19 @@ gpu_podman:
         shown.all()
     );
 }
+
+#[test]
+fn blocks_and_platforms_without_each_other_are_warned_of() {
+    let block = "gpu_docker: {restart: false}\n";
+    let warned = plan(
+        INTEL,
+        &format!("{block}gpu_podman: {{containers: [{{name: work, image: ''}}]}}\n"),
+    );
+    let warned = warned
+        .expect(1)
+        .says("`gpu_podman.containers[0].image` is empty");
+    assert!(!warned.err.contains("is missing"), "{}", warned.all());
+    let warned = plan(INTEL, block).expect(0);
+    let warned = warned.says("`gpu_docker` has no effect: no host that has it names `docker`");
+    warned.says("`gpu_platform` names `podman`, and there is no `gpu_podman`");
+}

@@ -214,14 +214,23 @@ fn tell_layouts(
 ) -> Result<Vec<(HostName, Outcome, Option<HostProblem>)>, Failure> {
     let mut ends = Vec::new();
     let mut configs = Vec::new();
+    let mut left_out = Vec::new();
     for (host, facts) in seen {
         match mig_parted::config(&facts) {
             Ok(config) => {
-                configs.push((host.as_str().to_owned(), config));
+                match config {
+                    Some(config) => configs.push((host.as_str().to_owned(), config)),
+                    None => left_out.push(host.as_str().to_owned()),
+                }
                 ends.push((host, Outcome::Ok, None));
             }
             Err(why) => ends.push((host, Outcome::Failed, Some(reach::failed(why)))),
         }
+    }
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
+        let message = format!("no card of NVIDIA's, so that the file says nothing of it: {names}");
+        report::problems(&Diagnostic::warning(message).into());
     }
     let text = mig_parted::file(&configs);
     match file {

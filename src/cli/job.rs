@@ -181,7 +181,12 @@ impl Job {
     fn check_fleet(&self, selected: &HashMap<HostName, Arc<Desired>>) -> Problems {
         let tasks = self.playbook.plays.iter().flat_map(|play| &play.tasks);
         let is_platform = |task: &playbook::Task| task.module == "gpu_platform";
-        if !tasks.into_iter().any(is_platform) || !selected.values().any(|d| platform::is_any(d)) {
+        if !tasks.into_iter().any(is_platform) {
+            return Problems::default();
+        }
+        let unread = platform::unread_blocks(selected.values().map(AsRef::as_ref));
+        let counts = selected.values().any(|desired| platform::is_any(desired));
+        if !counts && unread.0.is_empty() {
             return Problems::default();
         }
         let inventory = &self.settings.inventory;
@@ -202,7 +207,14 @@ impl Job {
             let desired = selected.get(host)?;
             Some((host, desired.as_ref()))
         });
-        platform::check_fleet(in_order.chain(others))
+        let all: Vec<(&HostName, &Desired)> = in_order.chain(others).collect();
+        // One that another host of the inventory reads is a group's.
+        let mut problems = platform::unread_blocks(all.iter().map(|(_, desired)| *desired));
+        problems.0.retain(|found| unread.0.contains(found));
+        if counts {
+            problems.extend(platform::check_fleet(all));
+        }
+        problems
     }
 
     /// Plans one host, in as many rounds of reads as that takes. The connection is

@@ -32,18 +32,19 @@ pub(super) fn file(configs: &[(String, String)]) -> String {
     text
 }
 
-/// The entries of one host's configuration.
+/// The entries of one host's configuration; nothing for a host without a card of NVIDIA's, with
+/// which mig-parted has nothing to do.
 ///
 /// # Errors
 /// Says why there is none.
-pub(super) fn config(facts: &HostFacts) -> Result<String, String> {
+pub(super) fn config(facts: &HostFacts) -> Result<Option<String>, String> {
     let cards: Vec<&Gpu> = facts
         .gpus
         .iter()
         .filter(|gpu| gpu.vendor == Vendor::Nvidia)
         .collect();
     if cards.is_empty() {
-        return Err("it has no card of NVIDIA's, so that mig-parted has nothing to do".to_owned());
+        return Ok(None);
     }
     let mut entries: Vec<Entry> = Vec::new();
     for gpu in &cards {
@@ -90,7 +91,7 @@ pub(super) fn config(facts: &HostFacts) -> Result<String, String> {
             let _ = writeln!(text, "{lead}{line}");
         }
     }
-    Ok(text)
+    Ok(Some(text))
 }
 
 fn layout(gpu: &Gpu) -> Result<(&NvidiaGpu, Layout), String> {

@@ -193,10 +193,22 @@ fn read_yaml(path: &Path, text: &str, graph: &mut Graph, problems: &mut Problems
     }
 }
 
+/// What a file holds, one byte more than may be read at most: pipes and devices do not say how
+/// much comes, and some never end.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let limit = yaml::MAX_BYTES as u64 + 1;
+    std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The text of a file; what is wrong with reading it is among the problems.
 pub(super) fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
-    let bytes = match std::fs::metadata(path) {
-        Ok(about) if about.len() > yaml::MAX_BYTES as u64 => {
+    let bytes = match read_bounded(path) {
+        Ok(bytes) if bytes.len() > yaml::MAX_BYTES => {
             let problem = format!(
                 "`{}` is too large: at most {} bytes are read",
                 path.display(),
@@ -205,10 +217,6 @@ pub(super) fn read_text(path: &Path, problems: &mut Problems) -> Option<String> 
             problems.push(Diagnostic::error(problem));
             return None;
         }
-        Ok(_) => std::fs::read(path),
-        Err(error) => Err(error),
-    };
-    let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(error) => {
             problems.push(unreadable(path, &error));

@@ -45,6 +45,10 @@ impl Platform for Docker {
         VARIABLE
     }
 
+    fn needs_block(&self) -> bool {
+        false
+    }
+
     fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
         read(desired, problems);
         let plugin = &desired.integration.device_plugin;

@@ -7,6 +7,7 @@
 //! `Host`, and is called again with the answer. Which modules there are, how a wish becomes a
 //! step and in which order plans are carried out, it does not know.
 
+mod blocks;
 mod cards;
 mod cozystack;
 mod docker;
@@ -14,6 +15,7 @@ mod doctor;
 mod exporters;
 mod incus;
 mod kubernetes;
+mod names;
 mod podman;
 mod policy;
 
@@ -32,6 +34,7 @@ use crate::strategy::Decision;
 use crate::transport::{Output, PathState, Read};
 use crate::value::{Node, Value};
 
+pub use blocks::unread_blocks;
 pub use doctor::{Examined, Finding, examine};
 pub use policy::{GpuInstance, check_fleet};
 
@@ -58,6 +61,11 @@ pub trait Platform: Debug + Sync {
 
     /// The variable with its block, one of `desired::PLATFORM_VARIABLES`.
     fn variable(&self) -> &'static str;
+
+    /// Whether there is nothing to do for it without its block.
+    fn needs_block(&self) -> bool {
+        true
+    }
 
     /// Reads its block (`Desired::platforms`), and says what can be seen to be wrong without a
     /// host.
@@ -287,6 +295,7 @@ pub fn check_offline(desired: &Desired, catalog: &Catalog) -> Problems {
     };
     // A block for a platform that the host has not is none of its: it may be a group's.
     for platform in wanted {
+        blocks::missing_block(platform, desired, &mut problems);
         platform.check(desired, catalog, &mut problems);
     }
     problems

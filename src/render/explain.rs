@@ -33,8 +33,7 @@ pub(super) fn explain(error: &Error, text: &str, origin: &Origin, scope: &Scope)
         (ErrorKind::SyntaxError, _) => Diagnostic::error(format!("template syntax: {detail}")),
         (ErrorKind::UnknownFilter, _) => unknown("filter", detail, env::FILTERS),
         (ErrorKind::UnknownTest, _) => unknown("test", detail, &[]),
-        (ErrorKind::UnknownFunction, _) => unknown("function", detail, &["range", "dict"])
-            .hint("`lookup` and plugins of Ansible are not available here"),
+        (ErrorKind::UnknownFunction, _) => unknown_function(detail),
         (ErrorKind::OutOfFuel, _) => Diagnostic::error("the template does not come to an end"),
         (ErrorKind::TemplateNotFound, _) => {
             Diagnostic::error("templates cannot include or extend others yet")
@@ -109,9 +108,32 @@ fn list(names: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// Functions by which Ansible asks its plugins.
+const PLUGINS: [&str; 3] = ["lookup", "query", "q"];
+
+fn unknown_function(detail: &str) -> Diagnostic {
+    let known = ["range", "dict"];
+    let found = unknown("function", detail, &known);
+    let name = unknown_name(detail);
+    // A misspelt one would be no better off with the right name.
+    let is_plugin = PLUGINS.contains(&name) || nearest(name, PLUGINS) == Some("lookup");
+    if is_plugin && nearest(name, known).is_none() {
+        let hint = "Ansible's `lookup` and its plugins are not available here: write the value into a variable, or give it by `-e`";
+        return found.hint(hint);
+    }
+    found
+}
+
+/// What is unknown: the engine says `filter foo is unknown`, and of functions `foo is unknown`.
+fn unknown_name(detail: &str) -> &str {
+    let before = detail
+        .split_once(" is unknown")
+        .map_or(detail, |(before, _)| before);
+    before.rsplit(' ').next().unwrap_or_default()
+}
+
 fn unknown(what: &str, detail: &str, known: &[&str]) -> Diagnostic {
-    // The engine says `filter foo is unknown`.
-    let name = detail.split(' ').nth(1).unwrap_or_default();
+    let name = unknown_name(detail);
     Diagnostic::error(format!("there is no {what} `{name}`"))
         .did_you_mean(name, known.iter().copied())
 }

@@ -51,6 +51,13 @@ pub fn load(path: &Path, text: &str) -> Loaded<Option<Node>> {
 /// Reads one document of a text that is already shared.
 #[must_use]
 pub fn load_source(source: &Arc<Source>) -> Loaded<Option<Node>> {
+    // The scanner takes it for the end of the text.
+    if let Some(at) = source.text.find('\0') {
+        let problem = Diagnostic::error("this is a NUL character, which no text of YAML can have")
+            .at(&Origin::new(source, at..at + 1))
+            .hint("in double quotes `\\0` stands for it; a file full of them was damaged, or is in UTF-16");
+        return (None, problem.into());
+    }
     let rules = if is_json(&source.text) {
         scalar::Rules::Json
     } else {

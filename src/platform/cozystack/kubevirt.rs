@@ -178,7 +178,7 @@ fn size(own: &mut Block<'_, '_>, what: &str, spec: &Json, domain: &mut Json) {
                 values::blame(own.problems, node, message, "write one of them");
             }
             (None, false) if !written => {
-                values::missing(own, key, &format!("{what}, without `instancetype`,"))
+                values::missing(own, key, &format!("{what}, without `instancetype`,"));
             }
             _ => {}
         }

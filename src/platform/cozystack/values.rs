@@ -6,26 +6,8 @@ use crate::desired::Block;
 use crate::error::{Diagnostic, Problems};
 use crate::value::{Node, Value};
 
-/// Most characters of a name (RFC 1123 label).
-const LONGEST_NAME: usize = 63;
-
-/// Most characters of the name of most objects (RFC 1123 subdomain).
-const LONGEST_OBJECT_NAME: usize = 253;
-
-/// Whether a text is a name that Kubernetes takes for an object (RFC 1123 label).
-pub(super) fn is_name(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    text.len() <= LONGEST_NAME
-        && text.chars().all(inner)
-        && edge(text.chars().next())
-        && edge(text.chars().last())
-}
-
-/// Whether a text is a name that Kubernetes takes for most objects (RFC 1123 subdomain).
-pub(super) fn is_object_name(text: &str) -> bool {
-    text.len() <= LONGEST_OBJECT_NAME && text.split('.').all(is_name)
-}
+use crate::platform::names::LONGEST_NAME;
+pub(super) use crate::platform::names::{is_name, is_object_name};
 
 /// Whether a text is a quantity of bytes such as `200Gi`.
 pub(super) fn is_quantity(text: &str) -> bool {

@@ -11,10 +11,11 @@ use serde_json::{Value as Json, json};
 
 use crate::desired::Block;
 use crate::error::Diagnostic;
+use crate::platform::names::{is_name, is_object_name};
 use crate::value::{Node, Value};
 
 use super::Manifests;
-use super::wanted::{NodeWanted, Wanted, not_a_label};
+use super::wanted::{NodeWanted, Wanted, name, not_a_label};
 
 /// The label that the manager answers to.
 pub(super) const PROFILE: &str = "dcm.amd.com/gpu-config-profile";
@@ -36,9 +37,10 @@ pub(super) struct ConfigManager {
 
 /// Reads it.
 pub(super) fn read(mut block: Block<'_, '_>) -> ConfigManager {
-    let namespace = block.text("namespace", "kube-amd-gpu").value;
-    let config_map = block.text("config_map", "config-manager-config").value;
-    let device_config = block.text("device_config", "default").value;
+    let namespace = name(&mut block, "namespace", "kube-amd-gpu", is_name);
+    let map = "config-manager-config";
+    let config_map = name(&mut block, "config_map", map, is_object_name);
+    let device_config = name(&mut block, "device_config", "default", is_object_name);
     let services = block.texts("services").value.into_iter();
     let services = services.map(|service| service.value).collect();
     let mut profiles = BTreeMap::new();

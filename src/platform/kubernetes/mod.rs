@@ -25,8 +25,10 @@ use crate::catalog::Catalog;
 use crate::desired::Desired;
 use crate::error::Problems;
 use crate::render::Rendered;
+use crate::step::Step;
 
 use super::{Finding, Host, Platform, View, Wish};
+use tool::Tool;
 use wanted::Wanted;
 
 /// The platform.
@@ -59,14 +61,21 @@ impl Platform for Kubernetes {
         }
         let mut wishes = operator::notes(&wanted);
         let mut changed = Vec::new();
-        // First what is to go: a field that moves to another object is free then.
-        for manifest in &gone {
-            changed.extend(object::gone(&old, manifest, host)?.step);
+        // First what is to go: a field that moves to another object is free then. But what
+        // another names goes after that has stopped to.
+        let (last, first): (Manifests, Manifests) = gone
+            .into_iter()
+            .partition(|manifest| manifest["kind"] == "ConfigMap");
+        for manifest in &first {
+            changed.extend(given_up(&old, manifest, host)?);
         }
         for manifest in &objects {
             let mut planned = object::planned(&wanted.tool, manifest, wanted.take_over, host)?;
             wishes.extend(planned.notes.drain(..).map(Wish::Note));
             changed.extend(planned.step);
+        }
+        for manifest in &last {
+            changed.extend(given_up(&old, manifest, host)?);
         }
         wishes.extend(operator::around(&wanted, changed, host)?);
         wishes.extend(kept::record(
@@ -83,9 +92,10 @@ impl Platform for Kubernetes {
             return Ok(Vec::new());
         };
         let mut wishes = Vec::new();
-        for manifest in kept.without(&[]) {
-            let gone = object::gone(&kept.tool, &manifest, host)?;
-            wishes.extend(gone.step.map(|step| Wish::Step(Box::new(step))));
+        // What was made last names what was made first.
+        for manifest in kept.without(&[]).iter().rev() {
+            let gone = given_up(&kept.tool, manifest, host)?;
+            wishes.extend(gone.map(|step| Wish::Step(Box::new(step))));
         }
         wishes.extend(kept::record(kept::PATH, &kept.tool, &[], Some(&kept)));
         Ok(wishes)
@@ -105,6 +115,26 @@ impl Platform for Kubernetes {
     fn library(&self) -> &'static str {
         include_str!("kubernetes.sh")
     }
+}
+
+/// Gives up what we set in an object. A label by which a node's cards are sliced is given up
+/// only where nobody uses them: the operator slices them anew then.
+fn given_up(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Option<Step>> {
+    let Some(mut step) = object::gone(tool, manifest, host)?.step else {
+        return Ok(None);
+    };
+    if operator::slices(&step)
+        && let (Some("Node"), Some(node)) = (
+            manifest["kind"].as_str(),
+            manifest["metadata"]["name"].as_str(),
+        )
+    {
+        let hint =
+            "end these pods first: the operator slices the cards anew once the label is not ours";
+        pods::refuse_use(tool, node, hint, host)?;
+        operator::careful(tool, node, &mut step);
+    }
+    Ok(Some(step))
 }
 
 /// The block; that it is right was seen before connecting, but for what templates gave.

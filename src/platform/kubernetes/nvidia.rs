@@ -7,9 +7,10 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::desired::{Block, Located};
 use crate::error::{Diagnostic, Problems};
+use crate::platform::names::{is_name, is_object_name};
 use crate::value::{Node, Value};
 
-use super::wanted::not_a_label;
+use super::wanted::{name, not_a_label};
 
 /// `operator`: NVIDIA's.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,15 +98,15 @@ impl Sharing {
 
 /// Reads it.
 pub(super) fn operator(mut block: Block<'_, '_>) -> Operator {
-    let namespace = block.text("namespace", "gpu-operator").value;
-    let policy = block.text("policy", "cluster-policy").value;
-    let daemonset = block
-        .text("daemonset", "nvidia-device-plugin-daemonset")
-        .value;
+    let namespace = name(&mut block, "namespace", "gpu-operator", is_name);
+    let policy = name(&mut block, "policy", "cluster-policy", is_object_name);
+    let daemonset = "nvidia-device-plugin-daemonset";
+    let daemonset = name(&mut block, "daemonset", daemonset, is_object_name);
     let mig_strategy = block.node("mig_strategy").map(|_| ());
     let mig_strategy =
         mig_strategy.map(|()| block.word("mig_strategy", MigStrategy::None, &MigStrategy::WORDS));
-    let map = block.text("mig_config_map", "custom-mig-config").value;
+    let map = "custom-mig-config";
+    let map = name(&mut block, "mig_config_map", map, is_object_name);
     let configs = block.node("mig_configs");
     let path = block.path_of("mig_configs");
     let mig_configs = configs.map(|node| {

@@ -70,7 +70,7 @@ pub(super) fn around(
         let mig = touches(&step, manifests::MIG_CONFIG);
         let partitions = touches(&step, amd::PROFILE);
         if let Some(node) = node.filter(|_| mig || partitions) {
-            careful(wanted, node, &mut step);
+            sliced(wanted, node, &mut step);
             if mig {
                 slice(wanted, node, &mut step);
             } else {
@@ -82,7 +82,8 @@ pub(super) fn around(
                     after.push(open);
                 }
             } else {
-                pods::refuse_use(wanted, node, host)?;
+                let hint = "MIG changes only on a card without work: end these pods, or let them be moved by `drain: true` of the node";
+                pods::refuse_use(&wanted.tool, &node.name, hint, host)?;
             }
         }
         if let Some(plugin) = &wanted.plugin
@@ -111,9 +112,28 @@ fn node_id(node: &NodeWanted) -> StepId {
 /// Whether a node's step changes this label.
 fn touches(step: &Step, label: &str) -> bool {
     match &step.change {
-        Change::Setting { name, after, .. } => name == label || after.contains(label),
+        Change::Setting {
+            name,
+            before,
+            after,
+            ..
+        } => name == label || after.contains(label) || before.contains(label),
         _ => false,
     }
+}
+
+/// Whether a node's step changes what its cards are sliced by.
+pub(super) fn slices(step: &Step) -> bool {
+    touches(step, manifests::MIG_CONFIG) || touches(step, amd::PROFILE)
+}
+
+/// A step that only an idle node takes.
+pub(super) fn careful(tool: &Tool, node: &str, step: &mut Step) {
+    let idle = tool.call("kube_idle").arg(node);
+    step.class = Class::Disruptive;
+    step.check = step.check.clone().then(idle.clone());
+    step.apply.0.insert(0, idle.clone());
+    step.idle = Script::one(idle);
 }
 
 fn on(tool: &Tool, function: &str, node: &NodeWanted) -> Command {
@@ -121,15 +141,14 @@ fn on(tool: &Tool, function: &str, node: &NodeWanted) -> Command {
 }
 
 /// The step of a node's label changes its cards.
-fn careful(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
-    let idle = on(&wanted.tool, "kube_idle", node);
-    step.class = Class::Disruptive;
-    step.title = format!("slice the cards of node {}", node.name);
-    if !node.drain {
-        step.check = step.check.clone().then(idle.clone());
+fn sliced(wanted: &Wanted, node: &NodeWanted, step: &mut Step) {
+    let before = step.check.clone();
+    careful(&wanted.tool, &node.name, step);
+    if node.drain {
+        // It is idle once it was drained.
+        step.check = before;
     }
-    step.apply.0.insert(0, idle.clone());
-    step.idle = Script::one(idle);
+    step.title = format!("slice the cards of node {}", node.name);
     step.timeout_s = wanted.wait_s + 90;
 }
 

@@ -9,7 +9,7 @@ use crate::render::Rendered;
 use crate::shell::Script;
 use crate::step::{Change, Class, Payload, Phase, Step, StepId};
 
-use super::tool::{Name, answered};
+use super::tool::{Name, Tool, answered};
 use super::wanted::{NodeWanted, TestPod, Wanted};
 
 /// Prefixes of resources that are GPUs.
@@ -21,15 +21,14 @@ fn pod_name(node: &NodeWanted) -> String {
 }
 
 /// Refuses where pods on the node have GPUs, already while planning.
-pub(super) fn refuse_use(wanted: &Wanted, node: &NodeWanted, host: &mut dyn Host) -> Rendered<()> {
-    let what = format!("pods on node {}", node.name);
-    let pods = answered(host, &wanted.tool.pods_on(&node.name), &what)?;
+pub(super) fn refuse_use(tool: &Tool, node: &str, hint: &str, host: &mut dyn Host) -> Rendered<()> {
+    let what = format!("pods on node {node}");
+    let pods = answered(host, &tool.pods_on(node), &what)?;
     let users = with_gpus(pods.as_ref());
     if users.is_empty() {
         return Ok(());
     }
-    let message = format!("node {} is in use by {}", node.name, users.join(", "));
-    let hint = "MIG changes only on a card without work: end these pods, or let them be moved by `drain: true` of the node";
+    let message = format!("node {node} is in use by {}", users.join(", "));
     Err(Diagnostic::error(message).hint(hint).into())
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::desired::{Block, Desired, DevicePlugin, Located};
 use crate::error::{Diagnostic, Problems};
 use crate::platform;
+use crate::platform::names::{is_name, is_object_name};
 use crate::value::{Node, Value};
 
 use super::amd::{self, ConfigManager};
@@ -116,9 +117,34 @@ pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
     wanted
 }
 
+/// A name of an object, or of a namespace, as the API server takes it.
+pub(super) fn name(
+    block: &mut Block<'_, '_>,
+    key: &'static str,
+    default: &str,
+    fits: fn(&str) -> bool,
+) -> String {
+    let found = block.text(key, default);
+    // One that has to be written and is not, is told by who reads it.
+    let is_missing = found.value.is_empty() && !found.is_written();
+    if !fits(&found.value) && !is_missing {
+        let message = format!(
+            "`{}`: `{}` is no name that Kubernetes takes",
+            block.path_of(key),
+            found.value
+        );
+        let problem = Diagnostic::error(message).hint(NAMES);
+        block.problems.push(found.blame(problem));
+    }
+    found.value
+}
+
+/// What names look like.
+const NAMES: &str = "lower-case letters, digits and `-`, a letter or digit at both ends, at most 63; where it is no namespace, parts of that kind with `.` between them";
+
 fn test_pod_of(mut block: Block<'_, '_>) -> TestPod {
     let test = TestPod {
-        namespace: block.text("namespace", "default").value,
+        namespace: name(&mut block, "namespace", "default", is_name),
         image: block.text("image", VECTORADD).value,
         resource: block.text("resource", "nvidia.com/gpu").value,
     };
@@ -127,7 +153,7 @@ fn test_pod_of(mut block: Block<'_, '_>) -> TestPod {
 }
 
 fn plugin_of(mut block: Block<'_, '_>, vendor: DevicePlugin) -> Plugin {
-    let namespace = block.text("namespace", "kube-system").value;
+    let namespace = name(&mut block, "namespace", "kube-system", is_name);
     let image = block.text("image", "").value;
     let mut selector = Map::new();
     for (name, entry) in block
@@ -229,6 +255,13 @@ fn nodes(block: &mut Block<'_, '_>) -> Vec<NodeWanted> {
     };
     let mut nodes = Vec::new();
     for (name, entry) in map {
+        if !is_object_name(name) {
+            let message = format!("`{path}`: `{name}` is no name of a node");
+            let hint = "as `kubectl get nodes` shows it";
+            block
+                .problems
+                .push(Diagnostic::error(message).at(&entry.key).hint(hint));
+        }
         let mut block = Block::new(&format!("{path}.{name}"), Some(&entry.node), block.problems);
         nodes.push(NodeWanted {
             name: name.clone(),
@@ -281,8 +314,8 @@ fn quotas(block: &mut Block<'_, '_>) -> Vec<Quota> {
     let mut quotas = Vec::new();
     for item in items {
         let mut block = Block::new(&path, Some(item), block.problems);
-        let namespace = block.text("namespace", "").value;
-        let name = block.text("name", "compute-resources").value;
+        let namespace = name(&mut block, "namespace", "", is_name);
+        let name = name(&mut block, "name", "compute-resources", is_object_name);
         let mut hard = Map::new();
         if namespace.is_empty() {
             let message = format!("an entry of `{path}` has no `namespace`");

@@ -312,7 +312,9 @@ pub(super) fn image(block: &mut Block<'_, '_>, default: &str) -> Located<String>
     let first = image.value.split('/').next().unwrap_or_default();
     let has_registry = image.value.contains('/')
         && (first.contains('.') || first.contains(':') || first == "localhost");
-    let message = if image.value.is_empty() {
+    let message = if image.value.is_empty() && image.is_written() {
+        format!("`{}` is empty", block.path_of("image"))
+    } else if image.value.is_empty() {
         format!("`{}` is missing", block.path_of("image"))
     } else if !is_plain(&image.value) || image.value.contains(char::is_whitespace) {
         format!("`{}` is no name of an image", image.value.escape_debug())
