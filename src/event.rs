@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::drift::Finding;
 use crate::error::Problems;
 use crate::facts::HostFacts;
 use crate::plan::HostPlan;
@@ -73,6 +74,15 @@ pub enum Event {
     /// All plans are made that will be, in the inventory's order; each was told
     /// by `Planned` already.
     Plans(Vec<(HostName, Arc<HostPlan>)>),
+    /// What differs on a host from what was last applied there, and from what is wanted.
+    Drift {
+        /// The host.
+        host: HostName,
+        /// The run that was applied last, if there was one.
+        last: Option<String>,
+        /// What differs; empty if nothing does.
+        findings: Arc<Vec<Finding>>,
+    },
     /// A step begins.
     StepStart {
         /// The host.

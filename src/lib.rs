@@ -29,6 +29,7 @@ pub mod step;
 pub mod strategy;
 
 pub mod diff;
+pub mod drift;
 pub mod plan;
 pub mod platform;
 

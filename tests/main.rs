@@ -14,6 +14,7 @@ mod crash;
 mod discover;
 mod discover_sim;
 mod doctor;
+mod drift;
 mod exporters;
 mod exporters_shell;
 mod failures;

@@ -73,12 +73,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("diff", &["plan", "step", "catalog"]),
     ("saved", &["plan", "step", "facts", "desired", "transport"]),
+    ("drift", &["desired", "plan", "step"]),
     ("apply", &["plan", "step", "transport", "event"]),
-    ("event", &["facts", "plan", "step", "transport"]),
+    ("event", &["drift", "facts", "plan", "step", "transport"]),
     ("fleet", &[]),
     (
         "report",
-        &["event", "diff", "step", "plan", "saved", "catalog"],
+        &["event", "diff", "drift", "step", "plan", "saved", "catalog"],
     ),
     ("sim", &["facts"]),
     // The top: may use everything.

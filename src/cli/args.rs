@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 Exit codes:
   0   nothing to do, or all applied
   1   error before any host was changed; another run has the host; a saved plan no longer holds
-  2   changes found (--check)
+  2   changes found (--check), or drift
   3   some hosts failed and were rolled back
   4   some hosts unreachable, none failed
   5   an undo failed, an end is not known or a run is unconfirmed: a person is needed
@@ -45,6 +45,8 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// Look at a saved plan
     Plan(PlanArgs),
+    /// Look for what differs from what was last applied, and from what is wanted
+    Drift(DriftArgs),
     /// Undo a run, with its diff shown first
     Rollback(RollbackArgs),
     /// Show what was applied, when and by whom
@@ -81,6 +83,7 @@ impl Verb {
             Self::Plan(args) => match &args.verb {
                 PlanVerb::Show(args) => return Some(args.output.output.plain()),
             },
+            Self::Drift(args) => &args.output,
             Self::Rollback(args) => &args.output,
             Self::Runs(args) => match &args.verb {
                 None => &args.list.output,
@@ -402,6 +405,49 @@ pub struct DoctorArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `deploy drift`.
+#[derive(Debug, Args)]
+pub struct DriftArgs {
+    /// The playbook that was applied; else playbooks/gpu.yml
+    pub playbook: Option<PathBuf>,
+    /// Which hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// How they are reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How output looks.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// What was applied with these tags
+    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
+    pub tags: Vec<String>,
+    /// What was applied without these tags
+    #[arg(long, value_delimiter = ',', value_name = "TAGS")]
+    pub skip_tags: Vec<String>,
+    /// Mend what drifted: put back what was last applied, and leave what is pending
+    #[arg(long)]
+    pub remediate: bool,
+    /// What to mend towards
+    #[arg(long, value_enum, default_value_t = MendTo::Applied, value_name = "WHAT", requires = "remediate")]
+    pub to: MendTo,
+    /// Mend without asking
+    #[arg(long, requires = "remediate")]
+    pub yes: bool,
+    /// Restart hosts where that is needed to mend them
+    #[arg(long, requires = "remediate")]
+    pub allow_reboot: bool,
+}
+
+/// What drift is mended towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MendTo {
+    /// What was last applied.
+    Applied,
+    /// What is wanted today, pending changes included.
+    Wanted,
 }
 
 /// `deploy rollback`.

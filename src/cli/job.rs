@@ -20,12 +20,12 @@ use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::HostProblem;
 use crate::module::{self, ReadCache};
-use crate::plan::{self, Complete, HostInput, HostPlan, PlanInput};
+use crate::plan::{self, AppliedKey, Complete, HostInput, HostPlan, PlanInput};
 use crate::platform;
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
 use crate::report;
 use crate::strategy::Share;
-use crate::transport::{Read, Session};
+use crate::transport::{Probe, Read, Session};
 use crate::value::{HostName, Vars};
 
 /// How often a host is asked for more before its plan is given up.
@@ -42,7 +42,7 @@ pub struct Job {
     /// Which tasks are wanted.
     pub tags: Tags,
     /// Whether hosts may be restarted.
-    allow_reboot: bool,
+    pub(super) allow_reboot: bool,
     groups: Arc<Json>,
     extra: Vars,
     plays: HashMap<HostName, Vec<usize>>,
@@ -217,6 +217,11 @@ impl Job {
         problems
     }
 
+    /// Which record of a host is this job's.
+    pub(super) fn applied_key(&self) -> AppliedKey {
+        AppliedKey::of(&self.playbook, &self.tags)
+    }
+
     /// Plans one host, in as many rounds of reads as that takes. The connection is
     /// closed where there is no plan. `look` is whether the plan is only to be looked at,
     /// or will be before anything is done: then one that lacks nothing but the leave for a
@@ -315,15 +320,15 @@ fn plays_of(
 }
 
 /// Plans with what is known, and reads what is missing, until there is a plan.
-async fn rounds(
+pub(super) async fn rounds(
     input: &PlanInput<'_>,
     cache: &mut ReadCache,
-    session: &mut dyn Session,
+    probe: &mut dyn Probe,
 ) -> Result<Complete, HostProblem> {
     for _ in 0..MOST_ROUNDS {
         match plan::host(input, cache) {
             Ok(plan::Planned::Complete(found)) => return Ok(*found),
-            Ok(plan::Planned::Needs(needs)) => match session.batch(&needs).await {
+            Ok(plan::Planned::Needs(needs)) => match probe.batch(&needs).await {
                 Ok(replies) => cache.add(&needs, replies),
                 Err(error) => return Err(reach::failed(error.to_string())),
             },

@@ -7,10 +7,12 @@
 //! a verb.
 
 pub mod args;
+mod blame;
 pub mod catalog;
 pub mod content;
 pub mod discover;
 pub mod doctor;
+mod drift;
 mod fit;
 pub mod fleet_verbs;
 pub mod flow;
@@ -28,6 +30,7 @@ pub mod plan_file;
 pub mod play;
 pub mod prompt;
 pub mod reach;
+mod remediate;
 pub mod render;
 pub mod resume;
 pub mod rollback;
@@ -223,6 +226,7 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
         Verb::Plan(args) => match args.verb {
             PlanVerb::Show(args) => plan_file::show::run(&args),
         },
+        Verb::Drift(args) => drift::run(args, interrupts).await,
         Verb::Rollback(args) => rollback::run(&args, interrupts).await,
         Verb::Runs(args) => match args.verb {
             None => fleet_verbs::runs(&args.list, None).await,

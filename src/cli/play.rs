@@ -404,7 +404,7 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
 }
 
 /// A number that another run of the same second will hardly have.
-fn chance() -> u32 {
+pub(super) fn chance() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     let hash = std::collections::hash_map::RandomState::new()
         .build_hasher()

@@ -11,7 +11,9 @@ use crate::discover;
 use crate::event::HostProblem;
 use crate::facts::HostFacts;
 use crate::plan;
-use crate::transport::{self, Boxed, Read, Reply, Session, Target, Unreachable, UnreachableReason};
+use crate::transport::{
+    self, Boxed, Probe, Read, Reply, Session, Target, Unreachable, UnreachableReason,
+};
 use crate::value::HostName;
 
 /// A connected host.
@@ -24,6 +26,26 @@ pub struct Reached {
     pub answers: Vec<(Read, Reply)>,
 }
 
+/// A host that can only be looked at, by type: no change can be made through it.
+pub struct Looked {
+    /// Its connection.
+    pub probe: Box<dyn Probe>,
+    /// What was seen.
+    pub facts: Arc<HostFacts>,
+    /// All reads so far with their answers.
+    pub answers: Vec<(Read, Reply)>,
+}
+
+impl From<Reached> for Looked {
+    fn from(reached: Reached) -> Self {
+        Self {
+            probe: reached.session,
+            facts: reached.facts,
+            answers: reached.answers,
+        }
+    }
+}
+
 /// Connects and discovers.
 ///
 /// # Errors
@@ -32,6 +54,19 @@ pub async fn reach(
     hosts: &Hosts,
     host: &HostName,
     catalog: &Catalog,
+) -> Result<Reached, HostProblem> {
+    reach_and_read(hosts, host, catalog, &[]).await
+}
+
+/// The same, with more to be read in the first batch.
+///
+/// # Errors
+/// As `reach`.
+pub async fn reach_and_read(
+    hosts: &Hosts,
+    host: &HostName,
+    catalog: &Catalog,
+    more: &[Read],
 ) -> Result<Reached, HostProblem> {
     let target = target(hosts, host)?;
     let discovery = match hosts.desired.get(host) {
@@ -42,6 +77,7 @@ pub async fn reach(
     reads.push(Read::Remembered);
     reads.extend(plan::reads());
     reads.push(apply::standing::open_read());
+    reads.extend_from_slice(more);
     let connected = transport::connect(target, &hosts.context, &reads)
         .await
         .map_err(HostProblem::Unreachable)?;

@@ -121,12 +121,14 @@ pub fn index_of(gpus: &[Gpu], position: usize) -> usize {
 }
 
 /// The variables that are read here.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 6] = [
     "containers_gpu_discovery",
     "containers_gpu_slicing",
     "containers_gpu_container_integration",
     "containers_gpu_state_management",
     "gpu_policy",
+    // What it means, `drift` knows.
+    "gpu_drift",
 ];
 
 /// The variables of which the room `platform` knows the meaning: which platforms get the

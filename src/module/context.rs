@@ -70,6 +70,8 @@ pub struct Landing {
     pub content: Vec<u8>,
     /// Whether it must not be shown.
     pub secret: bool,
+    /// Whether the content is the host's own: only mode and owner are wanted.
+    pub own: bool,
 }
 
 /// A module's view.

@@ -59,6 +59,7 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         path: dest.clone(),
         content,
         secret: false,
+        own: false,
     };
     let step = path::file(wanted, args, ctx)?;
     let mut done = Done::default();

@@ -107,6 +107,7 @@ fn persist(
             path,
             content: text.into_bytes(),
             secret: false,
+            own: false,
         };
         done.steps.extend(path::file(wanted, args, ctx)?);
     }

@@ -7,6 +7,7 @@ use super::args::Args;
 use super::context::{Context, Landing, Seen, whoami};
 use crate::error::Diagnostic;
 use crate::facts::Init;
+use crate::playbook::LeftFile;
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, PathLook, Payload, Step, StepId};
@@ -25,6 +26,8 @@ pub(super) struct WantedFile {
     pub(super) content: Vec<u8>,
     /// Whether its content must not be shown.
     pub(super) secret: bool,
+    /// Whether the content is what the host has: only mode and owner are wanted.
+    pub(super) own: bool,
 }
 
 /// Lower-case hexadecimal SHA-256.
@@ -34,16 +37,21 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// The step that makes a file what is wanted; none if it is so.
 pub(super) fn file(
-    wanted: WantedFile,
+    mut wanted: WantedFile,
     args: &Args,
     ctx: &mut Context<'_>,
 ) -> Rendered<Option<Step>> {
+    let left = ctx.project.left_at(&wanted.path).cloned();
+    if let Some(left) = &left {
+        as_left(&mut wanted, left, ctx)?;
+    }
     let sum = sha256(&wanted.content);
     ctx.landings.push(Landing {
         source: args.text("src").unwrap_or_default(),
         path: wanted.path.clone(),
         content: wanted.content.clone(),
         secret: wanted.secret || ctx.task.no_log,
+        own: wanted.own,
     });
     let seen = look_with_parent(&wanted.path, Some(&sum), args, ctx)?;
     let (before, mode, owner, group) = match &seen.state {
@@ -61,6 +69,10 @@ pub(super) fn file(
             (false, mode, owner, group)
         }
         other => return Err(in_the_way(&wanted.path, other, "a file", ctx).into()),
+    };
+    let (mode, owner, group) = match left.and_then(|left| Some((left.bits()?, left))) {
+        Some((bits, left)) => (bits, left.owner, left.group),
+        None => (mode, owner, group),
     };
     let after = PathState::File {
         mode,
@@ -98,6 +110,29 @@ pub(super) fn file(
         content: wanted.content,
     }];
     Ok(Some(step))
+}
+
+/// What an earlier plan left there is wanted as it was left, however it would be made now. Of
+/// a content that was not kept only the hash is known: what still has it stays.
+fn as_left(wanted: &mut WantedFile, left: &LeftFile, ctx: &mut Context<'_>) -> Rendered<()> {
+    if wanted.own || sha256(&wanted.content) == left.sha256 {
+        return Ok(());
+    }
+    if let Some(text) = &left.text {
+        wanted.content = text.clone().into_bytes();
+        return Ok(());
+    }
+    let sum = sha256(&wanted.content);
+    if let PathState::File {
+        sha256,
+        content: Some(content),
+        ..
+    } = ctx.look(&wanted.path, Some(&sum))?.state
+        && sha256 == left.sha256
+    {
+        wanted.content = content;
+    }
+    Ok(())
 }
 
 /// Steps that make a directory what is wanted, its parents before it.
@@ -277,6 +312,7 @@ pub(super) fn attributes(path: &str, args: &Args, ctx: &mut Context<'_>) -> Rend
                 path: path.to_owned(),
                 content: content.clone(),
                 secret: true,
+                own: true,
             };
             file(wanted, args, ctx)
         }

@@ -249,6 +249,7 @@ fn write(file: &PlatformFile, secret: bool, ctx: &mut Context<'_>) -> Rendered<O
         path: file.dest.clone(),
         content: text.into_bytes(),
         secret,
+        own: false,
     };
     path::file(wanted, &args, ctx)
 }

@@ -38,6 +38,7 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         path: dest.clone(),
         content: text.into_bytes(),
         secret: false,
+        own: false,
     };
     let step = path::file(wanted, args, ctx)?;
     let mut done = Done::default();

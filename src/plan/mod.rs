@@ -10,6 +10,7 @@ mod check;
 mod guard;
 mod order;
 mod owed;
+mod replay;
 mod walk;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ pub use applied::{Applied, AppliedKey};
 pub use check::{Checked, check};
 pub use guard::{Confirm, Guard, GuardKind, RECONNECT_S};
 pub use owed::reads;
+pub use replay::{LastApplied, Replay, facts_at_rest};
 
 /// The steps of one host that differ, in the order in which they are made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 //! A task that waits for something that was not read yet is passed over, and what
 //! depends on it too, so that one pass finds as much to read as it can.
 
+use std::sync::{Arc, Mutex};
+
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
@@ -11,8 +13,8 @@ use super::{
 };
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
-use crate::playbook::{Play, Task};
-use crate::render::{self, Binding, Halt, Layer, Rendered, Scope};
+use crate::playbook::{Play, Project, Task, UsedFiles};
+use crate::render::{self, Asked, Binding, Halt, Layer, Rendered, Scope};
 use crate::step::{Step, StepId};
 use crate::strategy;
 use crate::transport::Read;
@@ -24,6 +26,8 @@ const MOST_ROUNDS: usize = 16;
 const MOST_ITEMS: usize = 10_000;
 
 pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, Problems> {
+    let files = Arc::default();
+    let project = input.project.noting(&files);
     let mut walk = Walk {
         input,
         cache,
@@ -41,6 +45,11 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
         notes: IndexSet::new(),
         problems: Problems::default(),
         pending: false,
+        asked: Asked::default(),
+        hidden: Asked::default(),
+        files: Arc::clone(&files),
+        hiding: project.hiding(),
+        project,
     };
     let (owed, note) = owed::names(cache);
     walk.notes.extend(note);
@@ -51,7 +60,7 @@ pub(super) fn walk(input: &PlanInput<'_>, cache: &ReadCache) -> Result<Planned, 
         let Some(play) = input.host.playbook.plays.get(*number) else {
             continue;
         };
-        walk.scope = scope(&input.host, Some(*number));
+        walk.scope = scope(&input.host, Some(*number)).noting(&walk.asked);
         for (name, binding) in &walk.kept {
             walk.scope.set(Layer::Set, name.clone(), binding.clone());
         }
@@ -88,6 +97,14 @@ struct Walk<'a> {
     problems: Problems,
     /// Whether something was passed over.
     pending: bool,
+    /// Variables that were asked for, and those of them whose use must not be shown.
+    asked: Asked,
+    hidden: Asked,
+    /// Files of the project that were used.
+    files: Arc<Mutex<UsedFiles>>,
+    /// The project as tasks see it, and as those see it that show nothing.
+    project: Project,
+    hiding: Project,
 }
 
 impl Walk<'_> {
@@ -207,7 +224,11 @@ impl Walk<'_> {
     }
 
     fn task(&mut self, task: &Task, in_handler: bool) -> Result<(), Stop> {
-        let scope = self.scope.clone().with_vars(Layer::Task, &task.vars);
+        let scope = match task.no_log {
+            true => self.scope.clone().noting(&self.hidden),
+            false => self.scope.clone(),
+        };
+        let scope = scope.with_vars(Layer::Task, &task.vars);
         let before = self.steps.len();
         let outcome = match &task.r#loop {
             None => self.once(task, &scope, in_handler).map(Outcome::binding),
@@ -294,7 +315,10 @@ impl Walk<'_> {
             scope,
             facts: self.input.facts,
             catalog: self.input.catalog,
-            project: self.input.project,
+            project: match task.no_log {
+                true => &self.hiding,
+                false => &self.project,
+            },
             allow_reboot: self.input.allow_reboot,
             share: self.input.share,
             cache: self.cache,
@@ -446,9 +470,14 @@ impl Walk<'_> {
             desired: recorded(self.input, &self.gpus, &self.used),
             applied: Some(Box::new(applied::of(
                 self.input,
-                &self.landings,
-                &self.world,
-                self.cache,
+                &applied::Noted {
+                    landings: &self.landings,
+                    world: &self.world,
+                    cache: self.cache,
+                    asked: self.asked.names(),
+                    hidden: self.hidden.names(),
+                    files: &self.files,
+                },
             ))),
         };
         problems.or(Planned::Complete(Box::new(Complete {

@@ -1,12 +1,16 @@
 //! The files that a playbook names: beside it, in the user's project, or shipped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
 use crate::content::{Content, Shipped};
 use crate::error::{Diagnostic, Origin, Source};
+use crate::text::hex;
 use crate::value::{Loaded, Node};
 use crate::yaml;
 
@@ -40,14 +44,90 @@ impl Found {
     }
 }
 
-/// Where files are looked for. Each is read once, so that all hosts get the same.
-#[derive(Debug)]
+/// Where files are looked for. Each is read once, so that all hosts get the same; clones share
+/// what was read.
+#[derive(Debug, Clone)]
 pub struct Project {
     content: Content,
     folder: Option<PathBuf>,
-    read: Mutex<HashMap<PathBuf, Option<Found>>>,
+    read: Arc<Mutex<HashMap<PathBuf, Option<Found>>>>,
     /// Those of them that were read as YAML.
-    documents: Mutex<HashMap<PathBuf, Loaded<Option<Node>>>>,
+    documents: Arc<Mutex<HashMap<PathBuf, Loaded<Option<Node>>>>>,
+    /// Where it is noted what was used, and whether its text may be kept.
+    notes: Option<(Arc<Mutex<UsedFiles>>, Keep)>,
+    /// Files as they were when they were used before; they go before all others.
+    before: Arc<UsedFiles>,
+    /// Files of the host as an earlier plan left them.
+    left: Arc<BTreeMap<String, LeftFile>>,
+}
+
+/// Files that were used, by what they were used as, their name, and where that stood.
+pub type UsedFiles = BTreeMap<(FileKind, String, String), UsedFile>;
+
+/// What a file of the project is used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A template.
+    Template,
+    /// A file that goes onto the host as it is.
+    File,
+    /// A YAML document that a variable names.
+    Document,
+}
+
+/// A file as it was when it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedFile {
+    /// Where it stood.
+    pub path: String,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// Its text; none if it is no text, large, or must not be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// A file of a host as a plan left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftFile {
+    /// Permission bits, in octal.
+    pub mode: String,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+    /// SHA-256 of the content, in hexadecimal.
+    pub sha256: String,
+    /// The content; none if it is no text, large, or must not be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl LeftFile {
+    /// The permission bits as a number.
+    #[must_use]
+    pub fn bits(&self) -> Option<u32> {
+        u32::from_str_radix(&self.mode, 8).ok()
+    }
+}
+
+/// Whether texts may be kept for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Texts,
+    Hashes,
+}
+
+/// Longer texts are not kept, bytes.
+const LONGEST_KEPT: usize = 64 * 1024;
+
+/// A content that may be kept: a text that is not large.
+#[must_use]
+pub fn kept_text(bytes: &[u8]) -> Option<String> {
+    let small = bytes.len() <= LONGEST_KEPT;
+    let text = small.then(|| std::str::from_utf8(bytes).ok()).flatten()?;
+    Some(text.to_owned())
 }
 
 impl Project {
@@ -57,9 +137,91 @@ impl Project {
         Self {
             content,
             folder,
-            read: Mutex::default(),
-            documents: Mutex::default(),
+            read: Arc::default(),
+            documents: Arc::default(),
+            notes: None,
+            before: Arc::default(),
+            left: Arc::default(),
         }
+    }
+
+    /// The same files as they were used before, for what is known of that, and with what
+    /// was left on a host.
+    #[must_use]
+    pub fn as_before(&self, before: UsedFiles, left: BTreeMap<String, LeftFile>) -> Self {
+        Self {
+            before: Arc::new(before),
+            left: Arc::new(left),
+            documents: Arc::default(),
+            notes: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same files, which note in `used` what is used of them.
+    #[must_use]
+    pub fn noting(&self, used: &Arc<Mutex<UsedFiles>>) -> Self {
+        Self {
+            notes: Some((Arc::clone(used), Keep::Texts)),
+            ..self.clone()
+        }
+    }
+
+    /// The same, for what must not be shown: their texts are not kept.
+    #[must_use]
+    pub fn hiding(&self) -> Self {
+        let notes = self.notes.as_ref();
+        Self {
+            notes: notes.map(|(used, _)| (Arc::clone(used), Keep::Hashes)),
+            ..self.clone()
+        }
+    }
+
+    /// What an earlier plan left at this path of the host, where that counts.
+    #[must_use]
+    pub fn left_at(&self, path: &str) -> Option<&LeftFile> {
+        self.left.get(path)
+    }
+
+    fn used_before(&self, kind: FileKind, name: &str, at: &str) -> Option<Found> {
+        if self.before.is_empty() {
+            return None;
+        }
+        let file = self.before.get(&(kind, name.to_owned(), at.to_owned()))?;
+        Some(Found {
+            path: PathBuf::from(&file.path),
+            bytes: Arc::new(file.text.clone()?.into_bytes()),
+        })
+    }
+
+    fn note(&self, kind: FileKind, name: &str, at: &str, found: &Found) {
+        let Some((used, keep)) = &self.notes else {
+            return;
+        };
+        let key = (kind, name.to_owned(), at.to_owned());
+        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = match keep {
+            Keep::Texts if used.get(&key).is_some() => return,
+            Keep::Texts => kept_text(&found.bytes),
+            Keep::Hashes => None,
+        };
+        let file = UsedFile {
+            path: found.path.display().to_string(),
+            sha256: hex(&Sha256::digest(found.bytes.as_slice())),
+            text,
+        };
+        used.insert(key, file);
+    }
+
+    fn used(
+        &self,
+        kind: FileKind,
+        name: &str,
+        find: impl FnOnce() -> Option<Found>,
+    ) -> Option<Found> {
+        let found = self.used_before(kind, name, "").or_else(find)?;
+        self.note(kind, name, "", &found);
+        Some(found)
     }
 
     /// The shipped files with those of the user's project before them.
@@ -71,14 +233,16 @@ impl Project {
     /// A template: in `templates/` beside the playbook, beside it, in the project, shipped.
     #[must_use]
     pub fn template(&self, name: &str) -> Option<Found> {
-        self.beside("templates", name)
-            .or_else(|| self.content.template(name).map(from_shipped))
+        self.used(FileKind::Template, name, || {
+            self.beside("templates", name)
+                .or_else(|| self.content.template(name).map(from_shipped))
+        })
     }
 
     /// A file for `copy`: in `files/` beside the playbook, or beside it.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<Found> {
-        self.beside("files", name)
+        self.used(FileKind::File, name, || self.beside("files", name))
     }
 
     /// The YAML document that a variable names: beside the file that has the variable (and
@@ -88,7 +252,11 @@ impl Project {
     pub fn document(&self, name: &str, at: &Origin) -> Loaded<Option<Node>> {
         let folders = self.folders_of(at);
         let paths = folders.iter().map(|folder| folder.join(name));
-        let Some(found) = paths.clone().find_map(|path| self.read(&path)) else {
+        let place = at.path().display().to_string();
+        let found = self
+            .used_before(FileKind::Document, name, &place)
+            .or_else(|| paths.clone().find_map(|path| self.read(&path)));
+        let Some(found) = found else {
             let mut tried: Vec<String> = Vec::new();
             for path in paths {
                 let path = format!("`{}`", path.display());
@@ -101,6 +269,7 @@ impl Project {
                 .hint(format!("it was looked for as {}", tried.join(", ")));
             return (None, missing.into());
         };
+        self.note(FileKind::Document, name, &place, &found);
         let mut documents = self
             .documents
             .lock()

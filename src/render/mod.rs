@@ -28,7 +28,7 @@ use crate::value::{Node, Value, Vars};
 use lookup::Lookup;
 pub use lookup::has_template;
 pub use names::{Form, Use, uses};
-pub use scope::{Binding, Layer, Scope};
+pub use scope::{Asked, Binding, Layer, Scope};
 
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! The variables that a task sees, in Ansible's order of precedence.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -48,10 +49,34 @@ pub enum Binding {
     Pending,
 }
 
+/// The names that were asked for, whether there is such a variable or not; shared by all
+/// clones.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<Mutex<BTreeSet<String>>>);
+
+impl Asked {
+    /// The names so far.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+    }
+}
+
 /// Variables in layers. Cloning is cheap: layers are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     layers: [Arc<IndexMap<String, Binding>>; LAYERS],
+    asked: Option<Asked>,
 }
 
 impl Scope {
@@ -82,6 +107,13 @@ impl Scope {
         self
     }
 
+    /// The same scope, which tells `asked` the names that are looked up in it.
+    #[must_use]
+    pub fn noting(mut self, asked: &Asked) -> Self {
+        self.asked = Some(asked.clone());
+        self
+    }
+
     /// Adds a name to a layer, or replaces it.
     pub fn set(&mut self, layer: Layer, name: impl Into<String>, binding: Binding) {
         Arc::make_mut(&mut self.layers[layer as usize]).insert(name.into(), binding);
@@ -90,6 +122,9 @@ impl Scope {
     /// What stands behind a name, by precedence.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Binding> {
+        if let Some(asked) = &self.asked {
+            asked.note(name);
+        }
         self.layers.iter().rev().find_map(|layer| layer.get(name))
     }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use anstyle::{AnsiColor, Style as Paint};
 
 use crate::diff::{self, Block, Group, Line, LineKind};
+use crate::drift::Finding;
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
 use crate::plan::{Confirm, Guard, GuardKind, HostPlan};
 use crate::report::diagnostic::{self, Style};
 use crate::report::exit::{CheckMode, Exit};
 use crate::report::{NotBegun, Plans, Said, Tally};
 use crate::step::{Class, Step, StepId};
-use crate::text::{MESSAGE_LIMIT, printable, span};
+use crate::text::{MESSAGE_LIMIT, printable, printable_line, span};
 use crate::value::HostName;
 
 /// Tells a run to people.
@@ -39,6 +40,8 @@ pub struct Human {
     undoing: HashSet<HostName>,
     /// What was said of steps that failed: title and message, by host.
     told_failures: HashMap<HostName, Vec<(String, String)>>,
+    /// Hosts whose drift was told.
+    drifted: HashSet<HostName>,
 }
 
 impl Human {
@@ -57,6 +60,7 @@ impl Human {
             titles: HashMap::new(),
             undoing: HashSet::new(),
             told_failures: HashMap::new(),
+            drifted: HashSet::new(),
         }
     }
 
@@ -90,6 +94,14 @@ impl Human {
             }
             Event::Plans(plans) => return self.plans(plans),
             Event::StepStart { .. } => {}
+            Event::Drift {
+                host,
+                findings,
+                last,
+            } => {
+                self.steps.insert(host.clone(), 0);
+                said.data += &self.drift(host, last.as_deref(), findings);
+            }
             Event::StepEnd {
                 host,
                 step,
@@ -173,6 +185,48 @@ impl Human {
         said
     }
 
+    /// A line a host with its sums, and one for each thing of which there is more to say.
+    fn drift(&mut self, host: &HostName, last: Option<&str>, findings: &[Finding]) -> String {
+        self.drifted.insert(host.clone());
+        let count = |word: &str| {
+            let of_word = |finding: &&Finding| finding.word().split(" and ").any(|w| w == word);
+            findings.iter().filter(of_word).count()
+        };
+        let sums: Vec<String> = ["drifted", "flapping", "pending", "ignored"]
+            .into_iter()
+            .filter(|word| count(word) > 0)
+            .map(|word| format!("{} {word}", count(word)))
+            .collect();
+        if sums.is_empty() {
+            return String::new();
+        }
+        let since = match last {
+            Some(run) => format!(" since run {run}"),
+            None => String::new(),
+        };
+        let mut text = format!("{host}: {}{since}\n", self.paint(YELLOW, &sums.join(", ")));
+        for finding in findings {
+            let mut more: Vec<String> = finding.who.clone();
+            if finding.mended > 0 {
+                more.push(match finding.mended {
+                    1 => "it came back after it was mended once".to_owned(),
+                    times => format!("it came back after it was mended {times} times"),
+                });
+            }
+            if finding.is_drifted() {
+                more.extend(finding.held.clone());
+            }
+            if let Some(reason) = &finding.ignored {
+                more.push(format!("ignored: {reason}"));
+            }
+            for said in more {
+                let line = format!("{host}/{}: {said}", finding.step);
+                text += &format!("  {}\n", printable_line(&line, MESSAGE_LIMIT));
+            }
+        }
+        text
+    }
+
     fn group(&mut self, group: &Group) -> String {
         let names: Vec<&str> = group.hosts.iter().map(HostName::as_str).collect();
         let mut text = format!("{}\n", self.paint(BOLD, &names.join(", ")));
@@ -235,6 +289,10 @@ impl Human {
         };
         let mut text = match outcome {
             Outcome::Ok if !self.verbose => String::new(),
+            // Its drift was told.
+            Outcome::Changed if self.drifted.contains(host) && self.check == CheckMode::On => {
+                String::new()
+            }
             Outcome::Ok => format!("{host}: {}\n", self.paint(GREEN, "ok")),
             Outcome::Changed if self.check == CheckMode::On && steps == 0 => {
                 format!("{host}: {}\n", self.paint(YELLOW, "would be changed"))
@@ -352,6 +410,8 @@ impl Human {
             ("stale", tally.stale),
             ("left", tally.left),
             ("skipped", tally.skipped),
+            ("drifted", tally.drifted),
+            ("pending", tally.pending),
         ] {
             if count > 0 {
                 line += &format!(" {word}={count}");

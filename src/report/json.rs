@@ -1,10 +1,11 @@
 //! One JSON object a line, with a closed list of types: `host_facts`,
-//! `planned_change`, `step_start`, `step_end`, `host_end`, `diagnostic` and, last,
+//! `planned_change`, `drift`, `step_start`, `step_end`, `host_end`, `diagnostic` and, last,
 //! `summary`. Each carries `"version": 1`; a change that could break a reader
 //! raises it.
 
 use serde_json::{Value, json};
 
+use crate::drift::{Finding, Side};
 use crate::error::{Diagnostic, Problems, Severity};
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
 use crate::report::exit::Exit;
@@ -42,6 +43,14 @@ pub fn objects(event: &Event) -> Vec<Value> {
             })
             .collect(),
         Event::Plans(_) => Vec::new(),
+        Event::Drift {
+            host,
+            last,
+            findings,
+        } => findings
+            .iter()
+            .map(|finding| drift(host.as_str(), last.as_deref(), finding))
+            .collect(),
         Event::StepStart { host, step } => {
             vec![object(
                 "step_start",
@@ -117,9 +126,46 @@ pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Value {
                 "why": group.why,
                 "hosts": group.hosts.len(),
             })).collect::<Vec<_>>(),
-            "drifted": 0,
-            "pending": 0,
+            "drifted": tally.drifted,
+            "pending": tally.pending,
             "exit": exit.code(),
+        }),
+    )
+}
+
+fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Value {
+    let lines: Vec<Value> = finding
+        .lines
+        .iter()
+        .map(|line| {
+            json!({
+                "status": match line.side {
+                    Side::Drifted => "drifted",
+                    Side::Pending => "pending",
+                },
+                "what": if line.added { "added" } else { "removed" },
+                "line": line.line,
+                "text": line.text,
+            })
+        })
+        .collect();
+    object(
+        "drift",
+        json!({
+            "host": host,
+            "address": format!("{host}/{}", finding.step),
+            "step": finding.step,
+            "status": finding.word().replace(' ', "_"),
+            "title": finding.title,
+            "class": finding.class,
+            "last_run": last,
+            "to_applied": finding.drift,
+            "to_wanted": finding.pending,
+            "lines": lines,
+            "who": finding.who,
+            "mended": finding.mended,
+            "held": finding.held,
+            "ignored": finding.ignored,
         }),
     )
 }

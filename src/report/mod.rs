@@ -14,9 +14,10 @@ pub mod markdown;
 mod progress;
 pub mod review;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
 
+use crate::drift::Finding;
 use crate::error::Problems;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::text::{MESSAGE_LIMIT, hides, printable};
@@ -55,6 +56,10 @@ pub struct Tally {
     pub skipped: usize,
     /// Begun and not waited for.
     pub left: usize,
+    /// Hosts on which somebody changed something since it was applied.
+    pub drifted: usize,
+    /// Hosts for which something else is wanted than was last applied.
+    pub pending: usize,
 }
 
 /// Hosts that were not begun for one reason.
@@ -122,6 +127,11 @@ pub struct Reporter {
     /// back, the last.
     outcomes: HashMap<HostName, Outcome>,
     not_begun: Vec<NotBegun>,
+    /// Hosts with drift, and those for which something is pending.
+    drifted: HashSet<HostName>,
+    pending: HashSet<HostName>,
+    /// Whether there is drift that is not mended now.
+    held: bool,
     check: CheckMode,
     interrupted: bool,
     progress: Progress,
@@ -175,6 +185,9 @@ impl Reporter {
             form,
             outcomes: HashMap::new(),
             not_begun: Vec::new(),
+            drifted: HashSet::new(),
+            pending: HashSet::new(),
+            held: false,
             check,
             interrupted: false,
             progress: Progress::none(),
@@ -232,6 +245,16 @@ impl Reporter {
                 self.keep_not_begun(host, why);
             }
         }
+        if let Event::Drift { host, findings, .. } = event {
+            if findings.iter().any(Finding::is_drifted) {
+                self.drifted.insert(host.clone());
+            }
+            let held = |finding: &Finding| finding.is_drifted() && finding.held.is_some();
+            self.held |= findings.iter().any(held);
+            if findings.iter().any(Finding::is_pending) {
+                self.pending.insert(host.clone());
+            }
+        }
         self.progress.hear(event);
         match &mut self.form {
             Form::Human(human) => {
@@ -265,7 +288,10 @@ impl Reporter {
     }
 
     fn exit(&self) -> Exit {
-        let exit = Exit::of(self.outcomes.values().copied(), self.check);
+        let exit = match Exit::of(self.outcomes.values().copied(), self.check) {
+            Exit::Done if self.held => Exit::ChangesFound,
+            exit => exit,
+        };
         match self.interrupted {
             true => exit.interrupted(),
             false => exit,
@@ -296,7 +322,11 @@ impl Reporter {
 
     fn sums(mut self, exit: Exit) -> Exit {
         self.progress = Progress::none();
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            drifted: self.drifted.len(),
+            pending: self.pending.len(),
+            ..Tally::default()
+        };
         for outcome in self.outcomes.values() {
             tally.count(*outcome);
         }

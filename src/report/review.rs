@@ -144,6 +144,7 @@ impl Review {
                 host.problem = told;
             }
             Event::Plans(_)
+            | Event::Drift { .. }
             | Event::StepStart { .. }
             | Event::StepEnd { .. }
             | Event::Diagnostics(_)

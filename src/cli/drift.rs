@@ -1,0 +1,448 @@
+//! `deploy drift`: what differs on hosts from what was last applied, and from what is wanted.
+//!
+//! Looking is done over a connection that can only read, by its type. Mending is another
+//! verb, in `remediate`; both find out the same here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::apply::{STATE_DIR, runs};
+use crate::cli::args::{DriftArgs, OnFailure, PlanOutputArgs, PlayArgs};
+use crate::cli::fleet_verbs::reporter;
+use crate::cli::flow::{Consent, Events};
+use crate::cli::group_request::Shares;
+use crate::cli::hosts::{self, Hosts};
+use crate::cli::interrupt::Interrupts;
+use crate::cli::job::{Job, Which, rounds};
+use crate::cli::reach::{self, Looked, Reached};
+use crate::cli::settings::once;
+use crate::cli::settle::settle;
+use crate::cli::telling::Telling;
+use crate::cli::{Failure, blame, remediate};
+use crate::drift::{self, Finding, Rules};
+use crate::error::Problems;
+use crate::event::{Event, HostProblem, Outcome};
+use crate::facts::HostFacts;
+use crate::fleet;
+use crate::module::ReadCache;
+use crate::plan::{self, Complete, HostPlan, LastApplied, PlanInput};
+use crate::render;
+use crate::report::Reporter;
+use crate::report::exit::Exit;
+use crate::transport::{FileReply, Probe, Read, Reply};
+use crate::value::HostName;
+
+/// Most bytes of a host's record that are read.
+const MOST_RECORD: u64 = 4 << 20;
+
+/// Everything that all hosts share.
+pub(super) struct Watch {
+    pub(super) job: Job,
+    pub(super) hosts: Arc<Hosts>,
+    pub(super) shares: Shares,
+    /// Where hosts keep what was last applied.
+    record: Read,
+    rules: HashMap<HostName, Rules>,
+}
+
+/// On which terms a plan is made.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) facts: &'a HostFacts,
+    pub(super) allow_reboot: bool,
+}
+
+/// What was found out of one host.
+pub(super) struct Inspected {
+    /// The run that was applied last.
+    pub(super) last: Option<LastApplied>,
+    /// What differs, rules applied.
+    pub(super) findings: Vec<Finding>,
+    /// The way back to what was last applied.
+    pub(super) back: Option<Complete>,
+    /// The way to what is wanted.
+    pub(super) wanted: Complete,
+}
+
+/// Runs `deploy drift`.
+///
+/// # Errors
+/// Every finding before the first connection.
+pub(super) async fn run(args: DriftArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+    let consent = match args.remediate {
+        true => Consent::of(false, args.yes),
+        false => Consent::Never,
+    };
+    let mut reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let which = match &args.playbook {
+        Some(path) => Which::File(path.clone()),
+        None => Which::Named("gpu.yml"),
+    };
+    let (remediate, to) = (args.remediate, args.to);
+    let play = play_args(args);
+    let watch = match Watch::prepare(&which, &play, &mut reporter).await {
+        Ok(watch) => watch,
+        Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
+        Err(other) => return Err(other),
+    };
+    if remediate {
+        return Ok(remediate::run(watch, to, consent, &play, reporter, interrupts).await);
+    }
+    Ok(look(watch, play.connection.forks.into(), reporter).await)
+}
+
+fn play_args(args: DriftArgs) -> PlayArgs {
+    PlayArgs {
+        hosts: args.hosts,
+        connection: args.connection,
+        output: PlanOutputArgs::human(),
+        tags: args.tags,
+        skip_tags: args.skip_tags,
+        check: !args.remediate,
+        diff: false,
+        yes: args.yes,
+        out: None,
+        allow_reboot: args.allow_reboot,
+        resume: None,
+        on_failure: OnFailure::RollbackHost,
+    }
+}
+
+impl Watch {
+    /// Everything that can be known before the first connection, and the looks at hosts that
+    /// share something with others.
+    async fn prepare(
+        which: &Which,
+        args: &PlayArgs,
+        reporter: &mut Reporter,
+    ) -> Result<Self, Failure> {
+        let job = Job::load(which, args)?;
+        let mut connection = args.connection.clone();
+        connection.r#become |= job.wants_become();
+        let (rules, found) = rules_of(&job);
+        let checked = job.check().and_then(|desired| found.or(desired));
+        let checked = checked.and_then(|desired| Ok((job.pools(&desired)?, desired)));
+        let nobody = HashMap::new();
+        let beside = checked.as_ref().map_or(&nobody, |(pools, _)| &pools.beside);
+        let prepared = hosts::prepare(&job.settings, beside, &connection);
+        let ((pools, desired), prepared) = match (checked, prepared) {
+            (Ok(checked), Ok(prepared)) => (checked, prepared),
+            (checked, prepared) => {
+                let mut found = checked.err().unwrap_or_default();
+                found.extend(prepared.err().unwrap_or_default());
+                return Err(once(found).into());
+            }
+        };
+        let mut hosts = prepared.start(&args.hosts.inventory).await?;
+        hosts.desired = desired;
+        hosts.desired.extend(pools.beside.clone());
+        hosts.may_run(which)?;
+        let hosts = Arc::new(hosts);
+        let forks = connection.forks.into();
+        let soon: HashSet<HostName> = job.settings.hosts.iter().cloned().collect();
+        let shares = pools
+            .gather(&hosts, &job.settings.catalog, forks, &soon)
+            .await;
+        for note in &shares.notes {
+            reporter.event(&Event::Note {
+                host: None,
+                text: note.clone(),
+            });
+        }
+        let record = Read::File {
+            path: format!("{STATE_DIR}/{}", job.applied_key().file_name()),
+            limit: MOST_RECORD,
+        };
+        Ok(Self {
+            job,
+            hosts,
+            shares,
+            record,
+            rules,
+        })
+    }
+
+    /// Connects, with the record in the first batch.
+    pub(super) async fn reach(&self, host: &HostName) -> Result<Reached, HostProblem> {
+        if let Some(reached) = self.shares.take(host) {
+            return reached;
+        }
+        let more = std::slice::from_ref(&self.record);
+        reach::reach_and_read(&self.hosts, host, &self.job.settings.catalog, more).await
+    }
+
+    /// The rules of a host.
+    pub(super) fn rules(&self, host: &HostName) -> Rules {
+        self.rules.get(host).cloned().unwrap_or_default()
+    }
+
+    /// Finds out what differs on a host: `to_wanted` and `back` are the terms on which the
+    /// ways there are planned.
+    pub(super) async fn inspect(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        answers: Vec<(Read, Reply)>,
+        to_wanted: Terms<'_>,
+        back: Terms<'_>,
+        events: &Events,
+    ) -> Result<Inspected, HostProblem> {
+        let share = self.shares.of(host).map_err(HostProblem::Refused)?;
+        let last = self.last_applied(probe, &answers).await?;
+        let mut cache = ReadCache::default();
+        let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
+        cache.add(&reads, replies);
+        let vars = self.job.settings.inventory.vars_of(host);
+        let input = self.job.input(host, &vars);
+        let (catalog, tags) = (&*self.job.settings.catalog, &self.job.tags);
+        let today = PlanInput {
+            host: input,
+            facts: to_wanted.facts,
+            catalog,
+            project: &self.job.project,
+            tags,
+            allow_reboot: to_wanted.allow_reboot,
+            share,
+        };
+        let wanted = rounds(&today, &mut cache, probe).await?;
+        let back = match &last {
+            None => None,
+            Some(last) => {
+                let replay = last
+                    .replay(&input, &self.job.project)
+                    .map_err(HostProblem::Refused)?;
+                let then = replay.input(host, back.facts, catalog, tags, back.allow_reboot);
+                let back = rounds(&then, &mut cache, probe).await;
+                Some(back.map_err(|problem| cannot_replay(last, problem))?)
+            }
+        };
+        let mut findings = drift::compare(back.as_ref().map(|back| &back.plan), &wanted.plan);
+        let now = Timestamp::now();
+        let warnings = self.rules(host).ignore(host, &mut findings, now);
+        if !warnings.is_empty() {
+            let _ = events.send(Event::Diagnostics(Problems(warnings)));
+        }
+        if findings.iter().any(Finding::is_drifted) {
+            self.look_closer(host, probe, &mut findings, now).await?;
+        }
+        Ok(Inspected {
+            last,
+            findings,
+            back,
+            wanted,
+        })
+    }
+
+    /// What is asked only where something drifted: how often it was mended before, and who may
+    /// have changed it.
+    async fn look_closer(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        findings: &mut [Finding],
+        now: Timestamp,
+    ) -> Result<(), HostProblem> {
+        let kept = runs::read(probe, None).await;
+        let kept = kept.map_err(|error| reach::failed(error.to_string()))?;
+        let rules = self.rules(host);
+        for finding in findings.iter_mut().filter(|finding| finding.is_drifted()) {
+            let mended = remediate::mended(&kept.runs, &finding.step, now);
+            rules.hold_back(finding, &mended, now);
+        }
+        let asked = blame::ask(probe, findings).await;
+        asked.map_err(|error| reach::failed(error.to_string()))
+    }
+
+    async fn last_applied(
+        &self,
+        probe: &mut dyn Probe,
+        answers: &[(Read, Reply)],
+    ) -> Result<Option<LastApplied>, HostProblem> {
+        let known = answers.iter().find(|(read, _)| *read == self.record);
+        let reply = match known {
+            Some((_, reply)) => reply.clone(),
+            None => {
+                let asked = probe.batch(std::slice::from_ref(&self.record)).await;
+                let mut replies = asked.map_err(|error| reach::failed(error.to_string()))?;
+                match replies.pop() {
+                    Some(reply) => reply,
+                    None => return Err(reach::failed("no answer".to_owned())),
+                }
+            }
+        };
+        let wrong = |why: String| {
+            let mut chain = vec!["what was last applied here cannot be read".to_owned()];
+            chain.push(why);
+            HostProblem::Failed {
+                step: None,
+                chain,
+                hint: Some("the next run that changes something writes it anew".to_owned()),
+            }
+        };
+        match reply {
+            Reply::File(FileReply::Content {
+                truncated: true, ..
+            }) => Err(wrong(format!("it is longer than {MOST_RECORD} bytes"))),
+            Reply::File(FileReply::Content { bytes, .. }) => {
+                LastApplied::parse(&bytes).map(Some).map_err(wrong)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn cannot_replay(last: &LastApplied, problem: HostProblem) -> HostProblem {
+    let why = match problem {
+        HostProblem::Refused(problems) => problems.to_string(),
+        HostProblem::Failed { chain, .. } => chain.join(": "),
+        other => return other,
+    };
+    HostProblem::Failed {
+        step: None,
+        chain: vec![
+            format!("what run {} applied cannot be planned again", last.run),
+            why,
+        ],
+        hint: None,
+    }
+}
+
+/// The rules of each host, from its variables and those of the first play.
+fn rules_of(job: &Job) -> (HashMap<HostName, Rules>, Problems) {
+    let mut problems = Problems::default();
+    let mut rules = HashMap::new();
+    for host in &job.settings.hosts {
+        let vars = job.settings.inventory.vars_of(host);
+        let input = job.input(host, &vars);
+        let scope = plan::scope(&input, input.plays.first().copied());
+        let (vars, found) = render::some_vars(&scope, [drift::VARIABLE]);
+        problems.extend(found);
+        let (own, found) = drift::rules(&vars);
+        problems.extend(found);
+        rules.insert(host.clone(), own);
+    }
+    (rules, once(problems))
+}
+
+/// Looks at all hosts, and tells what differs.
+async fn look(watch: Watch, forks: usize, reporter: Reporter) -> Exit {
+    let watch = Arc::new(watch);
+    let order = watch.job.settings.hosts.clone();
+    let telling = Telling::start(reporter.expecting(order.len()));
+    let mut found: HashMap<HostName, Inspected> = HashMap::new();
+    let events = telling.events.clone();
+    fleet::each(
+        order.clone(),
+        forks,
+        |host| {
+            let (watch, events) = (Arc::clone(&watch), events.clone());
+            async move { one(&watch, &host, &events).await }
+        },
+        |host, inspected| {
+            let (outcome, problem) = match inspected {
+                Some(Ok(inspected)) if inspected.findings.is_empty() => (Outcome::Ok, None),
+                Some(Ok(inspected)) => {
+                    found.insert(host, inspected);
+                    return;
+                }
+                Some(Err((outcome, problem))) => (outcome, Some(problem)),
+                None => (Outcome::Failed, Some(super::flow::broke_off())),
+            };
+            let _ = events.send(Event::HostEnd {
+                host,
+                outcome,
+                problem,
+            });
+        },
+    )
+    .await;
+    let shown: Vec<(HostName, Arc<HostPlan>)> = order
+        .iter()
+        .filter_map(|host| Some((host.clone(), Arc::new(shown(found.get(host)?)))))
+        .collect();
+    let _ = events.send(Event::Plans(shown));
+    for host in order {
+        let Some(inspected) = found.remove(&host) else {
+            continue;
+        };
+        let counts = |finding: &Finding| finding.is_drifted() || finding.is_pending();
+        let outcome = match inspected.findings.iter().any(counts) {
+            true => Outcome::Changed,
+            false => Outcome::Ok,
+        };
+        tell(&host, inspected.last.as_ref(), inspected.findings, &events);
+        let _ = events.send(Event::HostEnd {
+            host,
+            outcome,
+            problem: None,
+        });
+    }
+    drop(events);
+    telling.end(Problems::default()).await
+}
+
+/// Tells what differs on a host.
+pub(super) fn tell(
+    host: &HostName,
+    last: Option<&LastApplied>,
+    findings: Vec<Finding>,
+    events: &Events,
+) {
+    let _ = events.send(Event::Drift {
+        host: host.clone(),
+        last: last.map(|last| last.run.clone()),
+        findings: Arc::new(findings),
+    });
+}
+
+async fn one(
+    watch: &Watch,
+    host: &HostName,
+    events: &Events,
+) -> Result<Inspected, (Outcome, HostProblem)> {
+    let reached = watch
+        .reach(host)
+        .await
+        .map_err(|problem| (Outcome::Unreachable, problem))?;
+    let catalog = &watch.job.settings.catalog;
+    let reached = settle(&watch.hosts, host, catalog, reached, Consent::Never, events).await?;
+    let mut looked = Looked::from(reached);
+    let facts = plan::facts_at_rest(&looked.facts);
+    let terms = Terms {
+        facts: &facts,
+        allow_reboot: true,
+    };
+    let (probe, answers) = (looked.probe.as_mut(), looked.answers);
+    watch
+        .inspect(host, probe, answers, terms, terms, events)
+        .await
+        .map_err(|problem| (Outcome::Failed, problem))
+}
+
+/// What differs as a plan that is only shown: each thing once, with the word for it.
+pub(super) fn shown(inspected: &Inspected) -> HostPlan {
+    let steps = inspected
+        .findings
+        .iter()
+        .filter_map(|finding| {
+            let title = format!("{}: {}", finding.word(), finding.title);
+            let change = finding.change()?.clone();
+            let step = crate::step::Step::new(finding.step.clone(), "", title, change);
+            Some(crate::step::Step {
+                class: finding.class,
+                ..step
+            })
+        })
+        .collect();
+    let mut notes = Vec::new();
+    if inspected.last.is_none() {
+        notes.push("nothing was applied here by this playbook yet: all is pending".to_owned());
+    }
+    HostPlan {
+        steps,
+        notes,
+        ..HostPlan::default()
+    }
+}

@@ -1,0 +1,106 @@
+use super::*;
+use crate::step::PathLook;
+
+pub(super) fn drifted(id: &str) -> Finding {
+    let change = Change::Setting {
+        subject: id.to_owned(),
+        name: "state".to_owned(),
+        before: "stopped".to_owned(),
+        after: "started".to_owned(),
+    };
+    let step = Step::new(StepId(id.to_owned()), "t", id.to_owned(), change.clone());
+    finding(&step, Some(change), None)
+}
+
+fn plan(steps: &[Step]) -> HostPlan {
+    HostPlan {
+        steps: steps.to_vec(),
+        ..HostPlan::default()
+    }
+}
+
+fn file(path: &str, found: &str, after: &str) -> Step {
+    let look = |text: &str| PathLook::File {
+        mode: 0o644,
+        owner: "root".to_owned(),
+        group: "root".to_owned(),
+        sha256: text.to_owned(),
+        size: text.len() as u64,
+        text: Some(text.to_owned()),
+    };
+    let change = Change::Path {
+        path: path.to_owned(),
+        before: look(found),
+        after: look(after),
+    };
+    let id = StepId(format!("file:{path}"));
+    Step::new(id, "t", format!("change {path}"), change)
+}
+
+#[test]
+fn what_somebody_changed_and_what_is_newly_wanted_are_kept_apart() {
+    let edited = file("/etc/edited", "x\n", "a\n");
+    let both = file("/etc/both", "1\nX\n3\n", "1\n2\n3\n");
+    let newly = file("/etc/both", "1\nX\n3\n", "1\n2\n4\n");
+    let new = file("/etc/new", "old\n", "new\n");
+    let restart = Step::new(
+        StepId("command:x".to_owned()),
+        "t",
+        "restart".to_owned(),
+        Change::Action {
+            what: "restart".to_owned(),
+        },
+    );
+    // Found as wanted, though something else was applied: nothing to do.
+    let settled = file("/etc/settled", "b\n", "a\n");
+    let back = plan(&[edited.clone(), both, settled, restart.clone()]);
+    let wanted = plan(&[edited, newly, new.clone(), restart]);
+    let found = compare(Some(&back), &wanted);
+    let words: Vec<(&str, &str)> = found
+        .iter()
+        .map(|finding| (finding.step.0.as_str(), finding.word()))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            ("file:/etc/edited", "drifted"),
+            ("file:/etc/both", "drifted and pending"),
+            ("file:/etc/new", "pending"),
+        ]
+    );
+    let lines: Vec<(Side, bool, usize, &str)> = found[1]
+        .lines
+        .iter()
+        .map(|line| (line.side, line.added, line.line, line.text.as_str()))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            (Side::Drifted, false, 2, "2"),
+            (Side::Drifted, true, 2, "X"),
+            (Side::Pending, false, 3, "3"),
+            (Side::Pending, true, 3, "4"),
+        ]
+    );
+
+    // Where nothing was ever applied, nothing can have drifted.
+    let found = compare(None, &plan(&[new]));
+    assert_eq!(found[0].word(), "pending");
+}
+
+#[test]
+fn only_what_drifted_is_mended() {
+    let edited = file("/etc/edited", "x\n", "a\n");
+    let ignored = file("/etc/ignored", "x\n", "a\n");
+    let settled = file("/etc/settled", "b\n", "a\n");
+    let back = plan(&[edited.clone(), ignored.clone(), settled]);
+    let wanted = plan(&[edited, ignored]);
+    let mut found = compare(Some(&back), &wanted);
+    found[1].ignored = Some("why not".to_owned());
+    let ids: Vec<String> = mending(back, &found, Finding::is_drifted)
+        .steps
+        .iter()
+        .map(|step| step.id.to_string())
+        .collect();
+    assert_eq!(ids, ["file:/etc/edited"]);
+}

@@ -1,0 +1,404 @@
+//! Drift, by whole commands on simulated fleets: what somebody changes by hand is found and
+//! mended, what is newly wanted is told apart from it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value as Json;
+
+use crate::harness::{Ended, Scratch, ended};
+
+/// Beside the shipped tasks a unit that runs.
+const MORE_TASKS: &str = r#"
+    - name: Install what counts
+      copy:
+        content: |
+          [Service]
+          Type=oneshot
+          RemainAfterExit=yes
+          ExecStart=/bin/true
+          [Install]
+          WantedBy=multi-user.target
+        dest: /etc/systemd/system/gpu-count.service
+        mode: "0644"
+    - name: Keep it running
+      systemd:
+        name: gpu-count.service
+        state: started
+        enabled: true
+        daemon_reload: true
+"#;
+
+struct Fleet {
+    scratch: Scratch,
+    count: usize,
+}
+
+impl Fleet {
+    /// `None` where this machine has no ssh, which is said.
+    fn new(count: usize) -> Option<Self> {
+        if !crate::ssh::have("ssh") {
+            return None;
+        }
+        let fleet = Self {
+            scratch: Scratch::new(),
+            count,
+        };
+        let shipped = fs::read_to_string("playbooks/gpu.yml").expect("it is shipped");
+        // Before the handlers, which stand last.
+        let at = shipped.find("\n  handlers:").unwrap_or(shipped.len());
+        let (tasks, rest) = shipped.split_at(at);
+        let text = format!("{}\n{MORE_TASKS}{rest}", tasks.trim_end());
+        fleet.scratch.write("site.yml", &text);
+        fleet.want("[3g.40gb, 2g.20gb, 1g.10gb]", "");
+        Some(fleet)
+    }
+
+    /// What is wanted of all, and more lines of variables.
+    fn want(&self, profiles: &str, more: &str) {
+        let last = self.count;
+        let text = format!(
+            "all:\n  hosts:\n    n[01:{last:02}]:\n  vars:\n    ansible_connection: sim\n    \
+             sim: {{gpus: [H100-80GB], driver: 590.48.01}}\n    \
+             containers_gpu_slicing: {{enabled: true, strategy: mig, mig: {{profiles: {profiles}}}}}\n{more}"
+        );
+        self.scratch.write("inv/hosts.yml", &text);
+    }
+
+    fn inventory(&self) -> String {
+        let path = self.scratch.path().join("inv/hosts.yml");
+        path.display().to_string()
+    }
+
+    fn playbook(&self) -> String {
+        self.scratch.path().join("site.yml").display().to_string()
+    }
+
+    fn deploy(&self, verb: &str, args: &[&str]) -> Ended {
+        let (playbook, inventory) = (self.playbook(), self.inventory());
+        let words = [&[verb, &playbook, "-i", &inventory], args].concat();
+        self.scratch.deploy(&words)
+    }
+
+    /// What `deploy drift` finds, as `ADDRESS STATUS`.
+    #[track_caller]
+    fn drift(&self, code: i32, args: &[&str]) -> (BTreeSet<String>, Json) {
+        let args = [&["--output", "json"], args].concat();
+        let ended = self.deploy("drift", &args).expect(code);
+        let lines = ended.out.lines();
+        let objects: Vec<Json> = lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let found = objects.iter().filter(|object| object["type"] == "drift");
+        let found = found.map(|object| {
+            let word = |key: &str| object[key].as_str().expect("a text").to_owned();
+            format!("{} {}", word("address"), word("status"))
+        });
+        let summary = objects.last().expect("a summary").clone();
+        assert_eq!(summary["type"], "summary");
+        assert_eq!(summary["exit"], code);
+        (found.collect(), summary)
+    }
+
+    /// Somebody does something by hand: `(host, command)`, over plain ssh.
+    #[track_caller]
+    fn by_hand(&self, commands: &[(&str, &str)]) {
+        let mut served = (self.scratch.command(env!("CARGO_BIN_EXE_deploy")))
+            .args(["sim", "serve", "--port", "0", "-i", &self.inventory()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("deploy starts");
+        let said = BufReader::new(served.stdout.take().expect("a pipe"));
+        let line = said
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.trim_start().starts_with("ssh -F"))
+            .expect("it says how to reach a host");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut results = Vec::new();
+        for (host, command) in commands {
+            let mut ssh = self.scratch.command(words[0]);
+            ssh.args(&words[1..words.len() - 1]).arg(host).arg(command);
+            results.push(ended(ssh.output().expect("ssh starts")));
+        }
+        let _ = served.kill();
+        let _ = served.wait();
+        for result in results {
+            result.expect(0);
+        }
+    }
+
+    /// Somebody adds a line to a file.
+    fn edit(&self, host: &str, path: &str) {
+        let path = self.root(host).join(path.trim_start_matches('/'));
+        let text = fs::read_to_string(&path).expect("it was written");
+        fs::write(&path, format!("{text}# by hand\n")).expect("our folder");
+    }
+
+    /// Somebody changes a mode.
+    fn chmod(&self, host: &str, path: &str, mode: u32) {
+        let path = self.root(host).join(path.trim_start_matches('/'));
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our folder");
+    }
+
+    fn reboot(&self, host: &str) {
+        let inventory = self.inventory();
+        let words = ["sim", "break", "-i", &inventory, host, "reboot"];
+        self.scratch.deploy(&words).expect(0);
+    }
+
+    /// The folder of a simulated host.
+    fn root(&self, host: &str) -> PathBuf {
+        let mut folders = vec![self.scratch.path().join("state/deploy/sim")];
+        while let Some(folder) = folders.pop() {
+            if folder.ends_with(host) && folder.join(".sim/state.json").exists() {
+                return folder;
+            }
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let inner = entries.map(|entry| entry.path());
+            folders.extend(inner.filter(|path| path.is_dir() && !path.is_symlink()));
+        }
+        panic!("{host} was never made");
+    }
+
+    /// The record of what was last applied.
+    fn record(&self, host: &str) -> PathBuf {
+        let state = self.root(host).join("var/lib/deploy");
+        let entries = fs::read_dir(state)
+            .expect("something was applied")
+            .flatten();
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_os_string();
+        let is_record = |path: &PathBuf| name(path).to_string_lossy().starts_with("applied-");
+        let mut records = entries.map(|entry| entry.path()).filter(is_record);
+        records.next().expect("there is one")
+    }
+}
+
+/// Takes one instance away.
+const DELETE_AN_INSTANCE: &str = "set -e; id=$(nvidia-smi mig -lgi | awk '/1g.10gb/ {print $6; exit}'); \
+     nvidia-smi mig -dci -i 0 -gi \"$id\"; nvidia-smi mig -dgi -i 0 -gi \"$id\"";
+
+fn set(lines: &[&str]) -> BTreeSet<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[test]
+fn what_somebody_changes_on_a_fleet_is_found_by_its_address_and_mended() {
+    let Some(fleet) = Fleet::new(20) else { return };
+    fleet.deploy("run", &["--yes"]).expect(0).says("changed=20");
+    let (found, summary) = fleet.drift(0, &[]);
+    assert_eq!(found, set(&[]));
+    assert_eq!(
+        (&summary["drifted"], &summary["pending"]),
+        (&0.into(), &0.into())
+    );
+
+    fleet.by_hand(&[
+        ("n03", DELETE_AN_INSTANCE),
+        ("n09", "systemctl stop gpu-count.service"),
+        ("n11", "systemctl disable deploy-gpu.service"),
+    ]);
+    fleet.edit("n05", "/etc/deploy/gpu/mig.conf");
+    fleet.chmod("n07", "/etc/systemd/system/deploy-gpu.service", 0o600);
+    // Nothing of the boot unit is started there, so that the instances are gone.
+    fleet.reboot("n11");
+    fleet.reboot("n12");
+    // A commit to the variables of one host.
+    fleet.scratch.write(
+        "inv/host_vars/n13.yml",
+        "containers_gpu_slicing: {enabled: true, strategy: mig, mig: {profiles: [7g.80gb]}}\n",
+    );
+    let drifted = [
+        "n03/mig:0000:17:00.0:layout drifted",
+        "n05/file:/etc/deploy/gpu/mig.conf drifted",
+        "n07/file:/etc/systemd/system/deploy-gpu.service drifted",
+        "n09/unit:gpu-count.service:state drifted",
+        "n11/mig:0000:17:00.0:layout drifted",
+        "n11/mig:0000:17:00.0:mode drifted",
+        "n11/unit:deploy-gpu.service:enabled drifted",
+    ];
+    let pending = [
+        "n13/file:/etc/deploy/gpu/mig.conf pending",
+        "n13/mig:0000:17:00.0:layout pending",
+    ];
+    let (found, summary) = fleet.drift(2, &[]);
+    assert_eq!(found, set(&[&drifted[..], &pending].concat()));
+    assert_eq!(
+        (&summary["drifted"], &summary["pending"]),
+        (&5.into(), &1.into())
+    );
+    let told = fleet.deploy("drift", &["--limit", "n05"]).expect(2);
+    let told = told.says("drifted: change /etc/deploy/gpu/mig.conf");
+    told.says("drifted=1");
+
+    // Looking has changed nothing: all is found once more, and then mended.
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(0)
+        .says("drifted=5 pending=1");
+    let (found, _) = fleet.drift(2, &[]);
+    assert_eq!(found, set(&pending));
+    // What was newly wanted is applied by whoever wants it.
+    fleet
+        .deploy("drift", &["--remediate", "--to", "wanted", "--yes"])
+        .expect(0);
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+}
+
+#[test]
+fn what_comes_back_each_time_is_left_to_a_person() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let rules = "    gpu_drift: {attempts: 2, backoff_minutes: 0}\n";
+    fleet.want("[3g.40gb, 1g.10gb]", rules);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let address = "n01/file:/etc/deploy/gpu/mig.conf";
+    let file = "/etc/deploy/gpu/mig.conf";
+    for _ in 0..2 {
+        fleet.edit("n01", file);
+        fleet
+            .deploy("drift", &["--remediate", "--yes"])
+            .expect(0)
+            .says("mended");
+    }
+    fleet.edit("n01", file);
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(2)
+        .says("needs a person");
+    assert_eq!(
+        fleet.drift(2, &[]).0,
+        set(&[&format!("{address} flapping")])
+    );
+
+    // One at a time: the next try is not before its time.
+    fleet.want(
+        "[3g.40gb, 1g.10gb]",
+        "    gpu_drift: {backoff_minutes: 60}\n",
+    );
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(2)
+        .says("not mended again before");
+
+    // Whoever applies has looked at it, and the count begins anew.
+    fleet.deploy("run", &["--yes"]).expect(0).says("changed=1");
+    fleet.edit("n01", file);
+    assert_eq!(fleet.drift(2, &[]).0, set(&[&format!("{address} drifted")]));
+}
+
+#[test]
+fn rules_say_what_does_not_count_and_when_nothing_is_mended() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.deploy("run", &["--yes"]).expect(0);
+    fleet.edit("n01", "/etc/deploy/gpu/mig.conf");
+    let rule = |until: &str| {
+        format!(
+            "    gpu_drift: {{ignore: [{{address: '*/file:/etc/deploy/gpu/*', reason: tried out, until: '{until}'}}]}}\n"
+        )
+    };
+    let profiles = "[3g.40gb, 2g.20gb, 1g.10gb]";
+    let ignored = "n01/file:/etc/deploy/gpu/mig.conf ignored";
+    fleet.want(profiles, &rule("2999-12-31"));
+    assert_eq!(fleet.drift(0, &[]).0, set(&[ignored]));
+    fleet.want(profiles, &rule("2020-12-31"));
+    fleet
+        .deploy("drift", &[])
+        .expect(2)
+        .says("was for until 2020-12-31");
+    fleet.want(profiles, "    gpu_drift: {most_drift: 1}\n");
+    fleet.chmod("n01", "/etc/systemd/system/deploy-gpu.service", 0o600);
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(2)
+        .says("more than `most_drift: 1`");
+    // A window that is open for no minute.
+    let never =
+        "    gpu_drift: {windows: [{days: [], from: '00:00', to: '00:01'}], most_hosts: many}\n";
+    fleet.want(profiles, never);
+    fleet.deploy("drift", &[]).expect(1).says("most_hosts");
+}
+
+#[test]
+fn nothing_is_found_where_nobody_changed_anything() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    // What was never applied can only be pending.
+    let told = fleet.deploy("drift", &[]).expect(2);
+    told.says("nothing was applied here").says("pending=1");
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let all = crate::harness::tree(&fleet.root("n01").join("var/lib/deploy"));
+    for run in 0..100 {
+        let (found, _) = fleet.drift(0, &[]);
+        assert_eq!(found, set(&[]), "run {run}");
+    }
+    let after = crate::harness::tree(&fleet.root("n01").join("var/lib/deploy"));
+    assert_eq!(crate::harness::differing(&all, &after), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn what_a_newer_version_renders_otherwise_is_not_drift() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.deploy("run", &["--yes"]).expect(0);
+    // As if the templates of the version that applied it had made another text of them.
+    let path = fleet.record("n01");
+    let mut record: Json =
+        serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
+    let mut changed = 0;
+    for file in record["inputs"]["files"].as_array_mut().expect("a list") {
+        if file[0] == "template" {
+            let text = file[3]["text"].as_str().expect("a text").to_owned();
+            file[3]["text"] = format!("{text}# otherwise\n").into();
+            changed += 1;
+        }
+    }
+    assert!(changed > 0);
+    fs::write(&path, record.to_string()).expect("our file");
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+    // And a shipped template that the user replaces since.
+    fs::create_dir_all(fleet.scratch.path().join("templates")).expect("a folder");
+    let shipped = fs::read_to_string("templates/mig_config.j2").expect("shipped");
+    let own = format!("{shipped}# ours\n");
+    fleet.scratch.write("templates/mig_config.j2", &own);
+    let file = "n01/file:/etc/deploy/gpu/mig.conf";
+    let (found, _) = fleet.drift(2, &[]);
+    assert_eq!(found, set(&[&format!("{file} pending")]));
+    fleet.edit("n01", "/etc/deploy/gpu/mig.conf");
+    let (found, _) = fleet.drift(2, &[]);
+    assert_eq!(found, set(&[&format!("{file} drifted_and_pending")]));
+    fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
+    assert_eq!(fleet.drift(2, &[]).0, set(&[&format!("{file} pending")]));
+}
+
+#[test]
+fn the_record_holds_what_was_used_and_no_secret() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.want(
+        "[3g.40gb]",
+        "    ansible_become_pass: hush1\n    api_token: hush2\n    db: {password: hush3, name: base}\n    \
+         unused: hush4\n    quiet: hush5\n",
+    );
+    fleet.scratch.write(
+        "site.yml",
+        "- hosts: all\n  tasks:\n    - copy: {content: \"{{ db.name }} {{ greeting | default('hello') }}\\n\", dest: /etc/db.conf}\n    \
+         - copy: {content: \"{{ quiet }}{{ db.password }}\", dest: /etc/quiet, mode: '0600'}\n      no_log: true\n",
+    );
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let record = fs::read_to_string(fleet.record("n01")).expect("a record");
+    assert!(!record.contains("hush"), "{record}");
+    assert!(record.contains("base hello"), "{record}");
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+    fleet.edit("n01", "/etc/quiet");
+    fleet.edit("n01", "/etc/db.conf");
+    let drifted = [
+        "n01/file:/etc/quiet drifted",
+        "n01/file:/etc/db.conf drifted",
+    ];
+    assert_eq!(fleet.drift(2, &[]).0, set(&drifted));
+    let shown = fleet.deploy("drift", &[]).expect(2).all();
+    assert!(!shown.contains("hush"), "{shown}");
+    fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+}
