@@ -6,6 +6,7 @@
 //! direction in which they may use each other.
 
 pub mod error;
+pub mod schedule;
 pub mod secret;
 pub mod shell;
 pub mod text;

@@ -48,6 +48,7 @@ mod real_reboot;
 mod rooms;
 mod round_trips;
 mod saved_plans;
+mod schedule;
 mod sim;
 mod sim_units;
 mod sim_vgpu;

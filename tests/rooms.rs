@@ -82,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["event", "diff", "drift", "step", "plan", "saved", "catalog"],
     ),
     ("sim", &["facts"]),
+    ("schedule", &["content", "render"]),
     // The top: may use everything.
     ("cli", &["*"]),
 ];

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::inventory::shard::Shard;
+
 /// Slices the GPUs of a fleet over SSH.
 #[derive(Debug, Parser)]
 #[command(
@@ -57,6 +59,8 @@ pub enum Verb {
     Inventory(InventoryVerbArgs),
     /// Show GPU models, their MIG profiles and placements
     Catalog(CatalogArgs),
+    /// Print what systemd, cron or Kubernetes need to look for drift again and again
+    Schedule(super::schedule::ScheduleArgs),
     /// The simulated fleet: hosts that need no hardware
     Sim(super::sim::SimArgs),
     /// The shipped playbooks, templates and model files
@@ -98,6 +102,7 @@ impl Verb {
             },
             Self::Catalog(args) => &args.output,
             Self::Render(_)
+            | Self::Schedule(_)
             | Self::Sim(_)
             | Self::Content(_)
             | Self::Completions { .. }
@@ -121,6 +126,9 @@ pub struct HostArgs {
     /// Only these hosts: names, groups, globs, `&` and `!`
     #[arg(short = 'l', long, value_name = "PATTERN")]
     pub limit: Option<String>,
+    /// Of these only a stable share, for controllers that work side by side; K from 0
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<Shard>,
     /// Variables that beat all others: key=value, YAML, JSON or @FILE
     #[arg(short = 'e', long = "extra-vars", value_name = "VARS")]
     pub extra_vars: Vec<String>,

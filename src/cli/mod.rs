@@ -35,6 +35,7 @@ pub mod render;
 pub mod resume;
 pub mod rollback;
 pub mod runs;
+mod schedule;
 pub mod settings;
 mod settle;
 pub mod sim;
@@ -211,6 +212,7 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
             report::data(&String::from_utf8_lossy(&page));
             Ok(Exit::Done)
         }
+        Verb::Schedule(args) => schedule::run(&args),
         Verb::Sim(args) => {
             sim::run(&args, &mut report::data).await?;
             Ok(Exit::Done)

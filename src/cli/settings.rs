@@ -57,9 +57,14 @@ pub fn load(args: &HostArgs, playbook: Option<&Path>) -> Result<Settings, Proble
     }
     let warnings = tell_warnings(problems)?;
     report::problems(&warnings);
+    let mut hosts = hosts.unwrap_or_default();
+    if let Some(shard) = args.shard {
+        // One without hosts has nothing to do, as it has where a fleet is small.
+        hosts.retain(|host| shard.has(host));
+    }
     Ok(Settings {
         inventory: Arc::new(inventory),
-        hosts: hosts.unwrap_or_default(),
+        hosts,
         content: Arc::new(content),
         catalog: Arc::new(catalog.unwrap_or_default()),
     })

@@ -10,6 +10,7 @@ mod graph;
 mod named_files;
 mod pattern;
 mod range;
+pub mod shard;
 mod source;
 mod var_files;
 mod vars;

@@ -186,6 +186,7 @@ fn host_args(
     Ok(HostArgs {
         inventory: inventory.clone(),
         limit,
+        shard: None,
         extra_vars: files.chain(args.extra_vars.iter().cloned()).collect(),
         project: source.project.clone(),
     })

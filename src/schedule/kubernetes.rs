@@ -1,0 +1,38 @@
+//! A `CronJob` of an Indexed Job: each index works on its own shard of the hosts.
+
+use serde_json::json;
+
+use super::{Kubernetes, Schedule, rendered};
+use crate::content::Content;
+use crate::error::Problems;
+
+/// Where the container finds the project and the way to log in.
+pub const PROJECT: &str = "/project";
+
+pub(super) fn manifests(
+    schedule: &Schedule,
+    more: &Kubernetes,
+    content: &Content,
+) -> Result<String, Problems> {
+    let mut words = schedule.words.clone();
+    if more.shards > 1 {
+        // Kubernetes fills it in.
+        words.extend([
+            "--shard".to_owned(),
+            format!("$(JOB_COMPLETION_INDEX)/{}", more.shards),
+        ]);
+    }
+    words.extend(["--private-key".to_owned(), "/ssh/ssh-privatekey".to_owned()]);
+    let vars = json!({
+        "name": schedule.name.as_str(),
+        "namespace": more.namespace,
+        "schedule": schedule.every.crontab(),
+        "every": schedule.every.to_string(),
+        "seconds": schedule.every.seconds(),
+        "image": more.image,
+        "shards": more.shards,
+        "words": words,
+        "project": PROJECT,
+    });
+    rendered(content, "schedule_cronjob.j2", &vars)
+}

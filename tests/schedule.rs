@@ -1,0 +1,170 @@
+//! `deploy schedule`: what systemd, cron and Kubernetes make of what it prints, and shares
+//! of the hosts for controllers that work side by side.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::{Ended, Scratch, ended};
+
+/// An inventory with a few hosts, in a folder that is not in a home.
+fn inventory(scratch: &Scratch) -> PathBuf {
+    scratch.write(
+        "fleet.yml",
+        "all:\n  hosts:\n    n[01:40]:\n      ansible_connection: sim\n",
+    )
+}
+
+fn schedule(scratch: &Scratch, words: &[&str]) -> Ended {
+    let mut command = scratch.command(env!("CARGO_BIN_EXE_deploy"));
+    command.arg("schedule").args(words);
+    ended(command.output().expect("deploy starts"))
+}
+
+/// The files that were printed, each in its place below a folder.
+fn unpacked(text: &str, folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for line in text.lines() {
+        if let Some(path) = line.strip_prefix("# /etc/systemd/system/") {
+            files.push(folder.join(path));
+            continue;
+        }
+        let file = files.last().expect("a path comes first");
+        let mut content = fs::read_to_string(file).unwrap_or_default();
+        content.push_str(line);
+        content.push('\n');
+        fs::write(file, content).expect("a file");
+    }
+    files
+}
+
+fn analyze(words: &[&str], units: &[PathBuf]) -> Ended {
+    let mut command = Command::new("systemd-analyze");
+    command.args(words).args(units).env("SYSTEMD_COLORS", "0");
+    ended(
+        command
+            .output()
+            .expect("tests/run installs systemd-container, and with it systemd"),
+    )
+}
+
+#[test]
+fn systemd_takes_the_units_and_finds_little_that_they_may_do() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let file = file.to_str().expect("a plain path");
+    let words = [
+        "systemd",
+        "-i",
+        file,
+        "--every",
+        "15m",
+        "--private-key",
+        "/etc/deploy/key",
+    ];
+    let printed = schedule(&scratch, &words).expect(0);
+    let units = unpacked(&printed.out, scratch.path());
+    assert_eq!(units.len(), 2, "{}", printed.out);
+    analyze(&["verify"], &units).expect(0);
+    // Tenths: what the comment in the unit states.
+    let service = &units[..1];
+    assert!(
+        fs::read_to_string(&units[0])
+            .expect("a file")
+            .contains("1.4 OK")
+    );
+    analyze(&["security", "--offline=true", "--threshold=14"], service)
+        .expect(0)
+        .says("1.4 OK");
+    analyze(&["security", "--offline=true", "--threshold=13"], service).expect(1);
+}
+
+#[test]
+fn one_run_of_cron_at_a_time() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let file = file.to_str().expect("a plain path");
+    let words = [
+        "cron",
+        "-i",
+        file,
+        "-l",
+        "n0*:!n01 5%$HOME'",
+        "--every",
+        "6h",
+    ];
+    let printed = schedule(&scratch, &words).expect(0);
+    let line = printed.out.lines().find(|line| !line.starts_with('#'));
+    let line = line
+        .expect("a line")
+        .strip_prefix("0 */6 * * * ")
+        .expect("its fields");
+    // As cron(8) does: in the home, `\%` is a percent sign and `%` a newline.
+    assert!(!line.replace("\\%", "").contains('%'), "{line}");
+    let line = line.replace("\\%", "%");
+    let run = |text: &str| {
+        let mut command = scratch.command("sh");
+        let home = scratch.path().join("home");
+        command.args(["-c", text]).current_dir(home);
+        ended(command.output().expect("sh starts"))
+    };
+    let mine = run(&line);
+    assert_eq!(mine.code, 1, "{}", mine.all());
+    assert!(
+        mine.all().contains("5%$HOME'"),
+        "the pattern arrives: {}",
+        mine.all()
+    );
+    let while_at_work = format!("exec 9>.deploy-drift.lock; flock -n 9 || exit 1; {line}");
+    assert_eq!(run(&while_at_work).code, 75);
+}
+
+#[test]
+fn shares_have_each_host_once() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let of = |shard: &str| -> BTreeSet<String> {
+        let mut command = scratch.command(env!("CARGO_BIN_EXE_deploy"));
+        command.args([
+            "inventory",
+            "list",
+            "--output",
+            "json",
+            "--shard",
+            shard,
+            "-i",
+        ]);
+        let listed = ended(command.arg(&file).output().expect("deploy starts")).expect(0);
+        let json: serde_json::Value = serde_json::from_str(&listed.out).expect("JSON");
+        let hosts = json["_meta"]["hostvars"].as_object().expect("hosts");
+        hosts.keys().cloned().collect()
+    };
+    let all = of("0/1");
+    assert_eq!(all.len(), 40);
+    let shares: Vec<BTreeSet<String>> = (0..3).map(|n| of(&format!("{n}/3"))).collect();
+    assert_eq!(shares.iter().map(BTreeSet::len).sum::<usize>(), 40);
+    assert_eq!(
+        shares.iter().flatten().cloned().collect::<BTreeSet<_>>(),
+        all
+    );
+}
+
+#[test]
+fn what_cannot_be_scheduled_is_told() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let file = file.to_str().expect("a plain path");
+    schedule(&scratch, &["cron", "-i", "gone.yml"])
+        .expect(1)
+        .says("there is no inventory `gone.yml`");
+    schedule(&scratch, &["cron", "-i", file, "--every", "7m"])
+        .expect(64)
+        .says("minutes that divide an hour");
+    schedule(&scratch, &["systemd", "-i", file, "--name", "Drift!"])
+        .expect(64)
+        .says("small letters, digits and inner dashes");
+    schedule(&scratch, &["kubernetes", "-i", file])
+        .expect(64)
+        .says("--image");
+}
