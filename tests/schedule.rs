@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Ended, Scratch, ended};
+use crate::hosts::{Hosts, available};
 
 /// An inventory with a few hosts, in a folder that is not in a home.
 fn inventory(scratch: &Scratch) -> PathBuf {
@@ -167,4 +168,85 @@ fn what_cannot_be_scheduled_is_told() {
     schedule(&scratch, &["kubernetes", "-i", file])
         .expect(64)
         .says("--image");
+}
+
+/// A fleet of one simulated host on a real one, which looks for drift each week.
+const FLEET: &str = "set -e
+    cp /usr/local/libexec/deploy-sim /usr/local/bin/deploy
+    mkdir -p /srv/fleet /etc/deploy
+    echo not-a-key >/etc/deploy/key
+    chmod 600 /etc/deploy/key
+    cat >/srv/fleet/hosts.yml <<'END'
+all:
+  hosts:
+    card:
+      ansible_connection: sim
+      sim: {gpus: [A30]}
+      containers_gpu_slicing: {enabled: true, strategy: mig, mig: {enabled: true, profiles: [2g.12gb]}}
+END
+    mkdir -p /etc/systemd/system/deploy-drift.timer.d /etc/systemd/system/deploy-drift.service.d
+    printf '[Timer]\\nRandomizedDelaySec=0\\n' >/etc/systemd/system/deploy-drift.timer.d/now.conf
+    printf '[Service]\\nExecStartPre=+/bin/sh -c \"read -r _ </run/gate || :\"\\n' >/etc/systemd/system/deploy-drift.service.d/gate.conf
+    mkfifo /run/gate
+    deploy schedule systemd -i /srv/fleet/hosts.yml --every weekly --private-key /etc/deploy/key --install";
+
+/// Lets a run that waits go on, and waits for its end.
+const GO: &str = "echo go >/run/gate
+    until [ \"$(systemctl is-active deploy-drift.service)\" != activating ]; do sleep 0.1; done";
+
+/// How often the service was begun.
+const BEGUN: &str =
+    "journalctl -q -o cat -u deploy-drift.service | grep -c '^Starting deploy-drift.service'";
+
+#[test]
+fn the_timer_works_under_a_real_systemd() {
+    if !available() {
+        return;
+    }
+    let hosts = Hosts::systemd(1);
+    let on = |text: &str| hosts.on("h1", text);
+    on(FLEET)
+        .expect(0)
+        .says("written /etc/systemd/system/deploy-drift.service")
+        .says("started deploy-drift.timer");
+    on("systemctl is-enabled deploy-drift.timer").expect(0);
+    // A second run cannot begin while one is at work, whoever asks.
+    on(
+        "systemctl start --no-block deploy-drift.service && sleep 0.2 && \\
+        systemctl start --no-block deploy-drift.service",
+    )
+    .expect(0);
+    on(GO).expect(0);
+    assert_eq!(
+        on(BEGUN).out.trim(),
+        "1",
+        "{}",
+        on("journalctl -u deploy-drift").all()
+    );
+    // It found what was never applied, which is no failure of the service.
+    let shown = on("systemctl show -p Result -p ExecMainStatus deploy-drift.service");
+    shown
+        .expect(0)
+        .says("Result=success")
+        .says("ExecMainStatus=2");
+    on("journalctl -q -o cat -u deploy-drift.service")
+        .expect(0)
+        .says("pending");
+    // The machine was off when the timer was due.
+    on("systemctl stop deploy-drift.timer && \\
+        touch -d '9 days ago' /var/lib/systemd/timers/stamp-deploy-drift.timer && \\
+        systemctl start deploy-drift.timer")
+    .expect(0);
+    on(GO).expect(0);
+    assert_eq!(
+        on(BEGUN).out.trim(),
+        "2",
+        "{}",
+        on("journalctl -u deploy-drift").all()
+    );
+    // The same again changes nothing.
+    on("deploy schedule systemd -i /srv/fleet/hosts.yml --every weekly --private-key /etc/deploy/key --install")
+        .expect(0)
+        .says("kept    /etc/systemd/system/deploy-drift.service")
+        .says("kept    /etc/systemd/system/deploy-drift.timer");
 }
