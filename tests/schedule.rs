@@ -172,7 +172,7 @@ fn what_cannot_be_scheduled_is_told() {
 
 /// A fleet of one simulated host on a real one, which looks for drift each week.
 const FLEET: &str = "set -e
-    cp /usr/local/libexec/deploy-sim /usr/local/bin/deploy
+    ln -s /usr/local/libexec/deploy-sim/deploy /usr/local/bin/deploy
     mkdir -p /srv/fleet /etc/deploy
     echo not-a-key >/etc/deploy/key
     chmod 600 /etc/deploy/key
