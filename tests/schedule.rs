@@ -181,7 +181,7 @@ all:
   hosts:
     card:
       ansible_connection: sim
-      sim: {gpus: [A30]}
+      sim: {gpus: [A30-24GB]}
       containers_gpu_slicing: {enabled: true, strategy: mig, mig: {enabled: true, profiles: [2g.12gb]}}
 END
     mkdir -p /etc/systemd/system/deploy-drift.timer.d /etc/systemd/system/deploy-drift.service.d
@@ -225,10 +225,12 @@ fn the_timer_works_under_a_real_systemd() {
     );
     // It found what was never applied, which is no failure of the service.
     let shown = on("systemctl show -p Result -p ExecMainStatus deploy-drift.service");
-    shown
-        .expect(0)
-        .says("Result=success")
-        .says("ExecMainStatus=2");
+    assert_eq!(
+        shown.out,
+        "Result=success\nExecMainStatus=2\n",
+        "{}",
+        on("journalctl -u deploy-drift").all()
+    );
     on("journalctl -q -o cat -u deploy-drift.service")
         .expect(0)
         .says("pending");
