@@ -402,3 +402,87 @@ fn the_record_holds_what_was_used_and_no_secret() {
     fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
     assert_eq!(fleet.drift(0, &[]).0, set(&[]));
 }
+
+/// Two files, and perhaps a handler that answers to both.
+fn two_files(fleet: &Fleet, handler: bool) {
+    let (notify, handlers) = match handler {
+        true => (
+            ", notify: look",
+            "  handlers:\n    - name: look\n      command: 'true'\n",
+        ),
+        false => ("", ""),
+    };
+    let copy = |name: &str| {
+        let dest = format!("/etc/{name}.conf");
+        let content = format!("\"{name}\\n\"");
+        let args = format!("copy: {{content: {content}, dest: {dest}, mode: '0644'}}");
+        let notify = notify.replace(", ", "\n      ");
+        format!("    - name: write {name}\n      {args}{notify}\n")
+    };
+    let (one, two) = (copy("one"), copy("two"));
+    let text = format!("- hosts: all\n  tasks:\n{one}{two}{handlers}");
+    fleet.scratch.write("site.yml", &text);
+}
+
+#[test]
+fn what_cannot_be_told_apart_from_what_is_ignored_is_held_and_else_mended_in_part() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let rule = "    gpu_drift: {ignore: [{address: '*/file:/etc/two.conf', reason: tried out, until: '2999-12-31'}]}\n";
+    fleet.want("[3g.40gb]", rule);
+    two_files(&fleet, true);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    fleet.edit("n01", "/etc/one.conf");
+    fleet.edit("n01", "/etc/two.conf");
+    let text = |name: &str| {
+        let path = fleet.root("n01").join("etc").join(name);
+        fs::read_to_string(path).expect("it was written")
+    };
+    let record = fs::read(fleet.record("n01")).expect("a record");
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(2)
+        .says("cannot be told apart from file:/etc/two.conf");
+    assert_eq!(text("one.conf"), "one\n# by hand\n");
+    // Plain files can be told apart, and less than all is no new record.
+    two_files(&fleet, false);
+    fleet
+        .deploy("drift", &["--remediate", "--to", "wanted", "--yes"])
+        .expect(0);
+    assert_eq!(text("one.conf"), "one\n");
+    assert_eq!(text("two.conf"), "two\n# by hand\n");
+    let after = fs::read(fleet.record("n01")).expect("a record");
+    assert!(record == after, "the record is another");
+
+    // The host's own word for a run is told only where it is one.
+    fleet.edit("n01", "/etc/one.conf");
+    fleet.deploy("drift", &[]).expect(2).says("since run 20");
+    let text = String::from_utf8(record).expect("JSON");
+    let mut evil: Json = serde_json::from_str(&text).expect("JSON");
+    evil["run"] = "\u{1b}[2Jrun".into();
+    fs::write(fleet.record("n01"), evil.to_string()).expect("our file");
+    let told = fleet.deploy("drift", &[]).expect(2).all();
+    assert!(!told.contains("since run"), "{told}");
+    assert!(!told.contains("\u{1b}[2J"), "{told}");
+}
+
+#[test]
+fn what_fails_to_be_mended_keeps_others_from_being_begun_and_waits() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let rules = "    gpu_drift: {most_hosts: 1, backoff_minutes: 60}\n";
+    fleet.want("[3g.40gb, 2g.20gb, 1g.10gb]", rules);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    fleet.by_hand(&[("n01", DELETE_AN_INSTANCE), ("n02", DELETE_AN_INSTANCE)]);
+    let inventory = fleet.inventory();
+    let fault = ["sim", "break", "-i", &inventory, "n01", "nvidia", "ignored"];
+    fleet.scratch.deploy(&fault).expect(0);
+    let ended = fleet.deploy("drift", &["--remediate", "--yes"]);
+    let told = ended.all();
+    assert!(told.contains("n01 failed while it was mended"), "{told}");
+    let (found, _) = fleet.drift(2, &["--limit", "n02"]);
+    assert_eq!(found, set(&["n02/mig:0000:17:00.0:layout drifted"]));
+    // What failed was begun, so that it waits; the other is mended.
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .says("not mended again before");
+    assert_eq!(fleet.drift(0, &["--limit", "n02"]).0, set(&[]));
+}

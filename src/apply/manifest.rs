@@ -35,10 +35,24 @@ pub struct Manifest {
     /// What undoes it unless it ends well; absent in what earlier versions wrote.
     #[serde(default)]
     pub guard: Option<Guard>,
+    /// What it was for; absent in what earlier versions wrote.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// The plan's notes.
     pub notes: Vec<String>,
     /// Files of the user's project that replaced shipped ones.
     pub overridden: Vec<String>,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Somebody asked for what it applies.
+    #[default]
+    Applying,
+    /// It mends drift.
+    Remediation,
 }
 
 /// A step of a run.
@@ -111,6 +125,7 @@ impl Manifest {
             started: context.started,
             steps: steps.collect(),
             guard: plan.guard,
+            purpose: context.purpose,
             notes: plan.notes.clone(),
             overridden: plan.overridden.clone(),
         }
@@ -127,6 +142,7 @@ impl Manifest {
             started: jiff::Timestamp::UNIX_EPOCH,
             steps: Vec::new(),
             guard: None,
+            purpose: Purpose::default(),
             notes: Vec::new(),
             overridden: Vec::new(),
         }

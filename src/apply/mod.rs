@@ -91,6 +91,8 @@ pub struct RunContext {
     pub from: String,
     /// When it was started.
     pub started: jiff::Timestamp,
+    /// What it is for.
+    pub purpose: manifest::Purpose,
     /// Functions that the steps' scripts call besides the ones of `host/lib.sh`.
     pub host_library: String,
     /// What `Read::Remembered` is to be answered from after this run.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::apply::{STATE_DIR, runs};
-use crate::cli::args::{DriftArgs, OnFailure, PlanOutputArgs, PlayArgs};
+use crate::apply::{RunId, STATE_DIR, runs};
+use crate::cli::args::{DriftArgs, MendTo, OnFailure, PlanOutputArgs, PlayArgs};
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{Consent, Events};
 use crate::cli::group_request::Shares;
@@ -60,10 +60,12 @@ pub(super) struct Inspected {
     pub(super) last: Option<LastApplied>,
     /// What differs, rules applied.
     pub(super) findings: Vec<Finding>,
-    /// The way back to what was last applied.
+    /// The way back to what was last applied, as it is looked at.
     pub(super) back: Option<Complete>,
-    /// The way to what is wanted.
+    /// The way to what is wanted, as it is looked at.
     pub(super) wanted: Complete,
+    /// What was read of the host.
+    cache: ReadCache,
 }
 
 /// Runs `deploy drift`.
@@ -178,45 +180,23 @@ impl Watch {
         self.rules.get(host).cloned().unwrap_or_default()
     }
 
-    /// Finds out what differs on a host: `to_wanted` and `back` are the terms on which the
-    /// ways there are planned.
+    /// Finds out what differs on a host, on the terms on which it is looked at.
     pub(super) async fn inspect(
         &self,
         host: &HostName,
         probe: &mut dyn Probe,
         answers: Vec<(Read, Reply)>,
-        to_wanted: Terms<'_>,
-        back: Terms<'_>,
+        terms: Terms<'_>,
         events: &Events,
     ) -> Result<Inspected, HostProblem> {
-        let share = self.shares.of(host).map_err(HostProblem::Refused)?;
         let last = self.last_applied(probe, &answers).await?;
         let mut cache = ReadCache::default();
         let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
         cache.add(&reads, replies);
-        let vars = self.job.settings.inventory.vars_of(host);
-        let input = self.job.input(host, &vars);
-        let (catalog, tags) = (&*self.job.settings.catalog, &self.job.tags);
-        let today = PlanInput {
-            host: input,
-            facts: to_wanted.facts,
-            catalog,
-            project: &self.job.project,
-            tags,
-            allow_reboot: to_wanted.allow_reboot,
-            share,
-        };
-        let wanted = rounds(&today, &mut cache, probe).await?;
+        let wanted = self.to_wanted(host, probe, &mut cache, terms).await?;
         let back = match &last {
             None => None,
-            Some(last) => {
-                let replay = last
-                    .replay(&input, &self.job.project)
-                    .map_err(HostProblem::Refused)?;
-                let then = replay.input(host, back.facts, catalog, tags, back.allow_reboot);
-                let back = rounds(&then, &mut cache, probe).await;
-                Some(back.map_err(|problem| cannot_replay(last, problem))?)
-            }
+            Some(last) => Some(self.back(host, probe, &mut cache, last, terms).await?),
         };
         let mut findings = drift::compare(back.as_ref().map(|back| &back.plan), &wanted.plan);
         let now = Timestamp::now();
@@ -232,7 +212,67 @@ impl Watch {
             findings,
             back,
             wanted,
+            cache,
         })
+    }
+
+    /// Plans anew, on the terms on which it is carried out; none where nothing was applied to
+    /// go back to.
+    pub(super) async fn in_earnest(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        found: &mut Inspected,
+        to: MendTo,
+        terms: Terms<'_>,
+    ) -> Result<Option<Complete>, HostProblem> {
+        let cache = &mut found.cache;
+        let plan = match (to, &found.last) {
+            (MendTo::Wanted, _) => self.to_wanted(host, probe, cache, terms).await?,
+            (MendTo::Applied, Some(last)) => self.back(host, probe, cache, last, terms).await?,
+            (MendTo::Applied, None) => return Ok(None),
+        };
+        Ok(Some(plan))
+    }
+
+    /// Plans the way to what is wanted.
+    async fn to_wanted(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        cache: &mut ReadCache,
+        terms: Terms<'_>,
+    ) -> Result<Complete, HostProblem> {
+        let vars = self.job.settings.inventory.vars_of(host);
+        let today = PlanInput {
+            host: self.job.input(host, &vars),
+            facts: terms.facts,
+            catalog: &self.job.settings.catalog,
+            project: &self.job.project,
+            tags: &self.job.tags,
+            allow_reboot: terms.allow_reboot,
+            share: self.shares.of(host).map_err(HostProblem::Refused)?,
+        };
+        rounds(&today, cache, probe).await
+    }
+
+    /// Plans the way back to what was last applied.
+    async fn back(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        cache: &mut ReadCache,
+        last: &LastApplied,
+        terms: Terms<'_>,
+    ) -> Result<Complete, HostProblem> {
+        let vars = self.job.settings.inventory.vars_of(host);
+        let (catalog, tags) = (&*self.job.settings.catalog, &self.job.tags);
+        let replay = last
+            .replay(&self.job.input(host, &vars), &self.job.project)
+            .map_err(HostProblem::Refused)?;
+        let then = replay.input(host, terms.facts, catalog, tags, terms.allow_reboot);
+        let back = rounds(&then, cache, probe).await;
+        back.map_err(|problem| cannot_replay(last, problem))
     }
 
     /// What is asked only where something drifted: how often it was mended before, and who may
@@ -392,7 +432,10 @@ pub(super) fn tell(
 ) {
     let _ = events.send(Event::Drift {
         host: host.clone(),
-        last: last.map(|last| last.run.clone()),
+        // The host's own word: what is no run's id is not told as one.
+        last: last
+            .and_then(|last| RunId::parse(&last.run))
+            .map(|run| run.to_string()),
         findings: Arc::new(findings),
     });
 }
@@ -416,7 +459,7 @@ async fn one(
     };
     let (probe, answers) = (looked.probe.as_mut(), looked.answers);
     watch
-        .inspect(host, probe, answers, terms, terms, events)
+        .inspect(host, probe, answers, terms, events)
         .await
         .map_err(|problem| (Outcome::Failed, problem))
 }

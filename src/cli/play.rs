@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::apply::manifest::Purpose;
 use crate::apply::runs::RunRecord;
 use crate::apply::{self, HostResult, RunContext, RunId, standing};
 use crate::cli::args::{PlanFormat, PlayArgs};
@@ -205,6 +206,7 @@ impl Verb for Apply {
             who: self.who.clone(),
             from: self.from.clone(),
             started: self.started,
+            purpose: Purpose::Applying,
             host_library: self.library.clone(),
             remembered: transport::remember(&reads),
         };

@@ -1,12 +1,13 @@
 //! `deploy drift --remediate`: what drifted is put back, under the rules of `gpu_drift`.
 //!
 //! It goes the way of every changing verb. What was mended before is read from the runs that
-//! the host keeps: their notes say which of them were remediations.
+//! the host keeps: their manifests say which of them were remediations.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
+use crate::apply::manifest::Purpose;
 use crate::apply::runs::{RunRecord, Status};
 use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::cli::args::{MendTo, PlayArgs};
@@ -16,19 +17,19 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::play::{chance, left_alone};
 use crate::cli::reach;
 use crate::cli::settle::settle;
-use crate::drift::{self, Finding};
+use crate::drift::{self, Finding, Mending};
 use crate::event::{HostProblem, Outcome};
-use crate::plan::{Complete, HostPlan, facts_at_rest};
+use crate::plan::{HostPlan, facts_at_rest};
 use crate::platform;
 use crate::report::Reporter;
 use crate::report::exit::Exit;
 use crate::step::StepId;
 use crate::strategy;
-use crate::transport::{self, Read, Session};
+use crate::transport::{self, Probe, Read, Session};
 use crate::value::HostName;
 
-/// What the notes of a remediation begin with.
-const REMEDIATION: &str = "remediation:";
+/// Why a host is not touched outside of its windows.
+const NO_WINDOW: &str = "no window of `gpu_drift` is open now";
 
 /// For how long what was mended is counted, hours. A thing that drifts once a week does not
 /// come back each time.
@@ -57,8 +58,14 @@ pub(super) async fn run(
         who: reach::who(),
         from: reach::from(),
         library: strategy::host_library() + &platform::host_library(),
+        failed: OnceLock::new(),
     };
-    let batches = Batches::all(hosts, usize::try_from(forks).unwrap_or(1));
+    let forks = usize::try_from(forks).unwrap_or(1).max(1);
+    let batches = hosts.chunks(forks).map(<[HostName]>::to_vec).collect();
+    let batches = Batches {
+        batches,
+        ..Batches::all(hosts, forks)
+    };
     flow::run(
         verb,
         batches,
@@ -79,6 +86,8 @@ struct Mend {
     who: String,
     from: String,
     library: String,
+    /// The host that failed first; no further one is begun then.
+    failed: OnceLock<HostName>,
 }
 
 /// A host with something to mend, and its open connection.
@@ -111,6 +120,13 @@ impl Verb for Mend {
         work: Work,
         events: &Events,
     ) -> HostResult {
+        if let Some(why) = self.too_late(host) {
+            work.session.close().await;
+            return HostResult {
+                outcome: Outcome::Skipped,
+                problem: Some(HostProblem::NotBegun(why)),
+            };
+        }
         let again = reach::Again::new(&self.watch.hosts, host);
         let context = RunContext {
             host: host.clone(),
@@ -118,10 +134,19 @@ impl Verb for Mend {
             who: self.who.clone(),
             from: self.from.clone(),
             started: self.started,
+            purpose: Purpose::Remediation,
             host_library: self.library.clone(),
             remembered: transport::remember(&work.reads),
         };
-        apply::run(work.session, &again, plan, &context, events).await
+        let result = apply::run(work.session, &again, plan, &context, events).await;
+        // What could not be reached or is in other hands says nothing of the next host.
+        if matches!(
+            result.outcome,
+            Outcome::Failed | Outcome::RolledBack | Outcome::Stuck | Outcome::Unconfirmed
+        ) {
+            self.failed.get_or_init(|| host.clone());
+        }
+        result
     }
 
     fn left(&self, _host: &HostName, plan: &HostPlan) -> HostProblem {
@@ -153,23 +178,19 @@ impl Mend {
         .await?;
         let mut session = reached.session;
         let rest = facts_at_rest(&reached.facts);
+        let looked_at = Terms {
+            facts: &rest,
+            allow_reboot: true,
+        };
         // Who uses a card, and leave for a restart, matter to what is carried out.
         let in_earnest = Terms {
             facts: &reached.facts,
             allow_reboot: self.allow_reboot,
         };
-        let looked_at = Terms {
-            facts: &rest,
-            allow_reboot: true,
-        };
-        let (to_wanted, back) = match self.to {
-            MendTo::Applied => (looked_at, in_earnest),
-            MendTo::Wanted => (in_earnest, looked_at),
-        };
         let probe = session.as_mut();
         let found = self
             .watch
-            .inspect(host, probe, reached.answers, to_wanted, back, events)
+            .inspect(host, probe, reached.answers, looked_at, events)
             .await;
         let mut found = match found {
             Ok(found) => found,
@@ -179,10 +200,18 @@ impl Mend {
             }
         };
         self.hold_all(host, &mut found);
-        let ready = self.plan_of(&found);
+        let probe = session.as_mut();
+        let ready = self.plan_of(host, probe, &mut found, in_earnest).await;
         if !found.findings.is_empty() {
             tell(host, found.last.as_ref(), found.findings, events);
         }
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(problem) => {
+                session.close().await;
+                return Err((Outcome::Failed, problem));
+            }
+        };
         let Some((plan, reads)) = ready else {
             session.close().await;
             return Ok(None);
@@ -196,8 +225,8 @@ impl Mend {
         let drifted = found.findings.iter().filter(|finding| finding.is_drifted());
         let count = drifted.count();
         let most = usize::try_from(rules.most_drift).unwrap_or(usize::MAX);
-        let why = if !rules.may_mend(self.started) {
-            "no window of `gpu_drift` is open now".to_owned()
+        let why = if !rules.may_mend(Timestamp::now()) {
+            NO_WINDOW.to_owned()
         } else if count > most {
             format!(
                 "it needs a person: {count} things drifted on this host, more than `most_drift: {most}`"
@@ -211,42 +240,122 @@ impl Mend {
     }
 
     /// The plan that mends what may be mended, and what the next run should read early.
-    fn plan_of(&self, found: &Inspected) -> Option<(HostPlan, Vec<Read>)> {
-        let (way, counts): (&Complete, fn(&Finding) -> bool) = match self.to {
-            MendTo::Applied => (found.back.as_ref()?, Finding::is_drifted),
-            MendTo::Wanted => (&found.wanted, |finding| {
-                finding.is_drifted() || finding.is_pending()
-            }),
+    /// Where that cannot be told apart from the rest, all is held back.
+    async fn plan_of(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        found: &mut Inspected,
+        terms: Terms<'_>,
+    ) -> Result<Option<(HostPlan, Vec<Read>)>, HostProblem> {
+        let counts: fn(&Finding) -> bool = match self.to {
+            MendTo::Applied => Finding::is_drifted,
+            MendTo::Wanted => |finding| finding.is_drifted() || finding.is_pending(),
         };
         let free = |finding: &Finding| counts(finding) && finding.held.is_none();
         if !found.findings.iter().any(free) {
-            return None;
+            return Ok(None);
         }
-        let mut plan = drift::mending(way.plan.clone(), &found.findings, counts);
+        let way = self.watch.in_earnest(host, probe, found, self.to, terms);
+        let Some(way) = way.await? else {
+            return Ok(None);
+        };
+        let at_rest = match (self.to, &found.back) {
+            (MendTo::Applied, Some(back)) => &back.plan,
+            (MendTo::Applied, None) => return Ok(None),
+            (MendTo::Wanted, _) => &found.wanted.plan,
+        };
+        let mut plan = match drift::mending(way.plan, at_rest, &found.findings, counts) {
+            Mending::Whole(plan) | Mending::Part(plan) => plan,
+            Mending::Held(why) => {
+                for finding in found.findings.iter_mut().filter(|finding| free(finding)) {
+                    finding.held = Some(why.clone());
+                }
+                return Ok(None);
+            }
+        };
         let towards = match self.to {
             MendTo::Applied => "what was last applied",
             MendTo::Wanted => "what is wanted",
         };
         plan.notes
-            .insert(0, format!("{REMEDIATION} towards {towards}"));
-        Some((plan, way.reads.clone()))
+            .insert(0, format!("remediation: towards {towards}"));
+        Ok(Some((plan, way.reads)))
+    }
+
+    /// Why a host that is planned is not begun after all.
+    fn too_late(&self, host: &HostName) -> Option<String> {
+        if let Some(first) = self.failed.get() {
+            return Some(format!(
+                "{first} failed while it was mended, and no further host is begun"
+            ));
+        }
+        let open = self.watch.rules(host).may_mend(Timestamp::now());
+        (!open).then(|| NO_WINDOW.to_owned())
     }
 }
 
-/// When a step was mended before, of the runs that a host keeps (newest first). What was
-/// applied otherwise since begins the count anew: somebody has looked at the host.
+/// When mending a step was begun before, of the runs that a host keeps (newest first), whether
+/// or not it came to a good end. What was applied otherwise since begins the count anew:
+/// somebody has looked at the host.
 pub(super) fn mended(kept: &[RunRecord], step: &StepId, now: Timestamp) -> Vec<Timestamp> {
     let since = now.as_second() - COUNTED_HOURS * 3600;
+    let is_remediation = |run: &RunRecord| run.manifest.purpose == Purpose::Remediation;
     kept.iter()
-        .filter(|run| run.status == Status::Done)
-        .take_while(|run| is_remediation(run))
+        .take_while(|run| is_remediation(run) || run.status != Status::Done)
+        .filter(|run| is_remediation(run) && has_begun(&run.status))
         .filter(|run| run.manifest.steps.iter().any(|made| made.id == *step))
         .map(|run| run.manifest.started)
         .filter(|at| at.as_second() >= since)
         .collect()
 }
 
-fn is_remediation(run: &RunRecord) -> bool {
-    let mut notes = run.manifest.notes.iter();
-    notes.any(|note| note.starts_with(REMEDIATION))
+/// Whether a run got as far as its first change.
+fn has_begun(status: &Status) -> bool {
+    match status {
+        Status::NotBegun | Status::Stale | Status::Failed | Status::Other(_) => false,
+        Status::InProgress
+        | Status::Interrupted
+        | Status::Rebooting
+        | Status::Unconfirmed { .. }
+        | Status::Done
+        | Status::Undone
+        | Status::UndoFailed
+        | Status::RolledBack => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::runs::record;
+
+    #[test]
+    fn each_begun_remediation_of_drift_counts_however_it_ended() {
+        let run = |status: Status, purpose: Purpose| {
+            let mut run = record(status, "");
+            run.manifest.purpose = purpose;
+            run
+        };
+        let now = record(Status::Done, "").manifest.started;
+        let count = |kept: &[RunRecord]| mended(kept, &StepId("a".to_owned()), now).len();
+        let begun = [
+            Status::Done,
+            Status::Undone,
+            Status::UndoFailed,
+            Status::RolledBack,
+            Status::Interrupted,
+        ]
+        .map(|status| run(status, Purpose::Remediation));
+        assert_eq!(count(&begun), 5);
+        let not_begun = [Status::NotBegun, Status::Stale, Status::Failed]
+            .map(|status| run(status, Purpose::Remediation));
+        assert_eq!(count(&not_begun), 0);
+        // What somebody applied in between begins the count anew; what was undone does not.
+        let mut kept = begun.to_vec();
+        kept.insert(1, run(Status::Undone, Purpose::Applying));
+        assert_eq!(count(&kept), 5);
+        kept.insert(1, run(Status::Done, Purpose::Applying));
+        assert_eq!(count(&kept), 1);
+    }
 }

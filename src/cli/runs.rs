@@ -269,7 +269,7 @@ fn status_word(status: &Status) -> Value {
 #[cfg(test)]
 pub(super) fn record(status: Status, journal: &str) -> RunRecord {
     use crate::apply::journal;
-    use crate::apply::manifest::Manifest;
+    use crate::apply::manifest::{self, Manifest};
     use crate::step::{Change, Class, StepId};
 
     RunRecord {
@@ -294,6 +294,7 @@ pub(super) fn record(status: Status, journal: &str) -> RunRecord {
                 })
                 .into(),
             guard: None,
+            purpose: manifest::Purpose::Applying,
             notes: Vec::new(),
             overridden: Vec::new(),
         },

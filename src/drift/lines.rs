@@ -1,11 +1,15 @@
 //! The lines of a file that differ, each with who it is that differs.
 
+use std::time::Duration;
+
 use similar::{ChangeTag, TextDiff};
 
 use crate::step::{Change, PathLook};
 
 /// Most lines that are told of one file.
 const MOST_LINES: usize = 200;
+/// For how long the smallest difference is looked for; then a larger one will do.
+const DIFF_TIME: Duration = Duration::from_millis(500);
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +73,9 @@ fn text(change: &Change, pick: Pick) -> Option<String> {
 }
 
 fn differing(side: Side, from: &str, to: &str, lines: &mut Vec<LineFinding>) {
-    let diff = TextDiff::from_lines(from, to);
+    let diff = TextDiff::configure()
+        .timeout(DIFF_TIME)
+        .diff_lines(from, to);
     let all = diff.iter_all_changes().filter_map(|change| {
         let (added, index) = match change.tag() {
             ChangeTag::Equal => return None,

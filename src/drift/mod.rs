@@ -10,7 +10,8 @@ mod rules;
 mod variable;
 
 use crate::plan::HostPlan;
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Class, Phase, Step, StepId};
+use crate::text::printable_line;
 
 pub use lines::{LineFinding, Side};
 pub use rules::{Ignored, Rules, Window};
@@ -35,7 +36,7 @@ pub struct Finding {
     pub ignored: Option<String>,
     /// Who may have changed it, as far as the host can tell.
     pub who: Vec<String>,
-    /// How often it was mended before, and came back each time.
+    /// How often mending it was begun before; it came back each time, or could not be mended.
     pub mended: u32,
     /// Whether it came back too often to be mended once more without a person.
     pub flapping: bool,
@@ -102,22 +103,70 @@ pub fn compare(applied: Option<&HostPlan>, wanted: &HostPlan) -> Vec<Finding> {
     found
 }
 
-/// A plan without what has no finding that counts, is ignored or is held back: what it leaves
-/// stays as it is found.
+/// Longest title that a reason quotes, in characters.
+const LONGEST_TITLE: usize = 120;
+
+/// What is carried out of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mending {
+    /// All of it.
+    Whole(HostPlan),
+    /// Not all: what is ignored, held back or not asked for stays as it is found. What is
+    /// recorded as last applied stays as it is too, for this is less than it says.
+    Part(HostPlan),
+    /// Nothing, for the reason given: what would be left out cannot be told apart.
+    Held(String),
+}
+
+/// What is carried out of `plan`, which was made with leave and usage as they are now, where
+/// `at_rest` is the plan that the findings are of.
+///
+/// A command, a restart, a drain or a unit that is stopped meanwhile belongs to the whole plan:
+/// which change asked for it is not known here, and it may carry the looks that keep a card in
+/// use from being touched. So a plan that has one is carried out whole or not at all.
 #[must_use]
 pub fn mending(
     mut plan: HostPlan,
+    at_rest: &HostPlan,
     findings: &[Finding],
     counts: impl Fn(&Finding) -> bool,
-) -> HostPlan {
+) -> Mending {
     let mended = |step: &Step| {
         let of_step = |finding: &&Finding| finding.step == step.id;
         let finding = findings.iter().find(of_step);
         finding.is_some_and(|finding| counts(finding) && finding.held.is_none())
     };
-    plan.steps
-        .retain(|step| !is_state(&step.change) || mended(step));
-    plan
+    let left_out = |step: &&Step| is_state(&step.change) && !mended(step);
+    let Some(left) = at_rest.steps.iter().find(left_out) else {
+        return Mending::Whole(plan);
+    };
+    let companion = |step: &&Step| is_companion(step, at_rest);
+    let belongs = match (plan.steps.iter().find(companion), plan.handlers.first()) {
+        (Some(step), _) => &step.title,
+        (None, Some(handler)) => &handler.name,
+        (None, None) => {
+            let stays = |step: &Step| !is_state(&step.change) || mended(step);
+            plan.steps.retain(stays);
+            plan.applied = None;
+            return Mending::Part(plan);
+        }
+    };
+    Mending::Held(format!(
+        "it needs a person: what is to be mended cannot be told apart from {}, which is left as it is, for `{}` may belong to both",
+        printable_line(&left.id.to_string(), LONGEST_TITLE),
+        printable_line(belongs, LONGEST_TITLE)
+    ))
+}
+
+/// Whether a step belongs to others rather than to a finding of its own.
+fn is_companion(step: &Step, at_rest: &HostPlan) -> bool {
+    if matches!(step.change, Change::Check { .. }) {
+        return false;
+    }
+    let found = |other: &Step| other.id == step.id && same_end(&other.change, &step.change);
+    !is_state(&step.change)
+        || matches!(step.phase, Phase::Drain | Phase::Undrain)
+        || !at_rest.steps.iter().any(found)
 }
 
 fn finding(step: &Step, drift: Option<Change>, pending: Option<Change>) -> Finding {

@@ -131,12 +131,13 @@ impl Rules {
     }
 
     /// Marks what came back too often, and what was mended a short while ago: `mended` are the
-    /// times at which its step was mended before, of the runs that the host keeps.
+    /// times at which mending its step was begun before, of the runs that the host keeps.
     pub fn hold_back(&self, finding: &mut Finding, mended: &[Timestamp], now: Timestamp) {
         finding.mended = u32::try_from(mended.len()).unwrap_or(u32::MAX);
         if finding.mended >= self.attempts {
             finding.flapping = true;
-            finding.held = Some("it needs a person: it comes back each time".to_owned());
+            finding.held =
+                Some("it needs a person: it comes back each time, or cannot be mended".to_owned());
             return;
         }
         let Some(last) = mended.iter().max() else {

@@ -97,10 +97,63 @@ fn only_what_drifted_is_mended() {
     let wanted = plan(&[edited, ignored]);
     let mut found = compare(Some(&back), &wanted);
     found[1].ignored = Some("why not".to_owned());
-    let ids: Vec<String> = mending(back, &found, Finding::is_drifted)
-        .steps
-        .iter()
-        .map(|step| step.id.to_string())
-        .collect();
+    let Mending::Part(part) = mending(back.clone(), &back, &found, Finding::is_drifted) else {
+        panic!("it can be told apart");
+    };
+    let ids: Vec<String> = part.steps.iter().map(|step| step.id.to_string()).collect();
     assert_eq!(ids, ["file:/etc/edited"]);
+}
+
+#[test]
+fn a_plan_with_what_may_belong_to_all_of_it_is_mended_whole_or_not_at_all() {
+    let edited = file("/etc/edited", "x\n", "a\n");
+    let ignored = file("/etc/ignored", "x\n", "a\n");
+    let at_rest = plan(&[edited.clone(), ignored.clone()]);
+    let mut found = compare(Some(&at_rest), &at_rest);
+    let unit = |verb: &str, phase: Phase| {
+        let change = Change::Setting {
+            subject: "unit train".to_owned(),
+            name: "state".to_owned(),
+            before: "x".to_owned(),
+            after: verb.to_owned(),
+        };
+        let id = StepId(format!("gpu:force:{verb}:train"));
+        Step {
+            phase,
+            ..Step::new(id, "t", format!("{verb} train"), change)
+        }
+    };
+    let act = |change: Change| Step::new(StepId("x".to_owned()), "t", "x".to_owned(), change);
+    let what = "run x".to_owned();
+    // What is in no plan at rest: the unit that is stopped for as long as it takes, with the
+    // looks at what uses the cards, and a setting that only the plan in earnest has.
+    let companions = [
+        unit("stop", Phase::Drain),
+        unit("start", Phase::Undrain),
+        unit("else", Phase::InPlace),
+        act(Change::Action { what }),
+        act(Change::Reboot { why: Vec::new() }),
+    ];
+    for companion in companions {
+        let in_earnest = plan(&[edited.clone(), ignored.clone(), companion]);
+        found[1].ignored = None;
+        let mend =
+            |found: &[Finding]| mending(in_earnest.clone(), &at_rest, found, Finding::is_drifted);
+        assert_eq!(mend(&found), Mending::Whole(in_earnest.clone()));
+        found[1].ignored = Some("why not".to_owned());
+        let Mending::Held(why) = mend(&found) else {
+            panic!("{in_earnest:?}");
+        };
+        assert!(why.contains("needs a person"), "{why}");
+        assert!(why.contains("told apart from file:/etc/ignored"), "{why}");
+    }
+    // A handler that ran may have had no step to do.
+    let mut in_earnest = at_rest.clone();
+    in_earnest.handlers.push(crate::plan::PlannedHandler {
+        name: "restart it".to_owned(),
+        notified_by: Vec::new(),
+        steps: Vec::new(),
+    });
+    let mended = mending(in_earnest, &at_rest, &found, Finding::is_drifted);
+    assert!(matches!(mended, Mending::Held(why) if why.contains("restart it")));
 }

@@ -201,7 +201,7 @@ impl Human {
             return String::new();
         }
         let since = match last {
-            Some(run) => format!(" since run {run}"),
+            Some(run) => format!(" since run {}", printable_line(run, MESSAGE_LIMIT)),
             None => String::new(),
         };
         let mut text = format!("{host}: {}{since}\n", self.paint(YELLOW, &sums.join(", ")));
@@ -209,8 +209,8 @@ impl Human {
             let mut more: Vec<String> = finding.who.clone();
             if finding.mended > 0 {
                 more.push(match finding.mended {
-                    1 => "it came back after it was mended once".to_owned(),
-                    times => format!("it came back after it was mended {times} times"),
+                    1 => "mending it was begun once before".to_owned(),
+                    times => format!("mending it was begun {times} times before"),
                 });
             }
             if finding.is_drifted() {

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use deploy::apply::manifest::Purpose;
 use deploy::apply::{self, HostResult, RunContext, RunId};
 use deploy::event::Event;
 use deploy::plan::{Applied, AppliedKey, HostPlan};
@@ -126,6 +127,7 @@ impl Host {
             who: "ada".to_owned(),
             from: "desk".to_owned(),
             started,
+            purpose: Purpose::Applying,
             host_library: String::new(),
             remembered: format!("reads of run {}\n", self.runs).into_bytes(),
         }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{disk, keep};
+use crate::apply::manifest::Purpose;
 use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::catalog::Catalog;
@@ -527,6 +528,7 @@ impl Verb for Apply {
             who: self.who.clone(),
             from: self.from.clone(),
             started: self.started,
+            purpose: Purpose::Applying,
             host_library: self.library.clone(),
             remembered: transport::remember(reads.unwrap_or_default()),
         };
