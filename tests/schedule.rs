@@ -122,6 +122,44 @@ fn one_run_of_cron_at_a_time() {
 }
 
 #[test]
+fn a_cluster_gives_each_index_of_the_job_its_share() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let file = file.to_str().expect("a plain path");
+    let words = [
+        "kubernetes",
+        "-i",
+        file,
+        "--image",
+        "deploy:1",
+        "--shards",
+        "8",
+    ];
+    let printed = schedule(&scratch, &[&words[..], &["--", "-e", "x=$(id)"]].concat()).expect(0);
+    printed
+        .says("completions: 8")
+        .says("concurrencyPolicy: Forbid")
+        .says(r#""--shard", "$(JOB_COMPLETION_INDEX)/8""#)
+        .says(r#""-i", "/project/fleet.yml""#)
+        .says(r#""x=$$(id)""#);
+    let in_image = [
+        "kubernetes",
+        "-i",
+        "/srv/fleet",
+        "--image",
+        "deploy:1",
+        "--in-image",
+    ];
+    let printed = schedule(&scratch, &in_image).expect(0);
+    assert!(
+        !printed.out.contains("configmap deploy-drift-project"),
+        "{}",
+        printed.out
+    );
+    printed.says(r#""-i", "/srv/fleet""#);
+}
+
+#[test]
 fn shares_have_each_host_once() {
     let scratch = Scratch::new();
     let file = inventory(&scratch);
@@ -165,6 +203,24 @@ fn what_cannot_be_scheduled_is_told() {
     schedule(&scratch, &["systemd", "-i", file, "--name", "Drift!"])
         .expect(64)
         .says("small letters, digits and inner dashes");
+    let key = ["systemd", "-i", file, "--private-key", "/etc/a key%"];
+    schedule(&scratch, &key)
+        .expect(1)
+        .says("cannot be told to systemd");
+    scratch.write("group_vars/all.yml", "x: 1\n");
+    for run_as in ["root\nExecStartPre=/bin/evil", "root;x", ""] {
+        schedule(&scratch, &["systemd", "-i", file, "--run-as", run_as])
+            .expect(64)
+            .says("a user's name has letters");
+    }
+    schedule(&scratch, &["cron", "-i", file, "-l", "a\n* * * * * evil"])
+        .expect(1)
+        .says("no line of a schedule can hold");
+    let of_a_cluster = ["kubernetes", "-i", file, "--image", "deploy:1"];
+    schedule(&scratch, &of_a_cluster)
+        .expect(1)
+        .says("does not fit into a ConfigMap: `group_vars` lies beside it")
+        .says("--in-image");
     schedule(&scratch, &["kubernetes", "-i", file])
         .expect(64)
         .says("--image");

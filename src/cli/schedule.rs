@@ -34,7 +34,7 @@ pub enum By {
         #[command(flatten)]
         what: WhatArgs,
         /// Run as this user; else as one that systemd makes for it
-        #[arg(long, value_name = "USER")]
+        #[arg(long, value_name = "USER", value_parser = user)]
         run_as: Option<String>,
         /// Log in with this key: the service gets it as a credential, whoever owns the file
         #[arg(long, value_name = "FILE")]
@@ -63,6 +63,10 @@ pub enum By {
         /// Namespace of the objects
         #[arg(long, default_value = "default", value_name = "NAMESPACE", value_parser = name)]
         namespace: Name,
+        /// The inventories and the project lie in the image, at the paths that are given; else
+        /// they come as a ConfigMap, which holds no folders
+        #[arg(long)]
+        in_image: bool,
         /// How many shards work side by side
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         shards: u32,
@@ -104,6 +108,16 @@ fn name(text: &str) -> Result<Name, String> {
     Name::parse(text)
 }
 
+/// A user of this machine, as useradd(8) takes one.
+fn user(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let begins_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    match begins_well && text.len() <= 32 && text.chars().all(inner) {
+        true => Ok(text.to_owned()),
+        false => Err("a user's name has letters, digits, `_` and `-`".to_owned()),
+    }
+}
+
 /// Runs `deploy schedule`.
 ///
 /// # Errors
@@ -139,16 +153,20 @@ pub(super) fn run(args: &ScheduleArgs) -> Result<Exit, Failure> {
             what,
             image,
             namespace,
+            in_image,
             shards,
         } => {
-            let (mut schedule, content) = what.ready()?;
-            schedule.words = what.words(|path| {
-                let name = path.file_name().unwrap_or(path.as_os_str());
-                Ok(Path::new(schedule::PROJECT).join(name))
-            })?;
+            let (schedule, content) = if *in_image {
+                what.of_an_image()?
+            } else {
+                let (mut schedule, content) = what.ready()?;
+                schedule.words = what.words_of_a_config_map()?;
+                (schedule, content)
+            };
             let more = Kubernetes {
                 image: image.clone(),
                 namespace: namespace.as_str().to_owned(),
+                mounts_project: !in_image,
                 shards: *shards,
             };
             report::data(&schedule::kubernetes(&schedule, &more, &content)?);
@@ -175,17 +193,77 @@ impl WhatArgs {
         report::problems(&problems);
         let program = std::env::current_exe().context("where this program lies is not known")?;
         let mut reads = Vec::new();
-        for path in self.inventory.iter().chain(&self.project) {
-            reads.push(absolute(path)?);
+        for path in &self.inventory {
+            // Variables may lie beside it.
+            let path = absolute(path)?;
+            let folder = path.parent().map(Path::to_owned);
+            reads.push(folder.unwrap_or(path));
+        }
+        reads.extend(content.project().map(absolute).transpose()?);
+        let words = self.words(absolute)?;
+        if let Some(word) = words.iter().find(|word| word.contains(char::is_control)) {
+            let message = format!("{word:?} has a character that no line of a schedule can hold");
+            return Err(Diagnostic::error(message).into());
         }
         let schedule = Schedule {
             name: self.name.clone(),
             every: self.every,
             program,
-            words: self.words(absolute)?,
+            words,
             reads,
         };
         Ok((schedule, content))
+    }
+
+    /// For files that are not on this machine.
+    fn of_an_image(&self) -> Result<(Schedule, Content), Failure> {
+        for path in self.inventory.iter().chain(&self.project) {
+            if path.is_relative() {
+                let message = format!("`{}` is no absolute path", path.display());
+                let hint = "with --in-image the paths are those in the image";
+                return Err(Diagnostic::error(message).hint(hint).into());
+            }
+        }
+        let schedule = Schedule {
+            name: self.name.clone(),
+            every: self.every,
+            program: PathBuf::new(),
+            words: self.words(|path| Ok(path.to_owned()))?,
+            reads: Vec::new(),
+        };
+        Ok((schedule, Content::shipped()))
+    }
+
+    /// The words where each inventory is a file of one flat folder, and nothing lies beside it.
+    fn words_of_a_config_map(&self) -> Result<Vec<String>, Failure> {
+        let mut problems = Problems::default();
+        let mut names = Vec::new();
+        for path in &self.inventory {
+            let beside = path.parent().unwrap_or(Path::new(""));
+            let folders = ["group_vars", "host_vars", "playbooks", "templates", "vars"];
+            let lost = folders.iter().find(|name| beside.join(name).is_dir());
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            let why = match lost {
+                _ if path.is_dir() => "it is a folder".to_owned(),
+                Some(folder) => format!("`{folder}` lies beside it"),
+                None if names.contains(&name) => "another one has the same name".to_owned(),
+                None => {
+                    names.push(name);
+                    continue;
+                }
+            };
+            problems.push(config_map_lacks(path, &why));
+        }
+        if let Some(project) = &self.project {
+            problems.push(config_map_lacks(project, "it is a folder"));
+        }
+        if problems.has_errors() {
+            return Err(problems.into());
+        }
+        self.words(|path| {
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            Ok(Path::new(schedule::PROJECT).join(name))
+        })
     }
 
     /// The words of the command, with each path where `place` has it.
@@ -210,6 +288,12 @@ impl WhatArgs {
         words.extend(self.more.iter().cloned());
         Ok(words)
     }
+}
+
+fn config_map_lacks(path: &Path, why: &str) -> Diagnostic {
+    let message = format!("`{}` does not fit into a ConfigMap: {why}", path.display());
+    Diagnostic::error(message)
+        .hint("put the project into the image, and name its place there with --in-image")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

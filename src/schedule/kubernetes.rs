@@ -14,9 +14,10 @@ pub(super) fn manifests(
     more: &Kubernetes,
     content: &Content,
 ) -> Result<String, Problems> {
-    let mut words = schedule.words.clone();
+    // Kubernetes fills in what looks like `$(NAME)`.
+    let plain = |word: &String| word.replace("$(", "$$(");
+    let mut words: Vec<String> = schedule.words.iter().map(plain).collect();
     if more.shards > 1 {
-        // Kubernetes fills it in.
         words.extend([
             "--shard".to_owned(),
             format!("$(JOB_COMPLETION_INDEX)/{}", more.shards),
@@ -32,7 +33,7 @@ pub(super) fn manifests(
         "image": more.image,
         "shards": more.shards,
         "words": words,
-        "project": PROJECT,
+        "project": more.mounts_project.then_some(PROJECT),
     });
     rendered(content, "schedule_cronjob.j2", &vars)
 }

@@ -96,6 +96,8 @@ pub struct Kubernetes {
     pub image: String,
     /// Where the objects belong.
     pub namespace: String,
+    /// Whether the inventories come as a `ConfigMap`; else they lie in the image.
+    pub mounts_project: bool,
     /// How many shards work side by side.
     pub shards: u32,
 }

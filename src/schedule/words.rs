@@ -1,14 +1,11 @@
 //! A list of words as one line of a unit file or of a crontab.
 
-use std::path::Path;
-
 use crate::shell::Command;
 
 /// A word of `ExecStart=`: systemd.service(5) expands `$` and `%`, and knows quotes and
 /// backslashes as C does.
 pub(super) fn for_systemd(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    if is_plain(word) {
         return word.to_owned();
     }
     let mut text = String::from("\"");
@@ -24,9 +21,10 @@ pub(super) fn for_systemd(word: &str) -> String {
     text + "\""
 }
 
-/// A path as a value of a setting such as `ReadOnlyPaths=`, which expands `%`.
-pub(super) fn path_for_systemd(path: &Path) -> String {
-    for_systemd(&path.to_string_lossy()).replace("$$", "$")
+/// Whether a word means itself wherever it stands in a unit file.
+pub(super) fn is_plain(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@+".contains(c);
+    !word.is_empty() && word.chars().all(plain)
 }
 
 /// A command of a crontab: words for `sh`, in which crontab(5) makes a newline of each `%`

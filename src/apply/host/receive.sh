@@ -55,6 +55,12 @@ head -c 65536 /dev/zero >"$part/reserve" || exit
 : >"$part/journal" && echo uploaded >"$part/status" || exit
 flush_tree "$part" || exit
 mv "$part" "$run" || exit
+# Where somebody else's upload of the same saved plan was faster, it is theirs.
+if [ -e "$run/${part##*/}" ]; then
+    rm -rf "${run:?}/${part##*/}"
+    echo "there is a run $2 already" >&2
+    exit 1
+fi
 flush "$1/runs" "$1" "${1%/*}" || exit
 trap - EXIT HUP INT TERM
 # What follows this script starts the run.

@@ -61,6 +61,9 @@ settings() { read -r confirms window total <"$RUN/guard"; }
 
 run() {
     lock "$(cat "$RUN/owner")"
+    # A run is made once, whoever sent it and how often.
+    status=$(status_of "$RUN")
+    [ "$status" = uploaded ] || refuse "run ${RUN##*/} was begun before: it is $status"
     refuse_if_open
     settings
     set_status preparing || exit 1

@@ -315,19 +315,22 @@ fn is_specified(host: &Host, device: &str) -> bool {
 /// `podman container inspect --format {{.State.Status}}`.
 pub(super) fn inspect(call: &Call<'_>) -> io::Result<Outcome> {
     let name = call.args.last().map_or("", String::as_str);
-    let text = fs::read(call.host.private(&format!("container-{name}"))).unwrap_or_default();
-    let found: Option<Container> = serde_json::from_slice(&text).ok();
-    // Quadlet's containers are removed when they end.
-    match found
-        .and_then(|found| found.process)
-        .filter(|process| process.is_alive())
-    {
-        Some(_) => Ok(Outcome::out("running\n", 0)),
-        None => Ok(Outcome::err(
-            format!("Error: no such container {name}\n"),
-            125,
-        )),
+    if runs(call.host, name) {
+        return Ok(Outcome::out("running\n", 0));
     }
+    Ok(Outcome::err(
+        format!("Error: no such container {name}\n"),
+        125,
+    ))
+}
+
+/// Whether a container of this name runs; Quadlet's are removed when they end.
+pub(in crate::sim) fn runs(host: &Host, name: &str) -> bool {
+    let text = fs::read(host.private(&format!("container-{name}"))).unwrap_or_default();
+    let found: Option<Container> = serde_json::from_slice(&text).ok();
+    found
+        .and_then(|found| found.process)
+        .is_some_and(Process::is_alive)
 }
 
 /// Whether podman makes units of this machine's files.

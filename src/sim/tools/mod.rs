@@ -36,7 +36,7 @@ mod tee;
 mod xpu_smi;
 
 pub(super) use boot_loader::{own_tools as boot_loader_tools, set_up as set_up_boot_loader};
-pub(super) use exporters::has_quadlet;
+pub(super) use exporters::{has_quadlet, runs as container_runs};
 pub(super) use modules::{load_module, modules_to_load, register_vfio, write_modules};
 pub(super) use power::boot_hardware;
 pub(super) use sysfs::put_num_vfs;

@@ -9,10 +9,11 @@ use std::os::unix::process::CommandExt;
 use rustix::process::{Signal, WaitOptions};
 
 use crate::sim::machine::{Host, uuid};
+use crate::sim::tools;
 
 use super::exit::{Exit, exit_code, exit_status, of_wait, result_of, signal_named};
 use super::files::{self, Settings};
-use super::process::{self, members, signal, uptime};
+use super::process::{Process, members, signal, uptime};
 use super::program::{self, Program, Streams};
 use super::state::{State, Units, stop_request};
 use super::{Duty, Pace, job, span};
@@ -241,6 +242,15 @@ impl<'a> Service<'a> {
         };
         let child = self.spawn(&program, streams)?;
         self.change(|record| record.main = Some(child))?;
+        if let Some(name) = files::one(&self.settings, "Container", "ContainerName") {
+            // podman tells when its container runs; one that does not start ends.
+            let mut pace = Pace::default();
+            while !tools::container_runs(self.host, &name)
+                && Process::of(child).is_some_and(Process::is_alive)
+            {
+                pace.rest();
+            }
+        }
         if self.word("Type") == "forking" {
             // It is up once it went to the background.
             let limit = self.limit(&["TimeoutStartSec", "TimeoutSec"], DEFAULT_TIMEOUT);
@@ -506,9 +516,7 @@ fn reap(pid: u32) -> Option<Exit> {
             }
             Ok(None) => return None,
             Err(_) => {
-                return process::Process::of(pid)
-                    .is_none()
-                    .then_some(Exit::Exited(0));
+                return Process::of(pid).is_none().then_some(Exit::Exited(0));
             }
         }
     }
