@@ -486,3 +486,108 @@ fn what_fails_to_be_mended_keeps_others_from_being_begun_and_waits() {
         .says("not mended again before");
     assert_eq!(fleet.drift(0, &["--limit", "n02"]).0, set(&[]));
 }
+
+#[test]
+fn a_record_that_root_on_the_host_made_up_gets_nothing_off_this_machine() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let more = "    ansible_become_pass: hush1\n    other: {password: hush2}\n    said: {password: hush3}\n";
+    fleet.want("[3g.40gb]", more);
+    let site = "- hosts: all\n  tasks:\n    - copy: {src: own, dest: /etc/own}\n    - copy: {content: \"{{ said.password }}\", dest: /etc/said, mode: '0600'}\n      no_log: true\n";
+    fleet.scratch.write("site.yml", site);
+    fleet.scratch.write("files/own", "ours\n");
+    let stolen = fleet.scratch.write("id_ed25519", "hush4\n");
+    let stolen = stolen.display().to_string();
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let path = fleet.record("n01");
+    let sound: Json = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
+    let with = |task: &str, change: &dyn Fn(&mut Json)| {
+        let mut record = sound.clone();
+        let text = format!("{site}    - {task}\n");
+        record["inputs"]["playbook"]["text"] = text.into();
+        change(&mut record);
+        fs::write(&path, record.to_string()).expect("our file");
+        let looked = fleet.deploy("drift", &[]).all();
+        let mended = fleet.deploy("drift", &["--remediate", "--yes"]).all();
+        for said in [&looked, &mended] {
+            assert!(!said.contains("hush"), "{task}: {said}");
+            assert!(said.contains("cannot be planned again"), "{task}: {said}");
+        }
+        assert!(!fleet.root("n01").join("etc/stolen").exists(), "{task}");
+        looked
+    };
+    let copy = format!("copy: {{src: '{stolen}', dest: /etc/stolen}}");
+    let said = with(&copy, &|_| ());
+    assert!(said.contains("lacks the file"), "{said}");
+    // Nor with its hash, which may be known.
+    let sum = "5a71d5461eccde07c0261750bcd8787519cb41e933f8ad193df3840ed01a2a02";
+    let known = |record: &mut Json| {
+        let entry = serde_json::json!(["file", stolen, "", {"path": stolen, "sha256": sum}]);
+        let files = record["inputs"]["files"].as_array_mut().expect("a list");
+        files.push(entry);
+    };
+    with(&copy, &known);
+    let template = format!("template: {{src: '{stolen}', dest: /etc/stolen}}");
+    with(&template, &known);
+    let become_pass = "copy: {content: '{{ ansible_become_pass }}', dest: /etc/stolen}";
+    let not_kept = |record: &mut Json| {
+        let var = serde_json::json!({"at": "x", "value": {"__deploy_not_kept": true}});
+        record["inputs"]["host"]["other"] = var;
+    };
+    with(become_pass, &not_kept);
+    with(
+        "copy: {content: '{{ other.password }}', dest: /etc/stolen}",
+        &not_kept,
+    );
+    // What it uses anyway is planned from as before.
+    fs::write(&path, sound.to_string()).expect("our file");
+    fleet.edit("n01", "/etc/own");
+    let drifted = set(&["n01/file:/etc/own drifted"]);
+    assert_eq!(fleet.drift(2, &[]).0, drifted);
+}
+
+#[test]
+fn a_content_that_was_not_kept_is_mended_only_towards_what_is_wanted() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.want("[3g.40gb]", "    quiet: hush5\n");
+    fleet.scratch.write(
+        "site.yml",
+        "- hosts: all\n  tasks:\n    - copy: {content: \"{{ quiet }}\", dest: /etc/quiet, mode: '0600'}\n      no_log: true\n",
+    );
+    fleet.deploy("run", &["--yes"]).expect(0);
+    fleet.want("[3g.40gb]", "    quiet: hush6\n");
+    let pending = set(&["n01/file:/etc/quiet pending"]);
+    assert_eq!(fleet.drift(2, &[]).0, pending);
+    fleet.edit("n01", "/etc/quiet");
+    let both = set(&["n01/file:/etc/quiet drifted_and_pending"]);
+    assert_eq!(fleet.drift(2, &[]).0, both);
+    fleet
+        .deploy("drift", &["--remediate", "--yes"])
+        .expect(2)
+        .says("`--to wanted` writes what is wanted");
+    let file = fleet.root("n01").join("etc/quiet");
+    let text = || fs::read_to_string(&file).expect("it is there");
+    assert_eq!(text(), "hush5# by hand\n");
+    fleet
+        .deploy("drift", &["--remediate", "--to", "wanted", "--yes"])
+        .expect(0);
+    assert_eq!(text(), "hush6");
+}
+
+#[test]
+fn a_playbook_with_a_secret_in_its_text_is_not_recorded_and_that_is_said() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.scratch.write(
+        "site.yml",
+        "- hosts: all\n  tasks:\n    - copy: {content: hush7, dest: /etc/quiet, mode: '0600'}\n      no_log: true\n",
+    );
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let record = fs::read_to_string(fleet.record("n01")).expect("a record");
+    assert!(!record.contains("hush"), "{record}");
+    fleet.edit("n01", "/etc/quiet");
+    let pending = set(&["n01/file:/etc/quiet pending"]);
+    assert_eq!(fleet.drift(2, &[]).0, pending);
+    fleet
+        .deploy("drift", &[])
+        .expect(2)
+        .says("what was last applied is not recorded: what must not be shown of the task");
+}

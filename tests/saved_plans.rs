@@ -506,3 +506,38 @@ fn a_plan_is_shown_as_a_page_for_a_merge_request_and_for_a_browser() {
     let words = ["gpu", "-i", &fleet.inventory, "--yes", "--output", "html"];
     fleet.scratch.deploy(&words).expect(1).says("--check");
 }
+
+#[test]
+fn values_of_extra_variables_are_not_in_the_file_whatever_their_names() {
+    const WORD: &str = "blue-heron-on-the-lawn";
+    const PIN: &str = "four-grey-elephants";
+    let tasks = "    - copy: {content: \"yes\\n\", dest: /etc/new}\n      when: token != '' and word != '' and pin != ''\n";
+    let fleet = Fleet::new(&["h1", "h2"], tasks);
+    let file = fleet.scratch.write("secrets.yml", &format!("pin: {PIN}\n"));
+    let file = format!("@{}", file.display());
+    let (token, word) = (format!("token={PASSWORD}"), format!("word={WORD}"));
+    let given = ["-e", &token, "-e", &word, "-e", &file];
+    fleet.save(&given).expect(2);
+    let text = fs::read_to_string(&fleet.plan).expect("a plan");
+    for secret in [PASSWORD, WORD, PIN] {
+        assert!(!text.contains(secret), "the file has {secret}");
+    }
+    let record = |host: &str| {
+        let folder = fleet.host(host).join("var/lib/deploy");
+        let entries = fs::read_dir(folder).expect("it was applied").flatten();
+        let mut paths = entries.map(|entry| entry.path());
+        let is_record = |path: &PathBuf| path.display().to_string().contains("/applied-");
+        let found = paths.find(is_record).expect("a record");
+        fs::read_to_string(found).expect("a record")
+    };
+    // The host's own record has what was given again, as that of any run.
+    fleet.apply(&["--limit", "h1"]).expect(0);
+    let told = record("h1");
+    assert!(!told.contains(WORD) && told.contains(PIN), "{told}");
+    fleet
+        .apply(&["--limit", "h2", "-e", &word])
+        .expect(0)
+        .says("changed=1");
+    let told = record("h2");
+    assert!(told.contains(WORD) && !told.contains(PASSWORD), "{told}");
+}

@@ -27,7 +27,7 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
 use crate::module::ReadCache;
-use crate::plan::{self, Complete, HostPlan, LastApplied, PlanInput};
+use crate::plan::{self, Complete, HostPlan, LastApplied, PlanInput, Used};
 use crate::render;
 use crate::report::Reporter;
 use crate::report::exit::Exit;
@@ -196,7 +196,19 @@ impl Watch {
         let wanted = self.to_wanted(host, probe, &mut cache, terms).await?;
         let back = match &last {
             None => None,
-            Some(last) => Some(self.back(host, probe, &mut cache, last, terms).await?),
+            Some(last) => match last.lacks() {
+                Some(why) => {
+                    let _ = events.send(Event::Note {
+                        host: Some(host.clone()),
+                        text: format!("what was last applied is not recorded: {why}"),
+                    });
+                    None
+                }
+                None => {
+                    let from = (last, &wanted.used);
+                    Some(self.back(host, probe, &mut cache, from, terms).await?)
+                }
+            },
         };
         let mut findings = drift::compare(back.as_ref().map(|back| &back.plan), &wanted.plan);
         let now = Timestamp::now();
@@ -229,8 +241,11 @@ impl Watch {
         let cache = &mut found.cache;
         let plan = match (to, &found.last) {
             (MendTo::Wanted, _) => self.to_wanted(host, probe, cache, terms).await?,
-            (MendTo::Applied, Some(last)) => self.back(host, probe, cache, last, terms).await?,
-            (MendTo::Applied, None) => return Ok(None),
+            (MendTo::Applied, Some(last)) if found.back.is_some() => {
+                let from = (last, &found.wanted.used);
+                self.back(host, probe, cache, from, terms).await?
+            }
+            (MendTo::Applied, _) => return Ok(None),
         };
         Ok(Some(plan))
     }
@@ -256,19 +271,19 @@ impl Watch {
         rounds(&today, cache, probe).await
     }
 
-    /// Plans the way back to what was last applied.
+    /// Plans the way back to what was last applied; with what today's plan is made of.
     async fn back(
         &self,
         host: &HostName,
         probe: &mut dyn Probe,
         cache: &mut ReadCache,
-        last: &LastApplied,
+        (last, used): (&LastApplied, &Used),
         terms: Terms<'_>,
     ) -> Result<Complete, HostProblem> {
         let vars = self.job.settings.inventory.vars_of(host);
         let (catalog, tags) = (&*self.job.settings.catalog, &self.job.tags);
         let replay = last
-            .replay(&self.job.input(host, &vars), &self.job.project)
+            .replay(&self.job.input(host, &vars), used, &self.job.project)
             .map_err(HostProblem::Refused)?;
         let then = replay.input(host, terms.facts, catalog, tags, terms.allow_reboot);
         let back = rounds(&then, cache, probe).await;

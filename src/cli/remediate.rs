@@ -23,7 +23,7 @@ use crate::plan::{HostPlan, facts_at_rest};
 use crate::platform;
 use crate::report::Reporter;
 use crate::report::exit::Exit;
-use crate::step::StepId;
+use crate::step::{Step, StepId};
 use crate::strategy;
 use crate::transport::{self, Probe, Read, Session};
 use crate::value::HostName;
@@ -199,6 +199,7 @@ impl Mend {
                 return Err((Outcome::Failed, problem));
             }
         };
+        self.hold_lost(&mut found);
         self.hold_all(host, &mut found);
         let probe = session.as_mut();
         let ready = self.plan_of(host, probe, &mut found, in_earnest).await;
@@ -217,6 +218,23 @@ impl Mend {
             return Ok(None);
         };
         Ok(Some((plan, Work { session, reads })))
+    }
+
+    /// Holds back files whose content as it was last applied nobody has any more.
+    fn hold_lost(&self, found: &mut Inspected) {
+        let (MendTo::Applied, Some(back)) = (self.to, &found.back) else {
+            return;
+        };
+        for finding in &mut found.findings {
+            let of_step = |step: &&Step| step.id == finding.step;
+            let step = back.plan.steps.iter().find(of_step);
+            if step.is_some_and(Step::is_lost) {
+                finding.held = Some(
+                    "its content as it was last applied is not recorded: `--to wanted` writes what is wanted"
+                        .to_owned(),
+                );
+            }
+        }
     }
 
     /// Holds everything back where the host may not be touched now.

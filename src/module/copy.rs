@@ -6,6 +6,7 @@ use super::context::Context;
 use super::path::{self, WantedFile};
 use super::template::destination;
 use super::{Args, Done, Kind, Module, Param};
+use crate::playbook::lacking;
 use crate::render::Rendered;
 use crate::value::Value;
 
@@ -42,6 +43,9 @@ fn plan(args: &Args, ctx: &mut Context<'_>) -> Rendered<Done> {
         }
         (None, Some(name)) => match ctx.project.file(&name) {
             Some(found) => (found.bytes.to_vec(), name),
+            None if ctx.project.is_of_record() => {
+                return Err(lacking(&name).at(&ctx.task.origin).into());
+            }
             None => {
                 let problem = args.problem("src", format!("there is no file `{name}`"));
                 let hint = "it is looked for in `files/` beside the playbook; directories cannot be copied";

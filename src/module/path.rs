@@ -42,10 +42,15 @@ pub(super) fn file(
     ctx: &mut Context<'_>,
 ) -> Rendered<Option<Step>> {
     let left = ctx.project.left_at(&wanted.path).cloned();
-    if let Some(left) = &left {
-        as_left(&mut wanted, left, ctx)?;
-    }
-    let sum = sha256(&wanted.content);
+    // Of a content that was not kept and is not there only the hash is known.
+    let hash_only = match &left {
+        Some(left) if !as_left(&mut wanted, left, ctx)? => Some(left.sha256.clone()),
+        _ => None,
+    };
+    let lost = hash_only.is_some();
+    let sum = hash_only.unwrap_or_else(|| sha256(&wanted.content));
+    // Then there is nothing that could be shown or recorded.
+    wanted.secret |= lost;
     ctx.landings.push(Landing {
         source: args.text("src").unwrap_or_default(),
         path: wanted.path.clone(),
@@ -80,7 +85,7 @@ pub(super) fn file(
         group: group.clone(),
         size: wanted.content.len() as u64,
         sha256: sum.clone(),
-        content: Some(wanted.content.clone()),
+        content: (!lost).then(|| wanted.content.clone()),
     };
     if before && same_file(&seen.state, &after) {
         return Ok(None);
@@ -103,24 +108,29 @@ pub(super) fn file(
         _ => format!("write {}", wanted.path),
     };
     let mut step = step(&id, &wanted.path, title, &seen, after, wanted.secret, ctx);
-    step.apply = Script::one(put);
     step.verify = Script::one(is);
-    step.payload = vec![Payload {
-        name: payload,
-        content: wanted.content,
-    }];
+    if !lost {
+        step.apply = Script::one(put);
+        step.payload = vec![Payload {
+            name: payload,
+            content: wanted.content,
+        }];
+    }
     Ok(Some(step))
 }
 
-/// What an earlier plan left there is wanted as it was left, however it would be made now. Of
-/// a content that was not kept only the hash is known: what still has it stays.
-fn as_left(wanted: &mut WantedFile, left: &LeftFile, ctx: &mut Context<'_>) -> Rendered<()> {
+/// What an earlier plan left there is wanted as it was left, however it would be made now.
+/// False where only the hash of that is known: the content was not kept, and what stands
+/// there has another or is too large to be read.
+fn as_left(wanted: &mut WantedFile, left: &LeftFile, ctx: &mut Context<'_>) -> Rendered<bool> {
     if wanted.own || sha256(&wanted.content) == left.sha256 {
-        return Ok(());
+        return Ok(true);
     }
-    if let Some(text) = &left.text {
+    if let Some(text) = &left.text
+        && sha256(text.as_bytes()) == left.sha256
+    {
         wanted.content = text.clone().into_bytes();
-        return Ok(());
+        return Ok(true);
     }
     let sum = sha256(&wanted.content);
     if let PathState::File {
@@ -131,8 +141,10 @@ fn as_left(wanted: &mut WantedFile, left: &LeftFile, ctx: &mut Context<'_>) -> R
         && sha256 == left.sha256
     {
         wanted.content = content;
+        return Ok(true);
     }
-    Ok(())
+    wanted.content = Vec::new();
+    Ok(false)
 }
 
 /// Steps that make a directory what is wanted, its parents before it.

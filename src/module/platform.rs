@@ -231,6 +231,10 @@ fn args_of(params: &Json, ctx: &Context<'_>) -> Args {
 
 fn write(file: &PlatformFile, secret: bool, ctx: &mut Context<'_>) -> Rendered<Option<Step>> {
     let Some(found) = ctx.project.template(file.template) else {
+        if ctx.project.is_of_record() {
+            let lacking = crate::playbook::lacking(file.template);
+            return Err(lacking.at(&ctx.task.origin).into());
+        }
         let message = format!("there is no template `{}`", file.template);
         return Err(Diagnostic::error(message).at(&ctx.task.origin).into());
     };

@@ -7,6 +7,7 @@ use super::path::{self, WantedFile};
 use super::{Args, Done, Kind, Module, Param};
 use crate::content::Folder;
 use crate::error::{Diagnostic, nearest};
+use crate::playbook::lacking;
 use crate::render::{self, Rendered};
 
 /// Ansible's `template`.
@@ -60,6 +61,9 @@ pub(super) fn destination(args: &Args, source: &str) -> String {
 
 fn missing(name: &str, args: &Args, ctx: &Context<'_>) -> Diagnostic {
     let content = ctx.project.content();
+    if ctx.project.is_of_record() {
+        return lacking(name).at(&ctx.task.origin);
+    }
     let problem = args.problem("src", format!("there is no template `{name}`"));
     match nearest(name, content.names(Folder::Templates)) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),

@@ -15,6 +15,7 @@ use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::PlanInput;
+use super::secrets::{self, is_secret_name};
 use crate::module::{Landing, ReadCache, World};
 use crate::playbook::{FileKind, LeftFile, Playbook, Tags, UsedFile, UsedFiles, kept_text};
 use crate::text::hex;
@@ -84,6 +85,49 @@ pub struct Applied {
     pub record: Map<String, Json>,
 }
 
+/// What of the user's a plan is made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Used {
+    /// Variables that were asked for.
+    pub vars: BTreeSet<String>,
+    /// Files.
+    pub files: UsedFiles,
+}
+
+impl Applied {
+    /// Takes the values of extra variables out, since a password may be given as one. `hash`
+    /// of a name and a value stands in their place.
+    pub fn withhold(&mut self, hash: impl Fn(&str, &str) -> String) {
+        for (name, var) in self.extra() {
+            let sum = hash(name, &var["value"].to_string());
+            var["value"] = json!({ NOT_KEPT: sum });
+        }
+    }
+
+    /// Puts them in again, where the same values were given again.
+    pub fn fill_in(&mut self, extra: &Vars, hash: impl Fn(&str, &str) -> String) {
+        for (name, var) in self.extra() {
+            let given = extra.get(name).and_then(written);
+            let same =
+                |given: &WrittenVar| var["value"][NOT_KEPT] == hash(name, &given.value.to_string());
+            var["value"] = match given.filter(same) {
+                Some(given) => given.value,
+                None => json!({ NOT_KEPT: true }),
+            };
+        }
+    }
+
+    fn extra(&mut self) -> impl Iterator<Item = (&String, &mut Json)> {
+        let inputs = self.record.get_mut("inputs");
+        let extra = inputs.and_then(|inputs| inputs.get_mut("extra"));
+        let vars = extra.and_then(Json::as_object_mut);
+        // Each of ours is a mapping; another would have no value to take out.
+        vars.into_iter()
+            .flatten()
+            .filter(|(_, var)| var.is_object())
+    }
+}
+
 /// What planning has noted for the record.
 pub(super) struct Noted<'a> {
     pub(super) landings: &'a [Landing],
@@ -97,18 +141,66 @@ pub(super) struct Noted<'a> {
 
 /// The record of a plan that was made of `input`.
 pub(super) fn of(input: &PlanInput<'_>, noted: &Noted<'_>) -> Applied {
-    let whole = Inputs::of(input, noted);
-    let mut record = Map::new();
-    for (name, part) in [
-        ("inputs", serde_json::to_value(whole)),
-        ("files", serde_json::to_value(files(noted))),
-    ] {
-        // Our own types have text keys only, so that writing them cannot fail.
-        record.insert(name.to_owned(), part.unwrap_or_default());
-    }
+    let record = match secrets::literal(input.host.playbook) {
+        Some(why) => lacking(why),
+        None => bounded(Inputs::of(input, noted), files(noted), MOST_RECORD),
+    };
     Applied {
         key: AppliedKey::of(input.host.playbook, input.tags),
         record,
+    }
+}
+
+fn record(inputs: &Inputs, files: &BTreeMap<String, LeftFile>) -> Map<String, Json> {
+    let parts = [
+        ("inputs", serde_json::to_value(inputs)),
+        ("files", serde_json::to_value(files)),
+    ];
+    // Our own types have text keys only, so that writing them cannot fail.
+    parts
+        .into_iter()
+        .map(|(name, part)| (name.to_owned(), part.unwrap_or_default()))
+        .collect()
+}
+
+/// A record that says only why it holds nothing, in the place of an older one.
+fn lacking(why: String) -> Map<String, Json> {
+    let inputs = Inputs {
+        lacks: Some(why),
+        ..Inputs::default()
+    };
+    record(&inputs, &BTreeMap::new())
+}
+
+/// The record in at most so many bytes: texts of files are left out, the largest first.
+fn bounded(
+    mut inputs: Inputs,
+    mut files: BTreeMap<String, LeftFile>,
+    most: usize,
+) -> Map<String, Json> {
+    loop {
+        let whole = record(&inputs, &files);
+        let size = serde_json::to_string(&whole).map_or(usize::MAX, |text| text.len());
+        if size <= most {
+            return whole;
+        }
+        let used = inputs.files.iter_mut().map(|(.., file)| &mut file.text);
+        let left = files.values_mut().map(|file| &mut file.text);
+        let mut texts: Vec<&mut Option<String>> =
+            used.chain(left).filter(|text| text.is_some()).collect();
+        texts.sort_by_key(|text| std::cmp::Reverse(text.as_ref().map_or(0, String::len)));
+        if texts.is_empty() {
+            return lacking(format!("what is planned from is longer than {most} bytes"));
+        }
+        // As many as it takes, since what is saved is about their length.
+        let mut over = size - most;
+        for text in texts {
+            let len = text.take().map_or(0, |text| text.len());
+            over = over.saturating_sub(len.max(1));
+            if over == 0 {
+                break;
+            }
+        }
     }
 }
 
@@ -143,11 +235,17 @@ fn files(noted: &Noted<'_>) -> BTreeMap<String, LeftFile> {
     left
 }
 
+/// Most bytes of a record.
+const MOST_RECORD: usize = 1 << 20;
+
 /// What a plan was made of, as far as it looked at it. Nothing of connections, and nothing
 /// that must not be shown: of that, what is written today counts when it is planned again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Inputs {
     pub(super) playbook: WrittenText,
+    /// Why nothing of all this is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lacks: Option<String>,
     /// The plays that were for the host, by their place.
     pub(super) plays: Vec<usize>,
     /// Variables of the inventory.
@@ -193,6 +291,9 @@ impl Inputs {
                 .filter_map(|name| Some((name.clone(), written(vars.get(name)?)?)))
                 .collect()
         };
+        // Extra variables beat the inventory's, which has them among its own.
+        let mut own = of(host.vars);
+        own.retain(|name, _| !host.extra.contains_key(name));
         let plays = host.playbook.plays.iter().enumerate();
         let source = host.playbook.plays.first().map(|play| &play.origin.source);
         let used = noted.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,8 +302,9 @@ impl Inputs {
                 path: source.path.display().to_string(),
                 text: source.text.clone(),
             }),
+            lacks: None,
             plays: host.plays.to_vec(),
-            host: of(host.vars),
+            host: own,
             extra: of(host.extra),
             of_plays: plays
                 .filter(|(number, _)| host.plays.contains(number))
@@ -260,20 +362,10 @@ fn without_secrets(json: Json) -> Json {
     }
 }
 
-/// Whether a name says that what stands behind it is nobody's business.
-pub(super) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let words = [
-        "password",
-        "passwd",
-        "passphrase",
-        "secret",
-        "token",
-        "private_key",
-        "ssh_key",
-        "credential",
-    ];
-    name.ends_with("_pass") || words.iter().any(|word| name.contains(word))
+/// Whether a variable is a secret by its name, or holds one.
+pub(super) fn holds_secret(name: &str, node: &Node) -> bool {
+    let json = node.to_json();
+    is_secret_name(name) || without_secrets(json.clone()) != json
 }
 
 #[cfg(test)]
@@ -295,5 +387,40 @@ mod tests {
         }
         let text = String::from(one.clone());
         assert_eq!(AppliedKey::try_from(text), Ok(one));
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_loses_its_longest_texts_and_then_all() {
+        let left = |size: usize| LeftFile {
+            mode: "0644".to_owned(),
+            owner: "root".to_owned(),
+            group: "root".to_owned(),
+            sha256: "0".to_owned(),
+            text: Some("x".repeat(size)),
+        };
+        let used = UsedFile {
+            path: "t.j2".to_owned(),
+            sha256: "0".to_owned(),
+            text: Some("y".repeat(5000)),
+        };
+        let inputs = Inputs {
+            files: vec![(FileKind::Template, "t".to_owned(), String::new(), used)],
+            ..Inputs::default()
+        };
+        let files: BTreeMap<String, LeftFile> = [("/a", 100), ("/b", 9000), ("/c", 3000)]
+            .map(|(path, size)| (path.to_owned(), left(size)))
+            .into();
+        let whole = record(&inputs, &files);
+        assert_eq!(bounded(inputs.clone(), files.clone(), 1 << 20), whole);
+        let short = bounded(inputs.clone(), files.clone(), 5000);
+        assert!(serde_json::to_string(&short).expect("JSON").len() <= 5000);
+        assert_eq!(short["files"]["/b"]["sha256"], "0");
+        for (path, kept) in [("/a", true), ("/b", false), ("/c", true)] {
+            assert_eq!(short["files"][path].get("text").is_some(), kept, "{path}");
+        }
+        assert!(short["inputs"]["files"][0][3].get("text").is_none());
+        let none = bounded(inputs, files, 100);
+        let why = none["inputs"]["lacks"].as_str().expect("a reason");
+        assert!(why.contains("longer than 100 bytes"), "{why}");
     }
 }

@@ -11,6 +11,7 @@ mod guard;
 mod order;
 mod owed;
 mod replay;
+mod secrets;
 mod walk;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use crate::strategy::Share;
 use crate::transport::Read;
 use crate::value::{HostName, Loaded, Vars};
 
-pub use applied::{Applied, AppliedKey};
+pub use applied::{Applied, AppliedKey, Used};
 pub use check::{Checked, check};
 pub use guard::{Confirm, Guard, GuardKind, RECONNECT_S};
 pub use owed::reads;
@@ -124,6 +125,8 @@ pub struct Complete {
     pub reads: Vec<Read>,
     /// The files that the playbook wants there, whether they are so already or not.
     pub files: Vec<Landing>,
+    /// What of the user's it is made of.
+    pub used: Used,
 }
 
 /// Plans one host.

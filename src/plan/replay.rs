@@ -3,6 +3,10 @@
 //! Variables that nobody looked at then are taken as they are written today, so that a host
 //! in another state may ask for more; so are those that the record does not hold because
 //! they must not be shown.
+//!
+//! The record is the host's own word, and whoever is root there writes what he likes into
+//! it. So planning from it sees no file and no secret that today's plan of the same host does
+//! not use, and nothing that connections are made with.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +16,8 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::applied::{Inputs, NOT_KEPT, WrittenVar};
+use super::applied::{Inputs, NOT_KEPT, Used, WrittenVar, holds_secret};
+use super::secrets::is_secret_name;
 use super::{HostInput, PlanInput};
 use crate::catalog::Catalog;
 use crate::desired::{Located, Request};
@@ -60,11 +65,23 @@ impl LastApplied {
         Ok(found)
     }
 
-    /// What planning from it needs. `today` is the same host as it is written today.
+    /// Why it holds nothing that could be planned from, where that is so.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&str> {
+        self.inputs.lacks.as_deref()
+    }
+
+    /// What planning from it needs. `today` is the same host as it is written today, and
+    /// `used` what its plan of today is made of.
     ///
     /// # Errors
     /// The playbook cannot be read by this version of the program.
-    pub fn replay(&self, today: &HostInput<'_>, project: &Project) -> Result<Replay, Problems> {
+    pub fn replay(
+        &self,
+        today: &HostInput<'_>,
+        used: &Used,
+        project: &Project,
+    ) -> Result<Replay, Problems> {
         let inputs = &self.inputs;
         let modules = crate::module::names();
         let path = Path::new(&inputs.playbook.path);
@@ -74,7 +91,7 @@ impl LastApplied {
             let now = today.playbook.plays.get(number).map(|play| &play.vars);
             if let Some(then) = inputs.of_plays.get(&number) {
                 // What the play itself says stands in its own text, unless it was asked for.
-                let mut vars = now.cloned().unwrap_or_default();
+                let mut vars = now.map(|vars| may_see(vars, used)).unwrap_or_default();
                 vars.extend(std::mem::take(&mut play.vars));
                 play.vars = self.vars(then, &vars);
             }
@@ -87,11 +104,11 @@ impl LastApplied {
         Ok(Replay {
             playbook,
             plays: inputs.plays.clone(),
-            vars: self.vars(&inputs.host, today.vars),
-            extra: self.vars(&inputs.extra, today.extra),
+            vars: self.vars(&inputs.host, &may_see(today.vars, used)),
+            extra: self.vars(&inputs.extra, &may_see(today.extra, used)),
             groups: inputs.groups.clone().or_else(|| today.groups.cloned()),
             share: inputs.share.as_ref().map(|lines| share(lines)),
-            project: project.as_before(before, self.files.clone()),
+            project: project.as_before(before, used.files.clone(), self.files.clone()),
         })
     }
 
@@ -106,6 +123,16 @@ impl LastApplied {
         }
         vars
     }
+}
+
+/// The variables of today that planning from a record sees.
+fn may_see(vars: &Vars, used: &Used) -> Vars {
+    let mut vars = vars.clone();
+    vars.retain(|name, node| {
+        let connects = name.starts_with("ansible_") && is_secret_name(name);
+        !connects && (used.vars.contains(name) || !holds_secret(name, node))
+    });
+    vars
 }
 
 /// All that a host was planned from before.

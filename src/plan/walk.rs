@@ -3,13 +3,14 @@
 //! A task that waits for something that was not read yet is passed over, and what
 //! depends on it too, so that one pass finds as much to read as it can.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    Complete, Guard, HostPlan, PlanInput, Planned, PlannedHandler, applied, order, owed, scope,
+    Complete, Guard, HostPlan, PlanInput, Planned, PlannedHandler, Used, applied, order, owed,
+    scope,
 };
 use crate::error::{Diagnostic, Problems};
 use crate::module::{self, Args, Context, Done, Gpus, Landing, ReadCache, World};
@@ -450,6 +451,15 @@ impl Walk<'_> {
         notes.extend(self.owed.iter().map(|name| owed::unknown(name)));
         notes.extend(said);
         let guard = Guard::of(&steps, self.input.facts);
+        let (asked, hidden) = (self.asked.names(), self.hidden.names());
+        let used = Used {
+            vars: asked.union(&hidden).cloned().collect(),
+            files: self
+                .files
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        };
         let plan = HostPlan {
             guard,
             handlers: if steps.is_empty() {
@@ -474,8 +484,8 @@ impl Walk<'_> {
                     landings: &self.landings,
                     world: &self.world,
                     cache: self.cache,
-                    asked: self.asked.names(),
-                    hidden: self.hidden.names(),
+                    asked,
+                    hidden,
                     files: &self.files,
                 },
             ))),
@@ -484,6 +494,7 @@ impl Walk<'_> {
             plan,
             reads: self.used.into_iter().collect(),
             files: self.landings,
+            used,
         })))
     }
 }

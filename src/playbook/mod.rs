@@ -15,7 +15,7 @@ use crate::error::{Diagnostic, Origin, Problems, nearest};
 use crate::value::{Map, Node, Vars};
 
 pub use load::{Files, load};
-pub use project::{FileKind, Found, LeftFile, Project, UsedFile, UsedFiles, kept_text};
+pub use project::{FileKind, Found, LeftFile, Project, UsedFile, UsedFiles, kept_text, lacking};
 
 /// A playbook as it was written.
 #[derive(Debug, Clone, PartialEq)]

@@ -55,10 +55,18 @@ pub struct Project {
     documents: Arc<Mutex<HashMap<PathBuf, Loaded<Option<Node>>>>>,
     /// Where it is noted what was used, and whether its text may be kept.
     notes: Option<(Arc<Mutex<UsedFiles>>, Keep)>,
-    /// Files as they were when they were used before; they go before all others.
-    before: Arc<UsedFiles>,
+    /// Where a host's record is planned from: the only files that there are then.
+    before: Option<Arc<Before>>,
     /// Files of the host as an earlier plan left them.
     left: Arc<BTreeMap<String, LeftFile>>,
+}
+
+/// The files of a host's record, and what the same host uses today. The record is the host's
+/// word: it may name any file here, and gets none that the host does not get anyway.
+#[derive(Debug)]
+struct Before {
+    then: UsedFiles,
+    today: UsedFiles,
 }
 
 /// Files that were used, by what they were used as, their name, and where that stood.
@@ -140,17 +148,22 @@ impl Project {
             read: Arc::default(),
             documents: Arc::default(),
             notes: None,
-            before: Arc::default(),
+            before: None,
             left: Arc::default(),
         }
     }
 
-    /// The same files as they were used before, for what is known of that, and with what
-    /// was left on a host.
+    /// Only the files that a host's record has the texts of, and those of `today`, which the
+    /// same host uses today, that still are as the record says; and what was left there.
     #[must_use]
-    pub fn as_before(&self, before: UsedFiles, left: BTreeMap<String, LeftFile>) -> Self {
+    pub fn as_before(
+        &self,
+        then: UsedFiles,
+        today: UsedFiles,
+        left: BTreeMap<String, LeftFile>,
+    ) -> Self {
         Self {
-            before: Arc::new(before),
+            before: Some(Arc::new(Before { then, today })),
             left: Arc::new(left),
             documents: Arc::default(),
             notes: None,
@@ -183,15 +196,35 @@ impl Project {
         self.left.get(path)
     }
 
-    fn used_before(&self, kind: FileKind, name: &str, at: &str) -> Option<Found> {
-        if self.before.is_empty() {
-            return None;
+    /// Whether a host's record is planned from, so that a file can be lacking there.
+    #[must_use]
+    pub fn is_of_record(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// A file out of the record where there is one, else from the disk.
+    fn look_for(
+        &self,
+        kind: FileKind,
+        name: &str,
+        at: &str,
+        find: impl FnOnce() -> Option<Found>,
+    ) -> Option<Found> {
+        let Some(before) = &self.before else {
+            return find();
+        };
+        let key = (kind, name.to_owned(), at.to_owned());
+        let file = before.then.get(&key)?;
+        if let Some(text) = &file.text {
+            return Some(Found {
+                path: PathBuf::from(&file.path),
+                bytes: Arc::new(text.clone().into_bytes()),
+            });
         }
-        let file = self.before.get(&(kind, name.to_owned(), at.to_owned()))?;
-        Some(Found {
-            path: PathBuf::from(&file.path),
-            bytes: Arc::new(file.text.clone()?.into_bytes()),
-        })
+        let same = before.today.get(&key)?.sha256 == file.sha256;
+        let found = same.then(find).flatten()?;
+        // It may have been changed since today's plan was made.
+        (hex(&Sha256::digest(found.bytes.as_slice())) == file.sha256).then_some(found)
     }
 
     fn note(&self, kind: FileKind, name: &str, at: &str, found: &Found) {
@@ -219,7 +252,7 @@ impl Project {
         name: &str,
         find: impl FnOnce() -> Option<Found>,
     ) -> Option<Found> {
-        let found = self.used_before(kind, name, "").or_else(find)?;
+        let found = self.look_for(kind, name, "", find)?;
         self.note(kind, name, "", &found);
         Some(found)
     }
@@ -253,10 +286,13 @@ impl Project {
         let folders = self.folders_of(at);
         let paths = folders.iter().map(|folder| folder.join(name));
         let place = at.path().display().to_string();
-        let found = self
-            .used_before(FileKind::Document, name, &place)
-            .or_else(|| paths.clone().find_map(|path| self.read(&path)));
+        let found = self.look_for(FileKind::Document, name, &place, || {
+            paths.clone().find_map(|path| self.read(&path))
+        });
         let Some(found) = found else {
+            if self.is_of_record() {
+                return (None, lacking(name).at(at).into());
+            }
             let mut tried: Vec<String> = Vec::new();
             for path in paths {
                 let path = format!("`{}`", path.display());
@@ -327,6 +363,14 @@ impl Project {
         read.insert(path.to_owned(), found.clone());
         found
     }
+}
+
+/// Says that a host's record does not have a file.
+#[must_use]
+pub fn lacking(name: &str) -> Diagnostic {
+    Diagnostic::error(format!(
+        "the host's record of what was last applied lacks the file `{name}`"
+    ))
 }
 
 fn from_shipped(shipped: Shipped) -> Found {

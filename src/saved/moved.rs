@@ -74,7 +74,8 @@ fn first_looks(work: &Work) -> BTreeMap<&str, &PathLook> {
 fn machine(bound: &Bound, facts: &HostFacts, last_run: Option<&str>) -> Vec<String> {
     let mut found = Vec::new();
     let now = Bound::of(facts, last_run.map(str::to_owned));
-    if bound.boot_id != now.boot_id {
+    // Two that could not be read say nothing of each other.
+    if bound.boot_id.is_none() || bound.boot_id != now.boot_id {
         found.push(match (&bound.boot_id, &now.boot_id) {
             (Some(was), Some(is)) => {
                 format!("the host was restarted since: its boot id was {was}, is {is}")
@@ -405,5 +406,9 @@ mod tests {
                 "run r2 was applied on the host since"
             ]
         );
+        let unread = HostFacts::default();
+        let said = machine(&Bound::of(&unread, None), &unread, None);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("its boot id cannot be read"), "{said:?}");
     }
 }

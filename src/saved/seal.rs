@@ -17,6 +17,7 @@ use crate::plan::HostPlan;
 use crate::shell::Script;
 use crate::step::{Step, StepId};
 use crate::text::hex;
+use crate::value::Vars;
 
 /// What secrets are hashed with: 32 bytes in hexadecimal, another for each file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,9 @@ pub(super) fn seal(plan: &HostPlan, key: &Key) -> (HostPlan, BTreeMap<StepId, St
         seals.insert(step.id.clone(), key.of_step(step));
         *step = emptied(step);
     }
+    if let Some(applied) = &mut plan.applied {
+        applied.withhold(|name, value| key.hash(name, value));
+    }
     (plan, seals)
 }
 
@@ -115,6 +119,14 @@ impl super::Work {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         !self.seals.is_empty()
+    }
+
+    /// Fills the values of extra variables into what will be recorded on the host, where they
+    /// were given again; what is not recorded is taken as it is written at the time.
+    pub fn record_extra(plan: &mut HostPlan, extra: &Vars, key: &Key) {
+        if let Some(applied) = &mut plan.applied {
+            applied.fill_in(extra, |name, value| key.hash(name, value));
+        }
     }
 
     /// Fills the secrets in, from a plan of the same host that was made just now.

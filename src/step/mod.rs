@@ -155,6 +155,16 @@ impl Step {
     /// Seconds that a step may take where its maker says nothing else.
     pub const TIMEOUT_S: u32 = 60;
 
+    /// Whether it is known that a path differs from what it should be, but not how to make it
+    /// so: of its content only the hash was kept.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        let Change::Path { after, .. } = &self.change else {
+            return false;
+        };
+        matches!(after, PathLook::File { .. }) && self.apply.is_empty()
+    }
+
     /// A step that touches nothing that runs, in its task's place, and does nothing yet.
     #[must_use]
     pub fn new(id: StepId, task: &str, title: String, change: Change) -> Self {

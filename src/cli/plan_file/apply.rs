@@ -37,7 +37,7 @@ use crate::saved::{Resealed, SavedPlan, SavedPlaybook, Source, Tool, Work, moved
 use crate::strategy;
 use crate::text::moment;
 use crate::transport::{self, PathState, Reply, Session};
-use crate::value::HostName;
+use crate::value::{HostName, Vars};
 
 /// Runs `deploy apply`.
 ///
@@ -100,6 +100,7 @@ pub async fn run(args: &ApplyArgs, interrupts: &Interrupts) -> Result<Exit, Fail
         hosts,
         catalog: Arc::clone(&settings.catalog),
         selected: settings.hosts.len(),
+        extra: settings.inventory.extra().clone(),
         secrets,
         run,
         started: jiff::Timestamp::now(),
@@ -307,6 +308,8 @@ struct Apply {
     hosts: Arc<Hosts>,
     catalog: Arc<Catalog>,
     selected: usize,
+    /// Extra variables as they are given now.
+    extra: Vars,
     secrets: Option<Ready>,
     run: RunId,
     started: jiff::Timestamp,
@@ -480,6 +483,7 @@ impl Apply {
         let reached = settle(&self.hosts, host, &self.catalog, reached, consent, events).await?;
         let reached = self.compared(reached, work).await?;
         let (session, mut plan) = self.filled(host, reached, work).await?;
+        Work::record_extra(&mut plan, &self.extra, &self.plan.key);
         plan.notes.push(format!(
             "from the plan that {} made on {} at {}",
             self.plan.who,
