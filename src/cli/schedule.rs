@@ -2,15 +2,13 @@
 //! `--install` the units of systemd are put onto this machine.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, metrics};
 use crate::content::Content;
 use crate::error::{Diagnostic, Problems};
 use crate::report;
@@ -321,7 +319,7 @@ fn put_in_place(name: &Name, units: &[Artifact]) -> Result<(), Failure> {
             text += &format!("kept    {path}\n");
             continue;
         }
-        replace(&unit.path, &unit.text).with_context(|| format!("{path} cannot be written"))?;
+        metrics::write(&unit.path, &unit.text)?;
         text += &format!("written {path}\n");
     }
     let timer = format!("{}.timer", name.as_str());
@@ -335,23 +333,6 @@ fn put_in_place(name: &Name, units: &[Artifact]) -> Result<(), Failure> {
     text += &format!("started {timer}\n");
     report::data(&text);
     Ok(())
-}
-
-/// The old file or the new one, readable for all.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".deploy-new");
-    let beside = PathBuf::from(beside);
-    let _ = fs::remove_file(&beside);
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 fn systemctl(words: &[&str]) -> Result<(), Failure> {

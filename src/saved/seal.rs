@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::plan::HostPlan;
-use crate::shell::Script;
 use crate::step::{Step, StepId};
 use crate::text::hex;
 use crate::value::Vars;
@@ -81,17 +80,13 @@ pub(super) fn seal(plan: &HostPlan, key: &Key) -> (HostPlan, BTreeMap<StepId, St
 }
 
 fn emptied(step: &Step) -> Step {
+    let (id, title, change) = (step.id.clone(), step.title.clone(), step.change.clone());
     Step {
-        check: Script::default(),
-        snapshot: Script::default(),
-        apply: Script::default(),
-        verify: Script::default(),
-        undo: Script::default(),
-        idle: Script::default(),
-        followed_by: Script::default(),
-        again: Script::default(),
-        payload: Vec::new(),
-        ..step.clone()
+        class: step.class,
+        phase: step.phase,
+        secret: step.secret,
+        timeout_s: step.timeout_s,
+        ..Step::new(id, &step.task, title, change)
     }
 }
 
@@ -159,7 +154,7 @@ mod tests {
     use super::*;
     use crate::desired::Discovery;
     use crate::saved::{Bound, Work};
-    use crate::shell::Command;
+    use crate::shell::{Command, Script};
     use crate::step::{Change, Payload};
 
     fn secret_step(content: &str) -> Step {
