@@ -38,6 +38,7 @@ pub mod apply;
 
 pub mod event;
 pub mod fleet;
+pub mod history;
 pub mod report;
 pub mod saved;
 

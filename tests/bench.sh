@@ -25,6 +25,7 @@ if [ "$N" -lt 1 ] || [ "$N" -gt 250 ]; then die "N must be 1 to 250"; fi
 cargo build --release --locked --bin deploy --example floor --example trips
 bin=$PWD/target/release
 dir=$(mktemp -d)
+export DEPLOY_HISTORY=$dir/history
 relay=
 cleanup() {
     local pid

@@ -66,12 +66,18 @@ impl Scratch {
         path
     }
 
+    /// Where the runs of this test are kept.
+    pub(crate) fn history(&self) -> PathBuf {
+        self.path().join("history")
+    }
+
     /// A command with the scratch folder as home and state, and no terminal.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .env("HOME", self.path().join("home"))
             .env("XDG_STATE_HOME", self.path().join("state"))
+            .env("DEPLOY_HISTORY", self.history())
             .env_remove("SSH_AUTH_SOCK")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());

@@ -22,6 +22,7 @@ mod flow;
 mod group_request;
 mod handlers_owed;
 mod harness;
+mod history;
 mod hosts;
 mod inventory;
 mod made_up_model;

@@ -77,6 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["drift", "facts", "plan", "step", "transport"]),
     ("fleet", &[]),
+    ("history", &[]),
     (
         "report",
         &["event", "diff", "drift", "step", "plan", "saved", "catalog"],

@@ -141,7 +141,11 @@ fn a_cluster_gives_each_index_of_the_job_its_share() {
         .says("concurrencyPolicy: Forbid")
         .says(r#""--shard", "$(JOB_COMPLETION_INDEX)/8""#)
         .says(r#""-i", "/project/fleet.yml""#)
+        .says(r#""--every", "1h""#)
+        .says("emptyDir: {}")
         .says(r#""x=$$(id)""#);
+    let claimed = schedule(&scratch, &[&words[..], &["--state-claim", "runs"]].concat()).expect(0);
+    claimed.says("claimName: runs");
     let in_image = [
         "kubernetes",
         "-i",
@@ -290,8 +294,11 @@ fn the_timer_works_under_a_real_systemd() {
     on("journalctl -q -o cat -u deploy-drift.service")
         .expect(0)
         .says("pending");
-    // The machine was off when the timer was due.
-    on("systemctl stop deploy-drift.timer && \\
+    // The machine was off when the timer was due, for two weeks, as its history tells.
+    on("grep -q '\"every\": 604800' /var/lib/deploy-drift/history/*/run.json && \\
+        sed -i \"s/\\\"started\\\": \\\"[^\\\"]*/\\\"started\\\": \\\"$(date -u -d '15 days ago' +%FT%TZ)/\" \\
+            /var/lib/deploy-drift/history/*/run.json && \\
+        systemctl stop deploy-drift.timer && \\
         touch -d '9 days ago' /var/lib/systemd/timers/stamp-deploy-drift.timer && \\
         systemctl start deploy-drift.timer")
     .expect(0);
@@ -302,6 +309,9 @@ fn the_timer_works_under_a_real_systemd() {
         "{}",
         on("journalctl -u deploy-drift").all()
     );
+    on("journalctl -q -o cat -u deploy-drift.service")
+        .expect(0)
+        .says("1 run of this schedule is missing");
     // The same again changes nothing.
     on("deploy schedule systemd -i /srv/fleet/hosts.yml --every weekly --private-key /etc/deploy/key --install")
         .expect(0)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::apply::{RunId, STATE_DIR, runs};
-use crate::cli::args::{DriftArgs, MendTo, OnFailure, PlanOutputArgs, PlayArgs};
+use crate::cli::args::{DriftArgs, KeepArgs, MendTo, OnFailure, PlanOutputArgs, PlayArgs};
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{Consent, Events};
 use crate::cli::group_request::Shares;
@@ -17,6 +17,7 @@ use crate::cli::hosts::{self, Hosts};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which, rounds};
 use crate::cli::reach::{self, Looked, Reached};
+use crate::cli::record::Record;
 use crate::cli::settings::once;
 use crate::cli::settle::settle;
 use crate::cli::telling::Telling;
@@ -72,12 +73,17 @@ pub(super) struct Inspected {
 ///
 /// # Errors
 /// Every finding before the first connection.
-pub(super) async fn run(args: DriftArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    args: DriftArgs,
+    interrupts: &Interrupts,
+    record: &Record,
+) -> Result<Exit, Failure> {
     let consent = match args.remediate {
         true => Consent::of(false, args.yes),
         false => Consent::Never,
     };
-    let mut reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let mut reporter = record.hears(reporter);
     let which = match &args.playbook {
         Some(path) => Which::File(path.clone()),
         None => Which::Named("gpu.yml"),
@@ -90,7 +96,7 @@ pub(super) async fn run(args: DriftArgs, interrupts: &Interrupts) -> Result<Exit
         Err(other) => return Err(other),
     };
     if remediate {
-        return Ok(remediate::run(watch, to, consent, &play, reporter, interrupts).await);
+        return Ok(remediate::run(watch, to, consent, &play, (record, reporter), interrupts).await);
     }
     Ok(look(watch, play.connection.forks.into(), reporter).await)
 }
@@ -100,6 +106,7 @@ fn play_args(args: DriftArgs) -> PlayArgs {
         hosts: args.hosts,
         connection: args.connection,
         output: PlanOutputArgs::human(),
+        keep: KeepArgs::default(),
         tags: args.tags,
         skip_tags: args.skip_tags,
         check: !args.remediate,
@@ -496,7 +503,7 @@ pub(super) fn shown(inspected: &Inspected) -> HostPlan {
         .collect();
     let mut notes = Vec::new();
     if inspected.last.is_none() {
-        notes.push("nothing was applied here by this playbook yet: all is pending".to_owned());
+        notes.push(drift::NOTHING_APPLIED.to_owned());
     }
     HostPlan {
         steps,

@@ -20,6 +20,7 @@ pub mod flow;
 mod flow_tests;
 pub mod gate;
 mod group_request;
+mod history;
 pub mod hosts;
 pub mod interrupt;
 pub mod inventory;
@@ -30,6 +31,7 @@ pub mod plan_file;
 pub mod play;
 pub mod prompt;
 pub mod reach;
+mod record;
 mod remediate;
 pub mod render;
 pub mod resume;
@@ -52,6 +54,7 @@ use args::{Cli, Format, InventoryVerb, PlanVerb, RunsVerb, Verb};
 use interrupt::Interrupts;
 use inventory::GraphVars;
 use job::Which;
+use record::Record;
 
 /// Why a verb ended early; nothing was changed by it.
 #[derive(Debug)]
@@ -149,12 +152,13 @@ async fn attended(verb: Verb) -> Exit {
             return Exit::Refused;
         }
     };
+    let record = Record::begin(&verb);
     // A task of its own, so that a verb that waits for a person holds up no signal.
     let work = tokio::spawn({
-        let interrupts = interrupts.clone();
-        async move { dispatch(verb, &interrupts).await }
+        let (interrupts, record) = (interrupts.clone(), record.clone());
+        async move { dispatch(verb, &interrupts, &record).await }
     });
-    tokio::select! {
+    let exit = tokio::select! {
         exit = work => match exit {
             Ok(exit) => exit,
             Err(error) => match error.try_into_panic() {
@@ -170,15 +174,24 @@ async fn attended(verb: Verb) -> Exit {
             }
             Exit::Interrupted
         }
-    }
+    };
+    record.close(exit);
+    exit
 }
 
-async fn dispatch(verb: Verb, interrupts: &Interrupts) -> Exit {
+async fn dispatch(verb: Verb, interrupts: &Interrupts, record: &Record) -> Exit {
     let format = verb.format();
-    let failure = match run(verb, interrupts).await {
+    let failure = match run(verb, interrupts, record).await {
         Ok(exit) => return exit,
         Err(failure) => failure,
     };
+    match &failure {
+        Failure::Problems(problems) => record.refused(problems, Exit::Refused),
+        Failure::Other(error) => {
+            let problem = Diagnostic::error(format!("{error:#}"));
+            record.refused(&problem.into(), Exit::Refused);
+        }
+    }
     match (failure, format) {
         (Failure::Problems(problems), Some(Format::Json)) => {
             report::json_end(&problems, Exit::Refused);
@@ -196,7 +209,7 @@ async fn dispatch(verb: Verb, interrupts: &Interrupts) -> Exit {
     Exit::Refused
 }
 
-async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
+async fn run(verb: Verb, interrupts: &Interrupts, record: &Record) -> Result<Exit, Failure> {
     match verb {
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -220,26 +233,29 @@ async fn run(verb: Verb, interrupts: &Interrupts) -> Result<Exit, Failure> {
         Verb::Inventory(args) => inventory_verb(&args.verb),
         Verb::Catalog(args) => catalog::run(&args),
         Verb::Content(args) => content::run(&args.verb),
-        Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args, interrupts).await,
-        Verb::Run(args) => play::run(&Which::File(args.playbook), &args.play, interrupts).await,
+        Verb::Gpu(args) => play::run(&Which::Named("gpu.yml"), &args, interrupts, record).await,
+        Verb::Run(args) => {
+            play::run(&Which::File(args.playbook), &args.play, interrupts, record).await
+        }
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
         Verb::Doctor(args) => doctor::run(&args).await,
-        Verb::Apply(args) => plan_file::apply::run(&args, interrupts).await,
+        Verb::Apply(args) => plan_file::apply::run(&args, interrupts, record).await,
         Verb::Plan(args) => match args.verb {
             PlanVerb::Show(args) => plan_file::show::run(&args),
         },
-        Verb::Drift(args) => drift::run(args, interrupts).await,
-        Verb::Rollback(args) => rollback::run(&args, interrupts).await,
+        Verb::Drift(args) => drift::run(args, interrupts, record).await,
+        Verb::Rollback(args) => rollback::run(&args, interrupts, record).await,
         Verb::Runs(args) => match args.verb {
             None => fleet_verbs::runs(&args.list, None).await,
             Some(RunsVerb::Show { id, args }) => fleet_verbs::runs(&args, Some(&id)).await,
             Some(RunsVerb::Confirm { id, args }) => standing::confirm(&id, &args, interrupts).await,
             Some(RunsVerb::Undo { id, args }) => {
-                rollback::run(&args.rollback(id), interrupts).await
+                rollback::run(&args.rollback(id), interrupts, record).await
             }
             Some(RunsVerb::Extend { id, args }) => standing::extend(&id, &args).await,
             Some(RunsVerb::Unlock { id, args }) => standing::unlock(&id, &args, interrupts).await,
         },
+        Verb::History(args) => history::run(&args),
         Verb::Render(args) => render::run(args).await,
     }
 }

@@ -16,6 +16,7 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
 use crate::cli::plan_file::keep::Keeping;
 use crate::cli::reach::{self, reach};
+use crate::cli::record::Record;
 use crate::cli::resume::{self, Standing};
 use crate::cli::settings::once;
 use crate::cli::settle::settle;
@@ -35,7 +36,12 @@ use crate::value::HostName;
 ///
 /// # Errors
 /// Every finding before the first connection.
-pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    which: &Which,
+    args: &PlayArgs,
+    interrupts: &Interrupts,
+    record: &Record,
+) -> Result<Exit, Failure> {
     let resume = args
         .resume
         .as_deref()
@@ -47,7 +53,8 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         let hint = "pass --check with `--output markdown` and `--output html`";
         return Err(Diagnostic::error(message).hint(hint).into());
     }
-    let mut reporter = plan_reporter(&args.output, consent.check_mode(), consent.plans());
+    let reporter = plan_reporter(&args.output, consent.check_mode(), consent.plans());
+    let mut reporter = record.hears(reporter);
     let job = match Job::load(which, args) {
         Ok(job) => Arc::new(job),
         Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
@@ -102,7 +109,7 @@ pub async fn run(which: &Which, args: &PlayArgs, interrupts: &Interrupts) -> Res
         });
     }
     let started = jiff::Timestamp::now();
-    let run = RunId::new(started, chance());
+    let run = record.run_id();
     let keeping = match &args.out {
         None => None,
         Some(file) => match Keeping::start(file, which, args, &job, &batches, &run) {

@@ -14,8 +14,9 @@ use crate::cli::args::{MendTo, PlayArgs};
 use crate::cli::drift::{Inspected, Terms, Watch, tell};
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::interrupt::Interrupts;
-use crate::cli::play::{chance, left_alone};
+use crate::cli::play::left_alone;
 use crate::cli::reach;
+use crate::cli::record::Record;
 use crate::cli::settle::settle;
 use crate::drift::{self, Finding, Mending};
 use crate::event::{HostProblem, Outcome};
@@ -41,7 +42,7 @@ pub(super) async fn run(
     to: MendTo,
     consent: Consent,
     args: &PlayArgs,
-    reporter: Reporter,
+    (record, reporter): (&Record, Reporter),
     interrupts: &Interrupts,
 ) -> Exit {
     let hosts = watch.job.settings.hosts.clone();
@@ -53,7 +54,7 @@ pub(super) async fn run(
         to,
         consent,
         allow_reboot: args.allow_reboot,
-        run: RunId::new(started, chance()),
+        run: record.run_id(),
         started,
         who: reach::who(),
         from: reach::from(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::cli::Failure;
-use crate::cli::args::{OnFailure, PlanOutputArgs, PlayArgs, RenderArgs};
+use crate::cli::args::{KeepArgs, OnFailure, PlanOutputArgs, PlayArgs, RenderArgs};
 use crate::cli::hosts;
 use crate::cli::job::{Job, Which};
 use crate::cli::reach::reach;
@@ -32,6 +32,7 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         hosts: args.hosts,
         connection: args.connection,
         output: PlanOutputArgs::human(),
+        keep: KeepArgs::default(),
         tags: Vec::new(),
         skip_tags: Vec::new(),
         check: true,

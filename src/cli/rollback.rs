@@ -12,6 +12,7 @@ use crate::cli::fleet_verbs::{self, reporter};
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::hosts::Hosts;
 use crate::cli::interrupt::Interrupts;
+use crate::cli::record::Record;
 use crate::cli::{Failure, reach};
 use crate::error::{Diagnostic, Problems};
 use crate::event::{HostProblem, Outcome};
@@ -98,7 +99,11 @@ fn nothing(wanted: Option<&RunId>) -> Diagnostic {
 ///
 /// # Errors
 /// Findings in the files and variables.
-pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    args: &RollbackArgs,
+    interrupts: &Interrupts,
+    record: &Record,
+) -> Result<Exit, Failure> {
     let wanted = args.run.as_deref().map(fleet_verbs::run_id).transpose()?;
     let (settings, hosts) = fleet_verbs::ready(&args.hosts, &args.connection, None).await?;
     let consent = Consent::of(args.check, args.yes);
@@ -116,6 +121,7 @@ pub async fn run(args: &RollbackArgs, interrupts: &Interrupts) -> Result<Exit, F
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans())
         .calling_changed("undone")
         .calling_failed("nothing was undone");
+    let reporter = record.hears(reporter);
     Ok(flow::run(verb, batches, consent, reporter, interrupts).await)
 }
 

@@ -68,6 +68,10 @@ pub enum By {
         /// How many shards work side by side
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         shards: u32,
+        /// Keep the history in this PersistentVolumeClaim, and with it what tells missed runs; else
+        /// it ends with each pod. Shards that work side by side need one that many can mount
+        #[arg(long, value_name = "CLAIM", value_parser = name)]
+        state_claim: Option<Name>,
     },
 }
 
@@ -153,6 +157,7 @@ pub(super) fn run(args: &ScheduleArgs) -> Result<Exit, Failure> {
             namespace,
             in_image,
             shards,
+            state_claim,
         } => {
             let (schedule, content) = if *in_image {
                 what.of_an_image()?
@@ -166,6 +171,7 @@ pub(super) fn run(args: &ScheduleArgs) -> Result<Exit, Failure> {
                 namespace: namespace.as_str().to_owned(),
                 mounts_project: !in_image,
                 shards: *shards,
+                state_claim: state_claim.as_ref().map(|name| name.as_str().to_owned()),
             };
             report::data(&schedule::kubernetes(&schedule, &more, &content)?);
         }
@@ -283,6 +289,7 @@ impl WhatArgs {
         if self.remediate {
             words.extend(["--remediate".to_owned(), "--yes".to_owned()]);
         }
+        words.extend(["--every".to_owned(), self.every.word()]);
         words.extend(self.more.iter().cloned());
         Ok(words)
     }

@@ -17,6 +17,9 @@ pub use lines::{LineFinding, Side};
 pub use rules::{Ignored, Rules, Window};
 pub use variable::{VARIABLE, read as rules};
 
+/// What is said of a host on which there is nothing to go back to.
+pub const NOTHING_APPLIED: &str = "nothing was applied here by this playbook yet: all is pending";
+
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {

@@ -1,5 +1,6 @@
 //! A stable share of the hosts, for controllers that work side by side.
 
+use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -24,6 +25,12 @@ impl Shard {
             .take(8)
             .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
         first % u64::from(self.count) == u64::from(self.index)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
     }
 }
 

@@ -236,6 +236,42 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
+/// The outcome of a word.
+#[must_use]
+pub fn outcome_of(word: &str) -> Option<Outcome> {
+    OUTCOMES
+        .into_iter()
+        .find(|outcome| outcome_word(*outcome) == word)
+}
+
+/// All outcomes of hosts, in the order of the sums.
+pub const OUTCOMES: [Outcome; 11] = [
+    Outcome::Ok,
+    Outcome::Changed,
+    Outcome::Failed,
+    Outcome::Unreachable,
+    Outcome::RolledBack,
+    Outcome::Stuck,
+    Outcome::Unconfirmed,
+    Outcome::Locked,
+    Outcome::Stale,
+    Outcome::Left,
+    Outcome::Skipped,
+];
+
+/// The outcome of a step of a word.
+#[must_use]
+pub fn step_outcome_of(word: &str) -> Option<StepOutcome> {
+    let all = [
+        StepOutcome::Changed,
+        StepOutcome::Failed,
+        StepOutcome::Undone,
+        StepOutcome::UndoFailed,
+    ];
+    all.into_iter()
+        .find(|outcome| step_outcome(*outcome) == word)
+}
+
 fn step_outcome(outcome: StepOutcome) -> &'static str {
     match outcome {
         StepOutcome::Changed => "changed",

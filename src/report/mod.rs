@@ -3,7 +3,8 @@
 //! The only room that writes to the terminal: data to standard output, talk to
 //! standard error. `diagnostic` draws findings about files, `human` tells a run as
 //! text, `json` as one object a line, `markdown` and `html` as a page once all is known
-//! (which `review` collects), `exit` knows the numbers.
+//! (which `review` collects), `exit` knows the numbers. A `Keeper` hears the same objects,
+//! in whatever form people are told; `replay` makes events of them again.
 
 pub mod diagnostic;
 pub mod exit;
@@ -12,6 +13,7 @@ pub mod human;
 pub mod json;
 pub mod markdown;
 mod progress;
+pub mod replay;
 pub mod review;
 
 use std::collections::{HashMap, HashSet};
@@ -101,6 +103,13 @@ pub enum Plans {
     Together,
 }
 
+/// Hears what a run tells, as the objects that `--output json` prints, in whatever form it is
+/// told.
+pub trait Keeper: std::fmt::Debug + Send {
+    /// An object, and the line that it is.
+    fn hear(&mut self, object: &serde_json::Value, line: &str);
+}
+
 /// In which form a run is told.
 #[derive(Debug)]
 enum Form {
@@ -137,6 +146,7 @@ pub struct Reporter {
     progress: Progress,
     /// Where what people are told goes.
     stream: Stream,
+    keeper: Option<Box<dyn Keeper>>,
 }
 
 /// One of the two streams.
@@ -192,7 +202,15 @@ impl Reporter {
             interrupted: false,
             progress: Progress::none(),
             stream: Stream::Data,
+            keeper: None,
         }
+    }
+
+    /// The same reporter, with somebody who hears all that it tells.
+    #[must_use]
+    pub fn heard_by(mut self, keeper: Box<dyn Keeper>) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The same reporter for a verb that prints something else to standard output, which
@@ -256,17 +274,36 @@ impl Reporter {
             }
         }
         self.progress.hear(event);
+        if self.keeper.is_some() || matches!(self.form, Form::Json) {
+            self.objects(&json::objects(event));
+        }
         match &mut self.form {
             Form::Human(human) => {
                 let said = human.event(event).on(self.stream);
                 self.progress.beside(|| said.print());
             }
-            Form::Json => json_lines(&json::objects(event)),
+            Form::Json => {}
             Form::Page(human, review, _) => {
                 review.event(event);
                 let said = human.event(event);
                 self.progress.beside(|| talk(&said.talk));
             }
+        }
+    }
+
+    /// Keeps objects, and prints them where they are what is printed.
+    fn objects(&mut self, objects: &[serde_json::Value]) {
+        let mut text = String::new();
+        for object in objects {
+            let line = json_line(object);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.hear(object, &line);
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if matches!(self.form, Form::Json) {
+            data(&text);
         }
     }
 
@@ -330,22 +367,24 @@ impl Reporter {
         for outcome in self.outcomes.values() {
             tally.count(*outcome);
         }
+        self.objects(&[json::summary(&tally, &self.not_begun, exit)]);
         match &self.form {
             Form::Human(human) => {
                 let said = human.summary(&tally, &self.not_begun, exit);
                 said.on(self.stream).print();
             }
-            Form::Json => json_lines(&[json::summary(&tally, &self.not_begun, exit)]),
+            Form::Json => {}
             Form::Page(_, review, form) => data(&page(review, *form)),
         }
         exit
     }
 
     /// Ends before any host was touched: tells the findings, and in JSON the sums too.
-    pub fn refuse(self, problems: &Problems) -> Exit {
+    pub fn refuse(mut self, problems: &Problems) -> Exit {
+        self.objects(&end_objects(problems, Exit::Refused));
         match self.form {
             Form::Human(_) => self::problems(problems),
-            Form::Json => json_end(problems, Exit::Refused),
+            Form::Json => {}
             Form::Page(_, mut review, form) => {
                 self::problems(problems);
                 review.findings = diagnostic::render(problems, Style::Plain);
@@ -401,14 +440,21 @@ pub fn json_lines(objects: &[serde_json::Value]) {
 
 /// The end of a command in JSON that came before any host: the findings and the sums.
 pub fn json_end(problems: &Problems, exit: Exit) {
+    json_lines(&end_objects(problems, exit));
+}
+
+/// The objects of an end that came before any host.
+#[must_use]
+pub fn end_objects(problems: &Problems, exit: Exit) -> Vec<serde_json::Value> {
     let mut objects = json::diagnostics(problems);
     objects.push(json::summary(&Tally::default(), &[], exit));
-    json_lines(&objects);
+    objects
 }
 
 /// An object in one line of which a terminal acts on nothing: JSON itself lets DEL,
 /// the second set of control characters and what reorders text stand in strings.
-fn json_line(object: &serde_json::Value) -> String {
+#[must_use]
+pub fn json_line(object: &serde_json::Value) -> String {
     let mut line = String::new();
     for c in object.to_string().chars() {
         if c.is_control() || hides(c) {

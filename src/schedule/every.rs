@@ -65,6 +65,17 @@ impl fmt::Display for Every {
 }
 
 impl Every {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> String {
+        match self {
+            Self::Minutes(minutes) => format!("{minutes}m"),
+            Self::Hours(hours) => format!("{hours}h"),
+            Self::Day => "daily".to_owned(),
+            Self::Week => "weekly".to_owned(),
+        }
+    }
+
     /// Seconds between two runs.
     #[must_use]
     pub fn seconds(self) -> u32 {
@@ -109,6 +120,7 @@ mod tests {
     fn spans_are_the_same_for_every_scheduler() {
         let both = |text: &str| {
             let every: Every = text.parse().expect("a span");
+            assert_eq!(every.word().parse(), Ok(every));
             format!(
                 "{} | {} | {}",
                 every.calendar(),

@@ -33,6 +33,7 @@ pub(super) fn manifests(
         "image": more.image,
         "shards": more.shards,
         "words": words,
+        "state_claim": more.state_claim,
         "project": more.mounts_project.then_some(PROJECT),
     });
     rendered(content, "schedule_cronjob.j2", &vars)

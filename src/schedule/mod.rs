@@ -100,6 +100,8 @@ pub struct Kubernetes {
     pub mounts_project: bool,
     /// How many shards work side by side.
     pub shards: u32,
+    /// What keeps the history; else it ends with each pod.
+    pub state_claim: Option<String>,
 }
 
 /// The units of a timer that runs it.

@@ -527,6 +527,7 @@ fn plain(home: &Path) -> Command {
     command
         .env("HOME", home.join("home"))
         .env("XDG_STATE_HOME", home.join("state"))
+        .env("DEPLOY_HISTORY", home.join("history"))
         .env_remove("SSH_AUTH_SOCK")
         .env_remove("DEPLOY_SIM_STATE")
         .env("NO_COLOR", "1")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ConnectionArgs, HostArgs, OutputArgs};
+use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs};
 
 /// `deploy discover`.
 #[derive(Debug, Args)]
@@ -63,6 +63,9 @@ pub struct DriftArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// What is kept of it.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// What was applied with these tags
     #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
     pub tags: Vec<String>,

@@ -2,6 +2,7 @@
 //! where Ansible has them. Nothing is decided here; `settings` does that.
 
 mod files;
+mod history;
 mod look;
 mod play;
 mod runs;
@@ -10,10 +11,13 @@ mod shared;
 pub use files::{
     CatalogArgs, CatalogVerb, ContentArgs, ContentVerb, FitArgs, InventoryVerb, InventoryVerbArgs,
 };
+pub use history::{HistoryArgs, HistoryVerb, HistoryVerbArgs};
 pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, MendTo, RenderArgs};
 pub use play::{ApplyArgs, OnFailure, PlanArgs, PlanShowArgs, PlanVerb, PlayArgs, RunArgs};
 pub use runs::{ExtendArgs, RollbackArgs, RunsArgs, RunsVerb, RunsVerbArgs, UndoArgs, UnlockArgs};
-pub use shared::{ConnectionArgs, Format, HostArgs, OutputArgs, PlanFormat, PlanOutputArgs};
+pub use shared::{
+    ConnectionArgs, Format, HostArgs, KeepArgs, OutputArgs, PlanFormat, PlanOutputArgs,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -63,6 +67,8 @@ pub enum Verb {
     Rollback(RollbackArgs),
     /// Show what was applied, when and by whom
     Runs(RunsVerbArgs),
+    /// Show what was done from this machine: the runs, and what each of them told
+    History(HistoryVerbArgs),
     /// Print one file as it would land on a host
     Render(RenderArgs),
     /// Show hosts, groups and variables, as ansible-inventory does
@@ -105,6 +111,10 @@ impl Verb {
                 Some(RunsVerb::Undo { args, .. }) => &args.of.output,
                 Some(RunsVerb::Extend { args, .. }) => &args.of.output,
                 Some(RunsVerb::Unlock { args, .. }) => &args.of.output,
+            },
+            Self::History(args) => match &args.verb {
+                None => &args.list.output,
+                Some(HistoryVerb::List(args) | HistoryVerb::Show { args, .. }) => &args.output,
             },
             Self::Inventory(args) => match &args.verb {
                 InventoryVerb::List { output, .. } | InventoryVerb::Host { output, .. } => output,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ConnectionArgs, HostArgs, OutputArgs, PlanOutputArgs};
+use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs, PlanOutputArgs};
 
 /// `deploy gpu`.
 #[derive(Debug, Args)]
@@ -18,6 +18,9 @@ pub struct PlayArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: PlanOutputArgs,
+    /// What is kept of it.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Only tasks with these tags
     #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
     pub tags: Vec<String>,
@@ -83,6 +86,9 @@ pub struct ApplyArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// What is kept of it.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Change nothing; exit 2 if the plan still holds and would change something
     #[arg(short = 'C', long)]
     pub check: bool,

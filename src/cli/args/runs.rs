@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConnectionArgs, HostArgs, OutputArgs};
+use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs};
 
 /// `deploy rollback`.
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub struct RollbackArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// What is kept of it.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Which run; else the last one that was applied
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
@@ -112,6 +115,7 @@ impl UndoArgs {
             hosts: self.of.hosts,
             connection: self.of.connection,
             output: self.of.output,
+            keep: KeepArgs::default(),
             run: Some(id),
             anyway: self.anyway,
             check: self.check,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::inventory::shard::Shard;
+use crate::schedule::Every;
 
 /// Which hosts, and with which variables.
 #[derive(Debug, Args)]
@@ -62,6 +63,18 @@ pub struct ConnectionArgs {
     /// Read this file instead of ~/.ssh/config
     #[arg(short = 'F', long, value_name = "FILE")]
     pub ssh_config: Option<PathBuf>,
+}
+
+/// What is kept of a run, and told of it to others than those who look on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KeepArgs {
+    /// Where the runs of this machine are kept, or `none`; else $DEPLOY_HISTORY, the state folder
+    /// of the service, or ~/.local/state/deploy/history
+    #[arg(long, value_name = "DIR")]
+    pub history: Option<PathBuf>,
+    /// This run is one of a schedule, such as 15m, 1h, daily: says so if runs before it are missing
+    #[arg(long, value_name = "SPAN")]
+    pub every: Option<Every>,
 }
 
 /// How output looks.

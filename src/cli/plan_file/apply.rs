@@ -14,7 +14,7 @@ use crate::apply::manifest::Purpose;
 use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::catalog::Catalog;
-use crate::cli::args::{ApplyArgs, ConnectionArgs, HostArgs, PlanOutputArgs, PlayArgs};
+use crate::cli::args::{ApplyArgs, ConnectionArgs, HostArgs, KeepArgs, PlanOutputArgs, PlayArgs};
 use crate::cli::fleet_verbs::reporter;
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::gate::Limits;
@@ -24,6 +24,7 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
 use crate::cli::play::left_alone;
 use crate::cli::reach::{self, Reached, reach};
+use crate::cli::record::Record;
 use crate::cli::settings::{self, Settings};
 use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback};
@@ -43,7 +44,11 @@ use crate::value::{HostName, Vars};
 ///
 /// # Errors
 /// What is wrong with the file, and every finding before the first connection.
-pub async fn run(args: &ApplyArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
+pub(in crate::cli) async fn run(
+    args: &ApplyArgs,
+    interrupts: &Interrupts,
+    record: &Record,
+) -> Result<Exit, Failure> {
     let (plan, made_by) = disk::read(&args.file)?;
     same_tool(&made_by)?;
     let run = RunId::parse(&plan.id)
@@ -60,6 +65,7 @@ pub async fn run(args: &ApplyArgs, interrupts: &Interrupts) -> Result<Exit, Fail
     withheld_given(args, &plan, sealed)?;
 
     let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
+    let reporter = record.hears(reporter);
     let (secrets, mut wanted) = match sealed {
         true => {
             let (secrets, wanted) = Secrets::load(args, &plan)?;
@@ -271,6 +277,7 @@ impl Secrets {
             hosts: host_args(args, source, source.limit.clone())?,
             connection: args.connection.clone(),
             output: PlanOutputArgs::human(),
+            keep: KeepArgs::default(),
             tags: source.tags.clone(),
             skip_tags: source.skip_tags.clone(),
             check: false,

@@ -1,0 +1,249 @@
+//! `deploy history`: the runs that were made from this machine, and what one of them told.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use crate::cli::args::{Format, HistoryArgs, HistoryVerb, HistoryVerbArgs};
+use crate::cli::{Failure, record};
+use crate::error::{Diagnostic, Problems};
+use crate::history::{Kept, State, Store};
+use crate::report::exit::{CheckMode, Exit};
+use crate::report::{self, Plans, Reporter, replay};
+use crate::text::{moment, printable_line, span};
+
+/// Most characters of one line about a run.
+const LINE: usize = 1000;
+
+/// Runs `deploy history`.
+///
+/// # Errors
+/// There is no history, or no such run in it.
+pub(super) fn run(args: &HistoryVerbArgs) -> Result<Exit, Failure> {
+    match &args.verb {
+        None => list(&args.list),
+        Some(HistoryVerb::List(args)) => list(args),
+        Some(HistoryVerb::Show { id, args }) => show(id, args),
+    }
+}
+
+/// The runs that are kept, newest first.
+///
+/// # Errors
+/// There is no history, or it cannot be read.
+pub(super) fn kept(given: Option<&Path>) -> Result<Vec<Kept>, Diagnostic> {
+    let folder = record::folder(given)
+        .map_err(|why| Diagnostic::error(format!("where the history lies is not known: {why}")))?;
+    let Some(folder) = folder else {
+        return Err(Diagnostic::error("no history is kept")
+            .hint("it was said to be `none`: `--history DIR` says where one lies"));
+    };
+    let store = Store::at(folder);
+    store.runs().map_err(|error| {
+        let place = store.folder().display();
+        Diagnostic::error(format!("the history in {place} cannot be read: {error}"))
+    })
+}
+
+fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
+    let mut text = String::new();
+    let mut objects = Vec::new();
+    for run in kept(args.history.as_deref())? {
+        let lines = match &args.host {
+            None => Vec::new(),
+            Some(host) => {
+                let lines = lines(&run)?;
+                let is_about = |line: &Json| line["host"] == host.as_str();
+                let about: Vec<Json> = lines.into_iter().filter(is_about).collect();
+                if about.is_empty() {
+                    continue;
+                }
+                about
+            }
+        };
+        match args.output.output {
+            Format::Human => {
+                text += &row(&run);
+                text += &happened(&lines);
+            }
+            Format::Json => objects.push(object(&run, args.host.as_deref(), &lines)),
+        }
+    }
+    match args.output.output {
+        Format::Json => {
+            objects.extend(report::end_objects(&Problems::default(), Exit::Done));
+            report::json_lines(&objects);
+        }
+        Format::Human if text.is_empty() => report::talk("no run is kept\n"),
+        Format::Human => report::data(&text),
+    }
+    Ok(Exit::Done)
+}
+
+fn lines(run: &Kept) -> Result<Vec<Json>, Diagnostic> {
+    run.lines().map_err(|error| {
+        let id = &run.entry.begun.id;
+        Diagnostic::error(format!("what run {id} told cannot be read: {error}"))
+    })
+}
+
+/// A run in a line: name, time, how long, how it ended, what was asked for.
+fn row(run: &Kept) -> String {
+    let begun = &run.entry.begun;
+    let end = match (&run.entry.ended, run.state) {
+        (Some(ended), _) => {
+            let seconds = ended.at.as_second() - begun.started.as_second();
+            let seconds = u64::try_from(seconds).unwrap_or_default();
+            format!("{}  {}", span(seconds), sums(&ended.summary))
+        }
+        (None, state) => state.word().to_owned(),
+    };
+    let line = format!(
+        "{}  {}  {end}  {}",
+        begun.id,
+        moment(begun.started),
+        begun.asked.words()
+    );
+    format!("{}\n", printable_line(&line, LINE))
+}
+
+/// `exit 2, hosts=20 drifted=3`: what is not zero.
+fn sums(summary: &Json) -> String {
+    let mut text = format!("exit {}", summary["exit"]);
+    let counts = summary.as_object().into_iter().flatten();
+    for (name, count) in counts {
+        let count = count.as_u64().unwrap_or_default();
+        if count > 0 && name != "exit" && name != "version" {
+            let _ = write!(text, " {}={count}", name.replace('_', "-"));
+        }
+    }
+    text
+}
+
+/// What happened to a host in a run: what drifted, what was done, how it ended.
+fn happened(lines: &[Json]) -> String {
+    let text = |line: &Json, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let title_of = |step: &Json| {
+        let of_step = |line: &&Json| line["type"] == "planned_change" && line["step"] == *step;
+        let planned = lines.iter().find(of_step);
+        planned.map_or_else(
+            || step.as_str().unwrap_or_default().to_owned(),
+            |line| text(line, "title"),
+        )
+    };
+    let mut told = String::new();
+    for line in lines {
+        let said = match line["type"].as_str() {
+            Some("drift") => format!("{}: {}", text(line, "status"), text(line, "title")),
+            Some("step_end") => {
+                format!("{}: {}", text(line, "outcome"), title_of(&line["step"]))
+            }
+            Some("host_end") => {
+                let why = line["problem"]["message"].as_str();
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{}{why}", text(line, "outcome"))
+            }
+            _ => continue,
+        };
+        let said = said.replace('_', " ");
+        let _ = writeln!(told, "    {}", printable_line(&said, LINE));
+    }
+    told
+}
+
+/// A run as an object of type `history_entry`.
+fn object(run: &Kept, host: Option<&str>, lines: &[Json]) -> Json {
+    let begun = &run.entry.begun;
+    let ended = run.entry.ended.as_ref();
+    let mut object = json!({
+        "type": "history_entry",
+        "version": 1,
+        "run": begun.id,
+        "state": run.state.word().replace(' ', "_"),
+        "verb": begun.asked.verb,
+        "asked": begun.asked,
+        "command": begun.asked.words(),
+        "tool": begun.tool,
+        "who": begun.who,
+        "from": begun.from,
+        "started": begun.started,
+        "every": begun.every,
+        "ended": ended.map(|ended| ended.at),
+        "exit": ended.and_then(crate::history::Ended::exit),
+    });
+    if let Some(host) = host {
+        let end = lines.iter().rev().find(|line| line["type"] == "host_end");
+        object["host"] = json!(host);
+        object["outcome"] = end.map_or(Json::Null, |end| end["outcome"].clone());
+    }
+    object
+}
+
+/// Tells one run again.
+fn show(id: &str, args: &HistoryArgs) -> Result<Exit, Failure> {
+    let runs = kept(args.history.as_deref())?;
+    let run = pick(&runs, id)?;
+    let mut lines = lines(run)?;
+    if let Some(host) = &args.host {
+        lines.retain(|line| line["host"].is_null() || line["host"] == host.as_str());
+    }
+    let sums_told = lines.pop_if(|line| line["type"] == "summary");
+    if args.output.output == Format::Json {
+        let mut objects = vec![object(run, args.host.as_deref(), &lines)];
+        objects.extend(lines);
+        match sums_told {
+            // It is shown, and that has gone well; how the run ended stands above.
+            Some(mut sums) => {
+                sums["exit"] = json!(Exit::Done.code());
+                objects.push(sums);
+            }
+            None => objects.extend(report::end_objects(&Problems::default(), Exit::Done)),
+        }
+        report::json_lines(&objects);
+        return Ok(Exit::Done);
+    }
+    let begun = &run.entry.begun;
+    let mut head = row(run);
+    let _ = writeln!(
+        head,
+        "by {} from {}, deploy {}",
+        printable_line(&begun.who, LINE),
+        printable_line(&begun.from, LINE),
+        printable_line(&begun.tool, LINE)
+    );
+    if run.state == State::Interrupted {
+        head += "its process was killed, or its machine went down: `deploy runs` tells what it has begun on hosts\n";
+    }
+    report::data(&(head + "\n"));
+    let only_looked = begun.asked.flags.iter().any(|flag| flag == "--check")
+        || (begun.asked.verb == "drift"
+            && !begun.asked.flags.iter().any(|flag| flag == "--remediate"));
+    let check = match only_looked {
+        true => CheckMode::On,
+        false => CheckMode::Off,
+    };
+    let mut reporter = Reporter::human(check, Plans::Together, args.output.verbose > 0);
+    for event in replay::events(&lines) {
+        reporter.event(&event);
+    }
+    Ok(reporter.finish_shown())
+}
+
+/// The run of a name, or of the beginning of one.
+fn pick<'a>(runs: &'a [Kept], id: &str) -> Result<&'a Kept, Diagnostic> {
+    let named = |run: &&Kept| run.entry.begun.id.as_str() == id;
+    if let Some(run) = runs.iter().find(named) {
+        return Ok(run);
+    }
+    let begins = |run: &&Kept| !id.is_empty() && run.entry.begun.id.as_str().starts_with(id);
+    let mut found = runs.iter().filter(begins);
+    match (found.next(), found.next()) {
+        (Some(run), None) => Ok(run),
+        (Some(_), Some(_)) => Err(Diagnostic::error(format!("more than one run begins with `{id}`"))
+            .hint("`deploy history` lists them")),
+        (None, _) => Err(Diagnostic::error(format!("the history has no run `{id}`")).hint(
+            "`deploy history` lists those that were made from here, `deploy runs` what hosts keep",
+        )),
+    }
+}

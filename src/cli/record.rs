@@ -1,0 +1,441 @@
+//! What is kept of a run while it is at work, and done about it when it has ended.
+//!
+//! The history is no part of the run: what cannot be written is a warning, once, and the run
+//! goes on.
+
+use std::path::{Path, PathBuf, absolute};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use crate::apply::RunId;
+use crate::cli::args::{HostArgs, KeepArgs, MendTo, OnFailure, PlayArgs, RunsVerb, Verb};
+use crate::cli::play::chance;
+use crate::cli::reach;
+use crate::error::{Diagnostic, Problems};
+use crate::event::Event;
+use crate::history::{Asked, Begun, Ended, EntryId, Missed, Store, Writer, missed};
+use crate::inventory::parse_extra_vars;
+use crate::report::exit::Exit;
+use crate::report::{self, Keeper, Reporter};
+use crate::schedule::Every;
+use crate::text::{moment, span};
+
+/// The word for no history.
+const NONE: &str = "none";
+
+/// The record of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Record(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    run: RunId,
+    /// What is known of a run that is kept.
+    begun: Option<Begun>,
+    store: Option<Store>,
+    writer: Option<Writer>,
+    missed: Option<Missed>,
+    /// The sums, once they were told; nothing is kept after them.
+    summary: Option<Json>,
+}
+
+impl Record {
+    /// Begins the record of what a verb does; of most verbs nothing is kept.
+    pub(super) fn begin(verb: &Verb) -> Self {
+        let started = Timestamp::now();
+        let run = RunId::new(started, chance());
+        let mut inner = Inner {
+            run: run.clone(),
+            begun: None,
+            store: None,
+            writer: None,
+            missed: None,
+            summary: None,
+        };
+        if let Some((asked, keep)) = asked(verb)
+            && let Some(id) = EntryId::parse(run.as_str())
+        {
+            let begun = Begun {
+                id,
+                tool: env!("CARGO_PKG_VERSION").to_owned(),
+                asked,
+                who: reach::who(),
+                from: reach::from(),
+                started,
+                every: keep.every.map(Every::seconds),
+            };
+            inner.begin(begun, &keep);
+        }
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a run is called that this command makes on hosts: as its history is.
+    pub(super) fn run_id(&self) -> RunId {
+        self.lock().run.clone()
+    }
+
+    /// The reporter, of which all is kept; it tells first what is known before the run.
+    pub(super) fn hears(&self, reporter: Reporter) -> Reporter {
+        let mut reporter = reporter.heard_by(Box::new(self.clone()));
+        let inner = self.lock();
+        let every = inner.begun.as_ref().and_then(|begun| begun.every);
+        if let (Some(missed), Some(every)) = (inner.missed, every) {
+            drop(inner);
+            reporter.event(&Event::Diagnostics(told(missed, every).into()));
+        }
+        reporter
+    }
+
+    /// The command ended before any host: keeps why.
+    pub(super) fn refused(&self, problems: &Problems, exit: Exit) {
+        for object in report::end_objects(problems, exit) {
+            self.lock().keep(&object, &report::json_line(&object));
+        }
+    }
+
+    /// The command has ended.
+    pub(super) fn close(&self, exit: Exit) {
+        if self.lock().summary.is_none() {
+            self.refused(&Problems::default(), exit);
+        }
+        self.lock().close();
+    }
+}
+
+impl Keeper for Record {
+    fn hear(&mut self, object: &Json, line: &str) {
+        self.lock().keep(object, line);
+    }
+}
+
+impl Inner {
+    fn begin(&mut self, begun: Begun, keep: &KeepArgs) {
+        self.begun = Some(begun.clone());
+        let store = match folder(keep.history.as_deref()) {
+            Ok(folder) => folder.map(Store::at),
+            Err(why) => return warn(&why, None),
+        };
+        let Some(store) = store else { return };
+        if let Some(every) = begun.every {
+            let runs = store.runs().unwrap_or_default();
+            let began = runs
+                .iter()
+                .map(|kept| &kept.entry.begun)
+                .filter(|old| old.every.is_some() && old.asked.is_same_job(&begun.asked))
+                .map(|old| old.started);
+            self.missed = missed(begun.started, every, began);
+        }
+        match store.begin(begun) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => warn(&error.to_string(), Some(store.folder())),
+        }
+        self.store = Some(store);
+    }
+
+    fn keep(&mut self, object: &Json, line: &str) {
+        if self.summary.is_some() {
+            return;
+        }
+        if object["type"] == "summary" {
+            self.summary = Some(object.clone());
+        }
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        if let Err(error) = writer.line(line) {
+            warn(&error.to_string(), self.store.as_ref().map(Store::folder));
+            self.writer = None;
+        }
+    }
+
+    fn close(&mut self) {
+        let now = Timestamp::now();
+        let summary = self.summary.clone().unwrap_or_default();
+        let ended = match self.writer.take() {
+            Some(writer) => writer.end(Ended { at: now, summary }),
+            None => Ok(()),
+        };
+        let pruned = match &self.store {
+            Some(store) => store.prune(now),
+            None => Ok(()),
+        };
+        if let Err(error) = ended.and(pruned) {
+            warn(&error.to_string(), self.store.as_ref().map(Store::folder));
+        }
+    }
+}
+
+/// What is said of runs that are missing.
+fn told(missed: Missed, every: u32) -> Diagnostic {
+    let runs = match missed.count {
+        1 => "1 run of this schedule is missing".to_owned(),
+        count => format!("{count} runs of this schedule are missing"),
+    };
+    Diagnostic::warning(format!(
+        "{runs}: the last one began at {}, and one is due each {}",
+        moment(missed.last),
+        span(every.into())
+    ))
+    .hint("the machine or its timer was off, or the run before took longer than that")
+}
+
+/// Warns that the history lacks this run.
+fn warn(why: &str, folder: Option<&Path>) {
+    let place = folder.map(|folder| format!(" in {}", folder.display()));
+    let message = format!(
+        "the history of this run cannot be kept{}: {why}",
+        place.unwrap_or_default()
+    );
+    let hint = "`--history DIR` keeps it elsewhere, `--history none` keeps none";
+    report::problems(&Diagnostic::warning(message).hint(hint).into());
+}
+
+/// Where the history lies; none where none is wanted.
+///
+/// # Errors
+/// Nothing says where.
+pub(super) fn folder(given: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let given = match given {
+        Some(path) => Some(path.to_owned()),
+        None => set("DEPLOY_HISTORY").map(PathBuf::from),
+    };
+    if let Some(path) = given {
+        return Ok((path.as_os_str() != NONE).then_some(path));
+    }
+    if let Some(folders) = set("STATE_DIRECTORY") {
+        // systemd names all of a unit, with colons between; ours has one.
+        let folders = std::env::split_paths(&folders).next();
+        return Ok(folders.map(|folder| folder.join("history")));
+    }
+    let state = match set("XDG_STATE_HOME").map(PathBuf::from) {
+        Some(folder) if folder.is_absolute() => folder,
+        _ => match set("HOME") {
+            Some(home) => PathBuf::from(home).join(".local/state"),
+            None => return Err("neither HOME nor XDG_STATE_HOME is set".to_owned()),
+        },
+    };
+    Ok(Some(state.join("deploy/history")))
+}
+
+/// What a verb was asked to do, where its runs are kept.
+fn asked(verb: &Verb) -> Option<(Asked, KeepArgs)> {
+    Some(match verb {
+        Verb::Gpu(args) => (of_play("gpu", args), args.keep.clone()),
+        Verb::Run(args) => {
+            let asked = Asked {
+                playbook: Some(whole(&args.playbook)),
+                ..of_play("run", &args.play)
+            };
+            (asked, args.play.keep.clone())
+        }
+        Verb::Apply(args) => {
+            let asked = Asked {
+                verb: "apply".to_owned(),
+                plan: Some(whole(&args.file)),
+                inventory: args.inventory.iter().map(|path| whole(path)).collect(),
+                limit: args.limit.clone(),
+                extra_vars: names(&args.extra_vars),
+                flags: [
+                    flags(&[("--check", args.check)]),
+                    on_failure(args.on_failure),
+                ]
+                .concat(),
+                ..Asked::default()
+            };
+            (asked, args.keep.clone())
+        }
+        Verb::Drift(args) => {
+            let given = [
+                ("--remediate", args.remediate),
+                ("--to wanted", args.to == MendTo::Wanted),
+                ("--yes", args.yes),
+                ("--allow-reboot", args.allow_reboot),
+            ];
+            let asked = Asked {
+                playbook: args.playbook.as_deref().map(whole),
+                tags: args.tags.clone(),
+                skip_tags: args.skip_tags.clone(),
+                flags: flags(&given),
+                ..of_hosts("drift", &args.hosts)
+            };
+            (asked, args.keep.clone())
+        }
+        Verb::Rollback(args) => {
+            let mut asked = Asked {
+                flags: flags(&[
+                    ("--anyway", args.anyway),
+                    ("--check", args.check),
+                    ("--yes", args.yes),
+                ]),
+                ..of_hosts("rollback", &args.hosts)
+            };
+            asked.flags.extend(with_value("--run", args.run.as_deref()));
+            (asked, args.keep.clone())
+        }
+        Verb::Runs(args) => match &args.verb {
+            Some(RunsVerb::Undo { id, args }) => {
+                let mut asked = Asked {
+                    flags: flags(&[
+                        ("--anyway", args.anyway),
+                        ("--check", args.check),
+                        ("--yes", args.yes),
+                    ]),
+                    ..of_hosts("rollback", &args.of.hosts)
+                };
+                asked.flags.extend(with_value("--run", Some(id)));
+                (asked, KeepArgs::default())
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn of_play(verb: &str, args: &PlayArgs) -> Asked {
+    let given = [
+        ("--check", args.check),
+        ("--yes", args.yes),
+        ("--allow-reboot", args.allow_reboot),
+    ];
+    let mut asked = Asked {
+        tags: args.tags.clone(),
+        skip_tags: args.skip_tags.clone(),
+        flags: flags(&given),
+        ..of_hosts(verb, &args.hosts)
+    };
+    asked
+        .flags
+        .extend(with_value("--resume", args.resume.as_deref()));
+    asked.flags.extend(on_failure(args.on_failure));
+    asked
+}
+
+fn of_hosts(verb: &str, args: &HostArgs) -> Asked {
+    Asked {
+        verb: verb.to_owned(),
+        inventory: args.inventory.iter().map(|path| whole(path)).collect(),
+        project: args.project.as_deref().map(whole),
+        limit: args.limit.clone(),
+        shard: args.shard.map(|shard| shard.to_string()),
+        extra_vars: names(&args.extra_vars),
+        ..Asked::default()
+    }
+}
+
+fn flags(given: &[(&str, bool)]) -> Vec<String> {
+    let set = given.iter().filter(|(_, set)| *set);
+    set.map(|(flag, _)| (*flag).to_owned()).collect()
+}
+
+fn with_value(flag: &str, value: Option<&str>) -> Option<String> {
+    value.map(|value| format!("{flag} {value}"))
+}
+
+fn on_failure(what: OnFailure) -> Vec<String> {
+    match what {
+        OnFailure::RollbackHost => Vec::new(),
+        other => vec![format!("--on-failure {}", other.word())],
+    }
+}
+
+/// A path that means the same elsewhere; lists of hosts such as `a,b,` are no path.
+fn whole(path: &Path) -> String {
+    let is_list = path.to_string_lossy().contains(',') && !path.exists();
+    let whole = match is_list {
+        true => path.to_owned(),
+        false => absolute(path).unwrap_or_else(|_| path.to_owned()),
+    };
+    whole.to_string_lossy().into_owned()
+}
+
+/// The names of extra variables, and their files; no value, for it may be a secret.
+fn names(given: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for one in given {
+        match one.strip_prefix('@') {
+            Some(file) => names.push(format!("@{}", whole(Path::new(file)))),
+            None => {
+                let (vars, _) = parse_extra_vars(std::slice::from_ref(one));
+                names.extend(vars.iter().map(|(name, _)| name.clone()));
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    fn words(line: &[&str]) -> String {
+        let cli = Cli::try_parse_from([&["deploy"], line].concat()).expect("it parses");
+        asked(&cli.verb).expect("it is kept").0.words()
+    }
+
+    #[test]
+    fn a_record_has_no_value_of_a_variable() {
+        let said = words(&[
+            "gpu",
+            "-i",
+            "/a.yml",
+            "-e",
+            "token=s3cret",
+            "-e",
+            "{\"x\": {\"y\": \"s3cret\"}}",
+            "-ez=s3cret",
+            "-e",
+            "@/vars.yml",
+            "--check",
+            "-t",
+            "a,b",
+        ]);
+        assert_eq!(
+            said,
+            "deploy gpu -i /a.yml --tags a,b -e token=… -e x=… -e z=… -e @/vars.yml --check"
+        );
+    }
+
+    #[test]
+    fn verbs_that_change_hosts_or_look_for_drift_are_kept() {
+        assert_eq!(
+            words(&[
+                "drift",
+                "/p.yml",
+                "-i",
+                "/a.yml",
+                "--shard",
+                "1/4",
+                "--remediate",
+                "--to",
+                "wanted"
+            ]),
+            "deploy drift /p.yml -i /a.yml --shard 1/4 --remediate --to wanted"
+        );
+        assert_eq!(
+            words(&["runs", "undo", "r1", "-i", "/a.yml", "--yes"]),
+            "deploy rollback -i /a.yml --yes --run r1"
+        );
+        assert_eq!(
+            words(&["apply", "/p.json", "--on-failure", "stop"]),
+            "deploy apply /p.json --on-failure stop"
+        );
+        for line in [
+            &["inventory", "list", "-i", "x"][..],
+            &["catalog"],
+            &["runs", "-i", "x"],
+        ] {
+            let cli = Cli::try_parse_from([&["deploy"], line].concat()).expect("it parses");
+            assert!(asked(&cli.verb).is_none());
+        }
+    }
+}
