@@ -4,7 +4,10 @@
 //! A simulated host has podman's name and version and runs no container: that units start, see
 //! their device and nothing else, and go again, real hosts show (`real_podman`).
 
+use serde_json::json;
+
 use crate::harness::{Ended, Scratch};
+use crate::technology::bench;
 
 /// A host with podman and two cards of Intel's.
 const INTEL: &str = "{gpus: [{product: Flex-170, count: 2}], container_tools: [podman]}";
@@ -244,4 +247,101 @@ fn blocks_and_platforms_without_each_other_are_warned_of() {
     let warned = plan(INTEL, block).expect(0);
     let warned = warned.says("`gpu_docker` has no effect: no host that has it names `docker`");
     warned.says("`gpu_platform` names `podman`, and there is no `gpu_podman`");
+}
+
+/// What a run changes of this host: its files and SELinux's boolean.
+const ALL: &str = "getsebool container_use_devices; cd \"$R\"/ && find etc | sort";
+
+#[test]
+fn what_was_set_for_containers_goes_with_the_last_of_them_and_not_before() {
+    let sim = json!({
+        "gpus": [{"product": "L40S", "count": 2}], "selinux": true,
+        "container_tools": ["podman", "nvidia-ctk", "docker"],
+    });
+    let bench = bench(&sim);
+    let want = |platforms: &[&str], containers: &[&str]| {
+        let container =
+            |name: &&str| json!({"name": name, "image": "localhost/busybox:1", "gpu": "any"});
+        bench.vars(&json!({
+            "gpu_policy": "shared",
+            "gpu_platform": platforms,
+            "gpu_podman": {"containers": containers.iter().map(container).collect::<Vec<_>>()},
+        }));
+    };
+    let applied = || {
+        let applied = bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+        bench.settled();
+        applied
+    };
+    want(&["podman"], &[]);
+    bench.settled();
+    let before = bench.ssh(ALL);
+    assert!(
+        before.contains("container_use_devices --> off\n"),
+        "{before}"
+    );
+    assert!(!before.contains("etc/cdi"), "{before}");
+
+    want(&["podman"], &["one", "two"]);
+    applied();
+    let with = bench.ssh(ALL);
+    for text in [
+        "container_use_devices --> on\n",
+        "etc/cdi/nvidia.yaml\n",
+        "etc/deploy/podman/units\n",
+    ] {
+        assert!(with.contains(text), "{with}");
+    }
+    bench.rolled_back();
+    assert_eq!(bench.ssh(ALL), before);
+
+    // One of two goes, and what the other needs stays.
+    applied();
+    want(&["podman"], &["two"]);
+    applied();
+    let still = bench.ssh(ALL);
+    assert_eq!(
+        still,
+        with.replace("etc/containers/systemd/one.container\n", "")
+    );
+    want(&["podman"], &[]);
+    applied().says("let no container use device nodes any more");
+    assert_eq!(bench.ssh(ALL), before);
+    bench.rolled_back();
+    assert_eq!(bench.ssh(ALL), still);
+
+    // The platform goes, and Docker, which reads the same specification, does not.
+    want(&["podman", "docker"], &["two"]);
+    applied();
+    want(&["docker"], &[]);
+    applied();
+    assert!(bench.ssh(ALL).contains("etc/cdi/nvidia.yaml\n"));
+    want(&["none"], &[]);
+    applied();
+    let after = bench.ssh(ALL);
+    let left: Vec<&str> = after
+        .lines()
+        .filter(|line| !before.contains(line))
+        .collect();
+    assert_eq!(left, ["etc/docker", "etc/docker/daemon.json"]);
+}
+
+#[test]
+fn what_was_so_before_the_containers_stays_without_them() {
+    let sim = json!({
+        "gpus": ["L40S"], "selinux": true, "container_tools": ["podman", "nvidia-ctk"],
+    });
+    let bench = bench(&sim);
+    let want = |containers: serde_json::Value| {
+        bench.vars(&json!({"gpu_platform": "podman", "gpu_podman": {"containers": containers}}));
+    };
+    want(json!([]));
+    bench.settled();
+    bench.ssh("setsebool -P container_use_devices on; mkdir -p \"$R\"/etc/cdi; nvidia-ctk cdi generate --output=\"$R\"/etc/cdi/nvidia.yaml");
+    let before = bench.ssh(ALL);
+    want(json!([{"name": "one", "image": "localhost/busybox:1", "gpu": "any"}]));
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+    want(json!([]));
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+    assert_eq!(bench.ssh(ALL), before);
 }

@@ -148,7 +148,11 @@ fn a_container_gets_its_card_and_no_right_besides_and_goes_again() {
     want(&hosts, "gpu_podman: {containers: []}\n");
     apply(&hosts);
     hosts.ssh("h1", "podman container exists work").expect(1);
+    assert_eq!(differing(&hosts, &before), [""; 0]);
     hosts.deploy(&["rollback", "--yes"]).expect(0);
+    hosts
+        .ssh("h1", "systemctl is-active work.service")
+        .expect(0);
     hosts.deploy(&["rollback", "--yes"]).expect(0);
     assert_eq!(differing(&hosts, &before), [""; 0]);
     assert_eq!(hosts.ssh("h1", "podman ps -aq").expect(0).out, "");
@@ -172,15 +176,15 @@ gpu_podman:
     );
     hosts.ssh("h1", IMAGE_OF_WORKER).expect(0);
     let before = hosts.state("h1");
-    let lingers = "ls /var/lib/systemd/linger; id -Gn worker";
+    let lingers = "ls /var/lib/systemd/linger; id -Gn worker; getent group render | cut -d: -f4; systemctl is-active user@1000; :";
     let first = hosts.ssh("h1", lingers).expect(0).out;
-    assert_eq!(first, "worker\n");
+    assert_eq!(first, "worker\n\ninactive\n");
     apply(&hosts)
         .says("let user worker open the cards' nodes: group render")
         .says("have the systemd of user worker run from boot on");
     assert_eq!(
         hosts.ssh("h1", lingers).expect(0).out,
-        "worker\nworker render\n"
+        "worker\nworker render\nworker\nactive\n"
     );
     for (name, node) in [("train", "renderD128"), ("serve", "renderD129")] {
         let active = as_worker(&format!("systemctl --user is-active {name}.service"));
@@ -220,8 +224,46 @@ gpu_podman:
         format!("for n in $(seq 120); do ({up}) >/dev/null 2>&1 && break; sleep 0.5; done; {up}");
     assert_eq!(hosts.ssh("h1", &wait).expect(0).out, "active\nactive\n");
     hosts.deploy(&["gpu", "--check"]).expect(0);
+
+    // Without a container nothing of the user's is as it was for them, and the undo of that
+    // makes all of it so again.
+    let with = hosts.ssh("h1", lingers).expect(0).out;
+    want(&hosts, "gpu_podman: {containers: []}\n");
+    apply(&hosts)
+        .says("take user worker out of group render")
+        .says("have the systemd of user worker run only while it is logged in");
+    assert_eq!(hosts.ssh("h1", lingers).expect(0).out, first);
+    assert_eq!(differing(&hosts, &before), [""; 0]);
+    hosts.deploy(&["rollback", "--yes"]).expect(0);
+    assert_eq!(hosts.ssh("h1", lingers).expect(0).out, with);
+    assert_eq!(hosts.ssh("h1", &wait).expect(0).out, "active\nactive\n");
+
     hosts.deploy(&["rollback", "--yes"]).expect(0);
     assert_eq!(hosts.ssh("h1", lingers).expect(0).out, first);
+    assert_eq!(differing(&hosts, &before), [""; 0]);
+}
+
+#[test]
+fn what_a_user_had_before_us_stays_when_its_containers_go() {
+    if !available() {
+        return;
+    }
+    let container = "gpu_podman: {containers: [{name: train, image: 'localhost/busybox:1', pull: never, user: worker, gpu: any, network: none, command: [sleep, 100000]}]}\n";
+    let hosts = host(TWO_CARDS, container);
+    hosts.ssh("h1", IMAGE_OF_WORKER).expect(0);
+    let own = "usermod -aG render worker; loginctl enable-linger worker; systemctl start user@1000; \
+               mkdir -p /etc/systemd/system/user@1000.service.d; \
+               echo '[Unit]' >/etc/systemd/system/user@1000.service.d/own.conf";
+    hosts.ssh("h1", own).expect(0);
+    let before = hosts.state("h1");
+    let has = "ls /var/lib/systemd/linger; id -Gn worker; systemctl is-active user@1000; \
+               ls /etc/systemd/system/user@1000.service.d";
+    let first = hosts.ssh("h1", has).expect(0).out;
+    assert_eq!(first, "worker\nworker render\nactive\nown.conf\n");
+    apply(&hosts);
+    want(&hosts, "gpu_podman: {containers: []}\n");
+    apply(&hosts);
+    assert_eq!(hosts.ssh("h1", has).expect(0).out, first);
     assert_eq!(differing(&hosts, &before), [""; 0]);
 }
 

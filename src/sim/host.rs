@@ -152,6 +152,9 @@ fn make(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<Machine> {
         let controllers = "cpuset cpu io memory hugetlb pids rdma misc\n";
         host.write("/sys/fs/cgroup/cgroup.controllers", controllers)?;
     }
+    if spec.selinux {
+        tools::set_up_selinux(host)?;
+    }
     // What is found on the bus joins its groups at once.
     iommu::set_up(host, &machine)?;
     let mut cards = Vec::new();

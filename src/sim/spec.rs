@@ -35,6 +35,9 @@ pub(super) struct MachineSpec {
     /// Exporters of metrics whose packages are installed: `dcgm`, `amd`, `intel`.
     #[serde(default)]
     pub(super) exporters: Vec<String>,
+    /// Whether SELinux holds its processes.
+    #[serde(default)]
+    pub(super) selinux: bool,
     /// What boots the kernel.
     #[serde(default)]
     pub(super) boot_loader: BootLoader,
@@ -241,6 +244,7 @@ pub(super) fn read(vars: &Vars) -> Loaded<MachineSpec> {
         driver: None,
         container_tools: Vec::new(),
         exporters: Vec::new(),
+        selinux: false,
         boot_loader: BootLoader::Grub,
         xpu_smi: None,
         cpu: Cpu::Intel,
@@ -297,7 +301,8 @@ pub(super) struct Reader<'a> {
     further: Vec<String>,
 }
 
-const MACHINE_KEYS: [&str; 18] = [
+const MACHINE_KEYS: [&str; 19] = [
+    "selinux",
     "exporters",
     "boot_loader",
     "container_tools",
@@ -394,6 +399,9 @@ impl Reader<'_> {
         }
         if let Some(on) = get(map, "nvswitch").and_then(|node| self.flag(node)) {
             spec.nvswitch = on;
+        }
+        if let Some(on) = get(map, "selinux").and_then(|node| self.flag(node)) {
+            spec.selinux = on;
         }
         if let Some(on) = get(map, "systemd").and_then(|node| self.flag(node)) {
             spec.systemd = on;

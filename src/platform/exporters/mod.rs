@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::catalog::Catalog;
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
-use crate::facts::Init;
+use crate::facts::{Init, Vendor};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Phase, Step, StepId};
@@ -116,6 +116,13 @@ fn read(view: &View<'_>) -> Rendered<Vec<Wanted>> {
     let mut problems = Problems::default();
     let wanted = wanted::read(view.desired, &mut problems);
     super::sound(wanted, problems)
+}
+
+/// Vendors whose exporter is to run in a container, whether or not the host has their cards.
+pub(super) fn in_containers(desired: &Desired) -> Vec<Vendor> {
+    let all = wanted::read(desired, &mut Problems::default());
+    let runs = |one: &&Wanted| one.enabled.value && one.run.value == Run::Container;
+    all.iter().filter(runs).map(|one| one.kind.vendor).collect()
 }
 
 /// Which of our units run.

@@ -16,6 +16,11 @@ use super::look::Seen;
 
 /// Where NVIDIA's tool writes where it has no unit for it.
 pub(super) const NVIDIA_FILE: &str = "/etc/cdi/nvidia.yaml";
+/// Where we write the specification of a vendor's cards that has no tool for it.
+pub(super) fn own_file(vendor: Vendor) -> String {
+    format!("/etc/cdi/deploy-{vendor}.json")
+}
+
 /// The tool's unit.
 pub(super) const NVIDIA_UNIT: &str = "nvidia-cdi-refresh.service";
 
@@ -95,7 +100,7 @@ fn by_us(vendor: Vendor, devices: &[&Device], offer: &Offer, seen: &Seen) -> Ren
     if state == "same" && !pending {
         return Ok(Vec::new());
     }
-    let path = format!("/etc/cdi/deploy-{vendor}.json");
+    let path = own_file(vendor);
     let id = StepId(format!("cdi:{vendor}"));
     let change = Change::Setting {
         subject: format!("CDI specification {path}"),

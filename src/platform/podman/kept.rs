@@ -1,6 +1,8 @@
 //! What deploy keeps for podman on a host, in a record there: so that a container that is no
 //! longer wanted is stopped and its files go, and nobody else's are touched.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::error::Diagnostic;
@@ -11,6 +13,7 @@ use crate::step::{Change, Class, Step, StepId};
 use crate::transport::PathState;
 
 use super::look::Seen;
+use super::ours::Mark;
 use super::unit::OWN_FOLDER;
 
 /// One unit and its files.
@@ -28,20 +31,34 @@ impl Kept {
     }
 }
 
+/// What the record says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) units: Vec<Kept>,
+    /// What besides units is so because of us.
+    pub(super) set: BTreeSet<Mark>,
+}
+
+impl Record {
+    pub(super) fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.set.is_empty()
+    }
+}
+
 /// Where the record is.
 pub(super) fn path() -> String {
     format!("{OWN_FOLDER}/units")
 }
 
 /// What the last run left. Only what such a record can say: names and files in our folders.
-pub(super) fn read(host: &mut dyn Host) -> Rendered<Vec<Kept>> {
+pub(super) fn read(host: &mut dyn Host) -> Rendered<Record> {
     Ok(known(&host.look(&path())?)?)
 }
 
 /// No record is an empty one. One that cannot be read is not: what it names would run on.
-fn known(record: &PathState) -> Result<Vec<Kept>, Diagnostic> {
+fn known(record: &PathState) -> Result<Record, Diagnostic> {
     let found = match record {
-        PathState::Absent => Some(Vec::new()),
+        PathState::Absent => Some(Record::default()),
         PathState::File {
             content: Some(content),
             ..
@@ -59,7 +76,7 @@ fn known(record: &PathState) -> Result<Vec<Kept>, Diagnostic> {
 }
 
 /// None if it is no such record, such as one that is cut.
-fn parse(text: &str) -> Option<Vec<Kept>> {
+fn parse(text: &str) -> Option<Record> {
     let ours = |file: &&str| {
         let below = file.starts_with("/etc/containers/systemd/")
             || file.starts_with(&format!("{OWN_FOLDER}/"));
@@ -70,16 +87,25 @@ fn parse(text: &str) -> Option<Vec<Kept>> {
     }
     let blank = |line: &&str| line.starts_with('#') || line.trim().is_empty();
     let lines = text.lines().filter(|line| !blank(line));
-    let entry = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (scope, unit) = (words.next()?, words.next()?);
-        Some(Kept {
-            scope: scope.to_owned(),
-            unit: unit.to_owned(),
-            files: words.filter(ours).map(str::to_owned).collect(),
-        })
-    };
-    lines.map(entry).collect()
+    let mut record = Record::default();
+    for line in lines {
+        match &line.split_whitespace().collect::<Vec<_>>()[..] {
+            // What we cannot have set is none of ours.
+            ["+", words @ ..] => record.set.extend(Mark::parse(words)),
+            [scope, unit, files @ ..] => record.units.push(Kept {
+                scope: (*scope).to_owned(),
+                unit: (*unit).to_owned(),
+                files: files
+                    .iter()
+                    .copied()
+                    .filter(ours)
+                    .map(str::to_owned)
+                    .collect(),
+            }),
+            _ => return None,
+        }
+    }
+    Some(record)
 }
 
 /// Stops units that are no longer wanted and takes their files away; files that others need
@@ -89,12 +115,17 @@ pub(super) fn removed<'a>(
     now: &[Kept],
     seen: &Seen,
 ) -> Vec<Wish> {
+    let gone: Vec<&Kept> = gone.collect();
     let mut wishes = Vec::new();
     let mut scopes: Vec<&str> = Vec::new();
-    for old in gone {
+    // A container before its pod, and both before any file: so the undo has all files back when
+    // it starts the first unit, and the pod before what is in it.
+    for old in gone.iter().rev() {
         if seen.runs(&old.scope, &old.unit) {
             wishes.push(Wish::Step(Box::new(stop(old))));
         }
+    }
+    for old in gone {
         for file in &old.files {
             if now.iter().all(|new| !new.files.contains(file)) {
                 wishes.push(Wish::Module {
@@ -157,7 +188,7 @@ fn reload(scope: &str) -> Step {
 }
 
 /// The record as it is to be.
-pub(super) fn record(now: &[Kept], before: &[Kept]) -> Vec<Wish> {
+pub(super) fn record(now: &Record, before: &Record) -> Vec<Wish> {
     if now.is_empty() {
         let params = json!({ "path": path(), "state": "absent" });
         let gone = Wish::Module {
@@ -175,7 +206,8 @@ pub(super) fn record(now: &[Kept], before: &[Kept]) -> Vec<Wish> {
         words.extend(kept.files.iter().map(String::as_str));
         words.join(" ")
     };
-    let units: Vec<String> = now.iter().map(line).collect();
+    let marks = now.set.iter().map(Mark::line);
+    let units: Vec<String> = now.units.iter().map(line).chain(marks).collect();
     vec![Wish::File(Box::new(PlatformFile {
         template: "podman_units.j2",
         dest: path(),
@@ -196,14 +228,14 @@ mod tests {
              bob b.service /etc/containers/systemd/users/1000/../../../shadow\n",
         )
         .expect("a record");
-        assert_eq!(kept.len(), 2);
-        assert_eq!(kept[0].files, ["/etc/containers/systemd/a.container"]);
-        assert!(kept[1].files.is_empty());
+        assert_eq!(kept.units.len(), 2);
+        assert_eq!(kept.units[0].files, ["/etc/containers/systemd/a.container"]);
+        assert!(kept.units[1].files.is_empty());
     }
 
     #[test]
     fn a_record_that_cannot_be_read_is_an_error_and_none_is_empty() {
-        assert_eq!(known(&PathState::Absent), Ok(Vec::new()));
+        assert_eq!(known(&PathState::Absent), Ok(Record::default()));
         let file = |content: Option<&[u8]>| PathState::File {
             mode: 0o644,
             owner: "root".to_owned(),
@@ -213,7 +245,7 @@ mod tests {
             content: content.map(<[u8]>::to_vec),
         };
         let good: &[u8] = b"# Written by deploy\n- a.service\n\n";
-        assert_eq!(known(&file(Some(good))).map(|kept| kept.len()), Ok(1));
+        assert_eq!(known(&file(Some(good))).map(|kept| kept.units.len()), Ok(1));
         let wrong: [Option<&[u8]>; 5] = [
             None,
             Some(b""),

@@ -11,12 +11,13 @@ mod doctor;
 mod kept;
 mod limits;
 mod look;
+mod ours;
 mod preflight;
 mod rootless;
 mod unit;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::json;
 
@@ -31,8 +32,9 @@ use crate::value::Node;
 
 use super::{Finding, GpuInstance, Host, Platform, PlatformFile, View, Wish};
 use devices::{Device, Name, Offer};
-use kept::Kept;
+use kept::{Kept, Record};
 use look::Seen;
+use ours::{Users, Wants};
 use unit::Place;
 use wanted::{Container, Pod, PodmanWanted};
 
@@ -76,7 +78,11 @@ impl Platform for Podman {
         let all: Vec<&Device> = shares.iter().flatten().collect();
         wishes.extend(cdi::wishes(&all, &offer, &seen)?);
         wishes.extend(preflight::selinux(&all, &seen));
-        wishes.extend(users(&wanted, &shares, &seen)?);
+        let users = users(&wanted, &shares);
+        for (user, devices) in users.values() {
+            wishes.extend(rootless::wishes(user, devices, &seen)?);
+        }
+        let mut wants = Wants::of(&all, &users, &seen, host)?;
         let mut units = Units {
             records: true,
             view,
@@ -93,23 +99,18 @@ impl Platform for Podman {
             units.container(container, devices)?;
         }
         let (mut wishes, now) = (units.wishes, units.kept);
-        let gone = kept
-            .iter()
-            .filter(|old| now.iter().all(|new| !new.same(old)));
-        wishes.extend(kept::removed(gone, &now, &seen));
-        wishes.extend(kept::record(&now, &kept));
+        wants.folders(&wishes, host)?;
+        wishes.extend(settled(now, wants, &kept, &seen, view, host)?);
         Ok(wishes)
     }
 
-    fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    fn removal(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let kept = kept::read(host)?;
         if kept.is_empty() {
             return Ok(Vec::new());
         }
         let seen = look_at(&PodmanWanted::default(), &kept, host)?;
-        let mut wishes = kept::removed(kept.iter(), &[], &seen);
-        wishes.extend(kept::record(&[], &kept));
-        Ok(wishes)
+        settled(Vec::new(), Wants::default(), &kept, &seen, view, host)
     }
 
     fn health(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
@@ -157,7 +158,7 @@ pub(super) fn apart(all: &[Apart], view: &View<'_>, host: &mut dyn Host) -> Rend
         ..*view
     };
     let wanted = read(view)?;
-    let seen = look_at(&wanted, &[], host)?;
+    let seen = look_at(&wanted, &Record::default(), host)?;
     preflight::check(&wanted, &seen, view)?;
     let offer = Offer::default();
     let mut wishes = preflight::notes(&wanted);
@@ -259,7 +260,33 @@ fn first<T>(found: Result<T, Problems>) -> Rendered<T> {
     })
 }
 
-fn look_at(wanted: &PodmanWanted, kept: &[Kept], host: &mut dyn Host) -> Rendered<Seen> {
+/// What goes because only containers wanted it that are not wanted any more, and the record of
+/// what stays.
+fn settled(
+    units: Vec<Kept>,
+    mut wants: Wants,
+    kept: &Record,
+    seen: &Seen,
+    view: &View<'_>,
+    host: &mut dyn Host,
+) -> Rendered<Vec<Wish>> {
+    wants.others(&kept.set, view.desired);
+    let gone = (kept.units.iter()).filter(|old| units.iter().all(|new| !new.same(old)));
+    let mut wishes = kept::removed(gone, &units, seen);
+    wants.around_files(host)?;
+    if !units.is_empty() || !wants.recorded(&kept.set).is_empty() {
+        wants.folder(unit::OWN_FOLDER, host)?;
+    }
+    let set = wants.recorded(&kept.set);
+    let now = Record { units, set };
+    let unset = wants.gone(&kept.set);
+    wishes.extend(ours::removed(&unset, seen));
+    wishes.extend(kept::record(&now, kept));
+    wishes.extend(ours::emptied(&unset));
+    Ok(wishes)
+}
+
+fn look_at(wanted: &PodmanWanted, kept: &Record, host: &mut dyn Host) -> Rendered<Seen> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     let mut units: BTreeSet<(String, String)> = BTreeSet::new();
     let scope = |user: &Option<Located<String>>| match user {
@@ -277,7 +304,9 @@ fn look_at(wanted: &PodmanWanted, kept: &[Kept], host: &mut dyn Host) -> Rendere
         names.extend(pod.user.iter().map(|user| user.value.clone()));
         units.insert((scope(&pod.user), format!("{}-pod.service", pod.name.value)));
     }
-    for old in kept {
+    let marked = kept.set.iter().filter_map(ours::Mark::user);
+    names.extend(marked.map(str::to_owned));
+    for old in &kept.units {
         if old.scope != "-" {
             names.insert(old.scope.clone());
         }
@@ -303,7 +332,7 @@ fn expect(wanted: &PodmanWanted, seen: Option<&Seen>, host: &mut dyn Host) {
             unit::OWN_FOLDER,
         ];
         paths.extend(folders.map(str::to_owned));
-        paths.push(kept::path());
+        paths.extend([kept::path(), cdi::NVIDIA_FILE.to_owned()]);
     }
     let units = (wanted
         .pods
@@ -362,9 +391,9 @@ fn place_of(user: Option<&Located<String>>, seen: &Seen) -> Rendered<Place> {
     })
 }
 
-/// What each user needs, once.
-fn users(wanted: &PodmanWanted, shares: &[Vec<Device>], seen: &Seen) -> Rendered<Vec<Wish>> {
-    let mut of: BTreeMap<&str, (&Located<String>, Vec<&Device>)> = BTreeMap::new();
+/// The users, each with all devices of its containers.
+fn users<'a>(wanted: &'a PodmanWanted, shares: &'a [Vec<Device>]) -> Users<'a> {
+    let mut of = Users::new();
     for pod in &wanted.pods {
         if let Some(user) = &pod.user {
             of.entry(&user.value).or_insert((user, Vec::new()));
@@ -376,11 +405,7 @@ fn users(wanted: &PodmanWanted, shares: &[Vec<Device>], seen: &Seen) -> Rendered
             all.extend(devices);
         }
     }
-    let mut wishes = Vec::new();
-    for (user, devices) in of.values() {
-        wishes.extend(rootless::wishes(user, devices, seen)?);
-    }
-    Ok(wishes)
+    of
 }
 
 /// A folder that all may read.

@@ -212,6 +212,36 @@ podman_linger_undo() {
     [ "$4" = yes ] || systemctl stop -- "user@$2.service"
 }
 
+# podman_linger_is USER yes|no
+podman_linger_is() {
+    now=no
+    [ ! -e "$R/var/lib/systemd/linger/$1" ] || now=yes
+    [ "$now" = "$2" ] && return 0
+    printf '%s\n' "user $1: linger: $now" >&2
+    return 1
+}
+# podman_unlinger USER UID: the user's systemd runs while there is a login. Without one it ends
+# now: it would take logind some seconds.
+podman_unlinger() {
+    loginctl disable-linger -- "$1" </dev/null || return 1
+    for session in $(loginctl show-user --property=Sessions --value -- "$1" 2>/dev/null </dev/null); do
+        case $(loginctl show-session --property=Class --value -- "$session" 2>/dev/null </dev/null) in
+        '' | manager*) ;;
+        *) return 0 ;;
+        esac
+    done
+    systemctl stop -- "user@$2.service"
+}
+# podman_unlinger_undo USER UID RAN. At boot logind starts it, by the file alone.
+podman_unlinger_undo() {
+    if [ -n "${DEPLOY_AT_BOOT-}" ]; then
+        mkdir -p "$R/var/lib/systemd/linger" && : >"$R/var/lib/systemd/linger/$1"
+        return
+    fi
+    loginctl enable-linger -- "$1" </dev/null || return 1
+    [ "$3" = no ] || systemctl start -- "user@$2.service"
+}
+
 # podman_undone USER UNIT active|inactive: after a file of it was put back. What ran runs again
 # by it.
 podman_undone() {

@@ -257,33 +257,48 @@ pub(super) fn notes(wanted: &PodmanWanted) -> Vec<Wish> {
     said
 }
 
-/// Whether SELinux keeps containers from these devices.
-pub(super) fn selinux_forbids(devices: &[&Device], seen: &Seen) -> bool {
+/// SELinux's boolean by which containers may use device nodes.
+pub(super) const BOOLEAN: &str = "container_use_devices";
+
+/// Whether that boolean is on, where SELinux would keep containers from these devices: it lets
+/// them use `/dev/dri` by itself, and other nodes by the boolean.
+pub(super) fn boolean(devices: &[&Device], seen: &Seen) -> Option<bool> {
     let others = devices.iter().any(|device| device.vendor != Vendor::Intel);
-    others && seen.selinux_devices == Some(false)
+    seen.selinux_devices.filter(|_| others)
 }
 
-/// SELinux lets containers use `/dev/dri` by itself, and other nodes by a boolean.
+/// Whether SELinux keeps containers from these devices.
+pub(super) fn selinux_forbids(devices: &[&Device], seen: &Seen) -> bool {
+    boolean(devices, seen) == Some(false)
+}
+
+/// Turns the boolean on where it is needed.
 pub(super) fn selinux(devices: &[&Device], seen: &Seen) -> Option<Wish> {
-    if !selinux_forbids(devices, seen) {
-        return None;
-    }
-    let name = "container_use_devices";
+    let forbids = selinux_forbids(devices, seen);
+    forbids.then(|| Wish::Step(Box::new(set_boolean(BOOLEAN, true))))
+}
+
+/// Turns it on, or off again.
+pub(super) fn set_boolean(name: &str, on: bool) -> Step {
+    let (before, after) = if on { ("off", "on") } else { ("on", "off") };
     let change = Change::Setting {
         subject: "SELinux".to_owned(),
         name: name.to_owned(),
-        before: "off".to_owned(),
-        after: "on".to_owned(),
+        before: before.to_owned(),
+        after: after.to_owned(),
     };
     let id = StepId(format!("selinux:{name}"));
-    let title = format!("let containers use device nodes (SELinux boolean {name})");
+    let title = match on {
+        true => format!("let containers use device nodes (SELinux boolean {name})"),
+        false => format!("let no container use device nodes any more (SELinux boolean {name})"),
+    };
     let mut step = Step::new(id, "", title, change);
     let set = |value: &str| Script::one(Command::new("setsebool").args(["-P", name, value]));
     let is = |value: &str| Script::one(Command::new("podman_sebool_is").args([name, value]));
-    step.check = is("off");
-    step.apply = set("on");
-    step.verify = is("on");
-    step.undo = set("off");
+    step.check = is(before);
+    step.apply = set(after);
+    step.verify = is(after);
+    step.undo = set(before);
     step.timeout_s = 180;
-    Some(Wish::Step(Box::new(step)))
+    step
 }

@@ -83,7 +83,7 @@ pub(super) fn missing_groups(user: &User, devices: &[&Device], seen: &Seen) -> V
 }
 
 /// Groups without which nodes of these devices cannot be opened.
-fn groups(devices: &[&Device], seen: &Seen) -> BTreeSet<String> {
+pub(super) fn groups(devices: &[&Device], seen: &Seen) -> BTreeSet<String> {
     let mut nodes: BTreeSet<&str> = BTreeSet::new();
     for device in devices {
         if device.vendor == Vendor::Nvidia {
@@ -126,6 +126,25 @@ fn join(user: &str, group: &str) -> Step {
     step.apply = Script::one(Command::new("usermod").args(["-aG", group, "--", user]));
     step.verify = is("yes");
     step.undo = Script::one(Command::new("podman_leave").args([user, group]));
+    step
+}
+
+/// Takes a user out of a group that we put it into. What it runs has the group until it ends.
+pub(super) fn leave(user: &str, group: &str) -> Step {
+    let change = Change::Setting {
+        subject: format!("user {user}"),
+        name: format!("member of group {group}"),
+        before: "yes".to_owned(),
+        after: "no".to_owned(),
+    };
+    let title = format!("take user {user} out of group {group}: no container of it has a card");
+    let id = StepId(format!("podman:{user}:group:{group}"));
+    let mut step = Step::new(id, "", title, change);
+    let is = |state: &str| Script::one(Command::new("podman_member_is").args([user, group, state]));
+    step.check = is("yes");
+    step.apply = Script::one(Command::new("podman_leave").args([user, group]));
+    step.verify = is("no");
+    step.undo = Script::one(Command::new("usermod").args(["-aG", group, "--", user]));
     step
 }
 

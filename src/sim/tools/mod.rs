@@ -26,6 +26,7 @@ mod mps;
 mod nvidia;
 mod ownership;
 mod power;
+mod selinux;
 mod small;
 mod sriov_manage;
 mod stat;
@@ -39,6 +40,7 @@ pub(super) use boot_loader::{own_tools as boot_loader_tools, set_up as set_up_bo
 pub(super) use exporters::{has_quadlet, runs as container_runs};
 pub(super) use modules::{load_module, modules_to_load, register_vfio, write_modules};
 pub(super) use power::boot_hardware;
+pub(super) use selinux::set_up as set_up_selinux;
 pub(super) use sysfs::put_num_vfs;
 
 /// Environment variable that holds the folder of the machine a tool runs on.
@@ -135,6 +137,8 @@ const TOOLS: &[(&str, Tool)] = &[
     ("insmod", small::refuse),
     ("sysctl", small::sysctl),
     ("curl", exporters::curl),
+    ("getsebool", selinux::get),
+    ("setsebool", selinux::set),
 ];
 
 /// Programs that only some machines have, by name; `host` says which and where.

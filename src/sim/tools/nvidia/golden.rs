@@ -51,6 +51,7 @@ fn machine(product: &str, driver: &str, addresses: &[&str]) -> Machine {
             xpu_smi: None,
             container_tools: Vec::new(),
             exporters: Vec::new(),
+            selinux: false,
             cpu: crate::sim::spec::Cpu::Intel,
             systemd: true,
             gpus: Vec::new(),
