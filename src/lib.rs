@@ -19,6 +19,7 @@ pub mod yaml;
 pub mod transport;
 
 pub mod catalog;
+pub mod manifest;
 pub mod discover;
 pub mod facts;
 

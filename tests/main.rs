@@ -26,6 +26,7 @@ mod history;
 mod hosts;
 mod inventory;
 mod made_up_model;
+mod manifests;
 mod metrics;
 mod nvidia_drivers;
 mod nvidia_failures;

@@ -519,6 +519,13 @@ fn what_does_not_fit_together_is_told_before_connecting() {
     );
     let quota = json!({ "quotas": [{ "namespace": "a", "hard": { "nvidia.com/gpu": 4 } }] });
     told(&quota, "is named `requests.nvidia.com/gpu`");
+    let quota = json!({ "quotas": [{ "namespace": "a", "hard": { "pods": "many" } }] });
+    told(&quota, "`spec.hard.pods` must be a quantity");
+    let plugin = json!({ "plugin": { "node_selector": { "gpu": "no blanks" } } });
+    told(
+        &plugin,
+        "`spec.template.spec.nodeSelector.gpu` must be at most 63 letters",
+    );
 }
 
 #[test]

@@ -21,7 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("step", &["facts"]),
     ("inventory", &["yaml"]),
     ("transport", &[]),
-    ("catalog", &["yaml", "content", "facts", "step"]),
+    ("manifest", &["yaml", "content"]),
+    (
+        "catalog",
+        &["yaml", "content", "facts", "step", "manifest"],
+    ),
     ("desired", &["catalog", "facts"]),
     ("discover", &["transport", "facts", "catalog", "desired"]),
     ("strategy", &["catalog", "facts", "desired", "step"]),
@@ -83,7 +87,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["event", "diff", "drift", "step", "plan", "saved", "catalog"],
     ),
     ("sim", &["facts"]),
-    ("schedule", &["content", "render"]),
+    ("schedule", &["content", "render", "manifest", "yaml"]),
     // The top: may use everything.
     ("cli", &["*"]),
 ];

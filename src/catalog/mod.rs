@@ -2,7 +2,7 @@
 //!
 //! `load` reads and checks the files in `vars/` whose names end in `_gpu_models.yml`, `model`
 //! says what a model is, `draw` draws MIG layouts, `instance_types` knows what virtual machines
-//! of a type have. This room knows no host: what a host's own
+//! of a type have; of manifests there are the tables of `manifest`. This room knows no host: what a host's own
 //! driver reports wins over it.
 
 pub mod draw;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use crate::content::{Content, Folder};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::Vendor;
+use crate::manifest::Tables;
 
 pub use instance_types::InstanceType;
 pub use model::{Architecture, DeviceId, MigModel, Model, PartitionModel, ProfileSpec, Technology};
@@ -35,6 +36,7 @@ pub struct Catalog {
     models: Vec<Model>,
     by_id: BTreeMap<(Vendor, u16), usize>,
     instance_types: Vec<InstanceType>,
+    manifests: Tables,
 }
 
 impl Catalog {
@@ -67,6 +69,13 @@ impl Catalog {
         read.sort_by_key(|entry| entry.model.vendor);
         let mut catalog = Self {
             instance_types: types.into_values().map(|(read, _)| read).collect(),
+            manifests: match Tables::load(content) {
+                Ok(tables) => tables,
+                Err(found) => {
+                    problems.extend(found);
+                    Tables::default()
+                }
+            },
             ..Self::default()
         };
         let mut keys = BTreeMap::new();
@@ -110,6 +119,12 @@ impl Catalog {
     #[must_use]
     pub fn instance_types(&self) -> &[InstanceType] {
         &self.instance_types
+    }
+
+    /// What objects of a cluster may hold.
+    #[must_use]
+    pub fn manifests(&self) -> &Tables {
+        &self.manifests
     }
 
     /// The model with a PCI device id.

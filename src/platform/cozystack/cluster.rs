@@ -17,6 +17,10 @@ pub(super) const KIND: &str = "Kubernetes";
 /// The kind of a pod.
 pub(super) const POD: &str = "Pod";
 
+/// Fields that go into a cluster's manifest as they are written; the table of its fields checks
+/// them.
+const AS_WRITTEN: [&str; 5] = ["addons", "controlPlane", "host", "storageClass", "version"];
+
 /// Reads one; nothing if a finding stands against it.
 pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) -> Option<Object> {
     let path = format!("{}[]", block.path_of("clusters"));
@@ -28,6 +32,7 @@ pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) ->
         values::missing(&mut own, "nodeGroups", "a cluster");
     }
     let mut spec = Map::new();
+    let mut node_groups = Map::new();
     let mut all = Object::default();
     for (group, entry) in groups.and_then(Node::as_map).into_iter().flatten() {
         if !values::is_name(group) {
@@ -40,9 +45,15 @@ pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) ->
             );
         }
         if let Some(read) = node_group(group, &entry.node, catalog, &mut own) {
-            spec.insert(group.clone(), read.manifest);
+            node_groups.insert(group.clone(), read.manifest);
             all.advice.extend(read.advice);
             all.resources.extend(read.resources);
+        }
+    }
+    spec.insert("nodeGroups".to_owned(), Json::Object(node_groups));
+    for key in AS_WRITTEN {
+        if let Some(node) = own.node(key) {
+            spec.insert(key.to_owned(), node.to_json());
         }
     }
     own.finish();
@@ -53,7 +64,7 @@ pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) ->
         "apiVersion": API,
         "kind": KIND,
         "metadata": { "name": name? },
-        "spec": { "nodeGroups": spec },
+        "spec": spec,
     });
     Some(all)
 }
@@ -105,6 +116,7 @@ fn node_group(
         "roles",
         checked(&mut own, "roles", "a list of words", are_texts),
     );
+    put("resources", own.node("resources").map(Node::to_json));
     let gpus = gpus::read(&mut own, &what);
     put("gpus", gpus.as_ref().map(|gpus| gpus.json.clone()));
     let known = instance_type.and_then(|node| gpus::known(node, catalog, &mut own));

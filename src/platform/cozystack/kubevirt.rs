@@ -44,8 +44,8 @@ impl Platform for KubeVirt {
         VARIABLE
     }
 
-    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
-        read(desired, problems);
+    fn check(&self, desired: &Desired, catalog: &Catalog, problems: &mut Problems) {
+        checked_block(desired, catalog, problems);
     }
 
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
@@ -64,8 +64,15 @@ impl Platform for KubeVirt {
 /// The block; that it is right was seen before connecting, but for what templates gave.
 fn sound(view: &View<'_>) -> Rendered<Settings> {
     let mut problems = Problems::default();
-    let settings = read(view.desired, &mut problems);
+    let settings = checked_block(view.desired, view.catalog, &mut problems);
     crate::platform::sound(settings, problems)
+}
+
+/// The block, its manifests held against their tables.
+fn checked_block(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settings {
+    let settings = read(desired, problems);
+    super::conform(&settings.objects, VARIABLE, desired, catalog, problems);
+    settings
 }
 
 /// Reads the block. What is wrong is in `problems`; such objects are left out.

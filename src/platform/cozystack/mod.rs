@@ -6,8 +6,8 @@
 //! with what both have in common.
 //!
 //! Each kind of object has a file that reads it from the variables, checks it and makes its
-//! manifest. What the cluster itself takes, its own schema says: nothing is sent that it has not
-//! accepted in a dry run.
+//! manifest. Each manifest is held against the tables of `manifest` before any connection, and
+//! nothing is sent that the cluster has not accepted in a dry run.
 
 mod advice;
 mod cloud_init;
@@ -150,11 +150,45 @@ fn read(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Settin
     unique(&objects, &mut block);
     let permitted = permitted::read(&mut block, permitted::NAMESPACE);
     block.finish();
+    let objects = in_order(objects, permitted, namespace.as_deref());
+    conform(&objects, VARIABLE, desired, catalog, problems);
     Settings {
         kubeconfig,
-        objects: in_order(objects, permitted, namespace.as_deref()),
+        objects,
         virt_namespace: permitted::NAMESPACE.to_owned(),
     }
+}
+
+/// Tells what is wrong with manifests, where it stands in the block that they were made of.
+fn conform(
+    objects: &[Object],
+    variable: &str,
+    desired: &Desired,
+    catalog: &Catalog,
+    problems: &mut Problems,
+) {
+    let block = desired.platforms.get(variable);
+    for object in objects {
+        let entry = block.map(|block| entry_of(block, &object.manifest).unwrap_or(block));
+        catalog.manifests().tell(&object.manifest, entry, problems);
+    }
+}
+
+/// The entry of a block that a manifest was made of.
+fn entry_of<'v>(block: &'v Node, manifest: &Json) -> Option<&'v Node> {
+    let list = match manifest["kind"].as_str()? {
+        virtual_machine::KIND => "virtual_machines",
+        cluster::KIND => "clusters",
+        cluster::POD => "pods",
+        _ => return None,
+    };
+    let entries = block.as_map()?.get(list)?.node.as_seq()?;
+    let name = manifest["metadata"]["name"].as_str()?;
+    let called = |entry: &&Node| {
+        let own = entry.as_map().and_then(|map| map.get("name"));
+        own.is_some_and(|own| own.node.as_str() == Some(name))
+    };
+    entries.iter().find(called)
 }
 
 /// What may be handed over before the machines that ask for it, and all in their namespace.

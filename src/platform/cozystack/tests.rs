@@ -318,3 +318,64 @@ fn two_objects_of_one_name_and_types_that_nobody_knows_are_told() {
             .contains("`u1.xlarge` is not in the catalog")
     );
 }
+
+#[test]
+fn a_manifest_is_held_against_its_table_before_anything_is_sent() {
+    let told = |block: &Json| {
+        let (_, problems) = settings(block);
+        assert!(problems.0.iter().all(|found| found.origin.is_some()));
+        messages(&problems).join("\n")
+    };
+    let mut vars = machine();
+    vars["instanceProfile"] = json!("ubunto");
+    vars["resources"] = json!({ "cpu": "many" });
+    vars["sshKeys"] = json!("ssh-ed25519 AAAA");
+    let all = told(&json!({ "virtual_machines": [vars] }));
+    for part in [
+        "VirtualMachine `example-gpu-vm`: `spec.instanceProfile` cannot be the string `ubunto` (did you mean `ubuntu`?",
+        "`spec.resources.cpu` must be a quantity such as `200Gi`, not the string `many`",
+        "`spec.sshKeys` must be a list, not the string",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    let gpus = json!([{ "name": "nvidia.com/L40S" }]);
+    let group =
+        json!({ "instanceType": "u1.xlarge", "gpus": gpus, "resources": { "memory": true } });
+    let all = told(&json!({ "clusters": [
+        { "name": "ml", "version": "v1.20", "controlPlane": { "replicas": "3" }, "nodeGroups": { "gpu": group } },
+    ] }));
+    for part in [
+        "Kubernetes `ml`: `spec.version` cannot be the string `v1.20`",
+        "`spec.controlPlane.replicas` must be a whole number of at least 1, not the string `3`",
+        "`spec.nodeGroups.gpu.resources.memory` must be a quantity",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+}
+
+#[test]
+fn fields_of_cozystack_itself_go_into_the_manifests_as_they_are() {
+    let mut vars = machine();
+    vars["systemDisk"] = json!({ "image": "ubuntu", "storage": "50Gi" });
+    vars["sshKeys"] = json!(["ssh-ed25519 AAAA"]);
+    vars["externalMethod"] = json!("WholeIP");
+    let group = json!({ "instanceType": "u1.xlarge", "gpus": [{ "name": "nvidia.com/L40S" }] });
+    let addons = json!({ "gpuOperator": { "enabled": true } });
+    let made = objects(&json!({
+        "virtual_machines": [vars],
+        "clusters": [{ "name": "ml", "version": "v1.33", "addons": addons, "nodeGroups": { "gpu": group } }],
+    }));
+    assert_eq!(made[0].manifest["spec"]["systemDisk"], vars["systemDisk"]);
+    assert_eq!(made[0].manifest["spec"]["sshKeys"], vars["sshKeys"]);
+    assert_eq!(made[1].manifest["spec"]["addons"], addons);
+    // What only this Cozystack may have is said, and sent.
+    let (settings, problems) = settings(&json!({ "clusters": [
+        { "name": "ml", "addons": { "own": {} }, "nodeGroups": { "gpu": group } },
+    ] }));
+    assert_eq!(settings.objects.len(), 1);
+    assert!(!problems.has_errors());
+    assert!(
+        messages(&problems)[0].contains("there is no field `spec.addons.own`"),
+        "{problems:?}"
+    );
+}

@@ -16,6 +16,9 @@ use super::{API, Object, cloud_init, gpus};
 /// The kind of its manifest.
 pub(super) const KIND: &str = "VirtualMachine";
 
+/// Fields that go into the manifest as they are written; the table of its fields checks them.
+const AS_WRITTEN: [&str; 4] = ["cloudInitSeed", "externalMethod", "resources", "sshKeys"];
+
 /// Reads one; nothing if a finding stands against it.
 pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) -> Option<Object> {
     let path = format!("{}[]", block.path_of("virtual_machines"));
@@ -85,6 +88,9 @@ pub(super) fn read(node: &Node, catalog: &Catalog, block: &mut Block<'_, '_>) ->
     );
     let network = own.node("network").and_then(|node| network(node, &mut own));
     put("network", network.clone());
+    for key in AS_WRITTEN {
+        put(key, own.node(key).map(Node::to_json));
+    }
     own.finish();
     if block.problems.0.len() > before {
         return None;
@@ -140,8 +146,8 @@ fn with_scraping(annotations: Option<Json>, monitoring: bool) -> Option<Json> {
 }
 
 /// A disk: `size`, and `storageClass` and `name` where they are.
-fn disk(node: &Node, path: &str, block: &mut Block<'_, '_>) -> Option<Json> {
-    let path = block.path_of(path);
+fn disk(node: &Node, key: &str, block: &mut Block<'_, '_>) -> Option<Json> {
+    let path = block.path_of(key);
     let mut own = Block::new(&path, Some(node), block.problems);
     let mut disk = Map::new();
     if let Some(name) = checked(
@@ -153,10 +159,18 @@ fn disk(node: &Node, path: &str, block: &mut Block<'_, '_>) -> Option<Json> {
         disk.insert("name".to_owned(), name);
     }
     let size = checked(&mut own, "size", "a size such as `200Gi`", is_size);
+    // Cozystack's own names; Hikube's is `size`.
+    let is_system = key == "systemDisk";
+    for key in ["image", "storage"].into_iter().filter(|_| is_system) {
+        if let Some(node) = own.node(key) {
+            disk.insert(key.to_owned(), node.to_json());
+        }
+    }
     match size {
         Some(size) => {
             disk.insert("size".to_owned(), size);
         }
+        None if disk.contains_key("storage") => {}
         // A wrong one is told already.
         None if own.node("size").is_some() => {}
         None => values::missing(&mut own, "size", &format!("`{path}`")),

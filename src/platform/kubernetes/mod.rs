@@ -26,6 +26,7 @@ use crate::desired::Desired;
 use crate::error::Problems;
 use crate::render::Rendered;
 use crate::step::Step;
+use crate::value::Node;
 
 use super::{Finding, Host, Platform, View, Wish};
 use tool::Tool;
@@ -44,8 +45,8 @@ impl Platform for Kubernetes {
         wanted::VARIABLE
     }
 
-    fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
-        wanted::read(desired, problems);
+    fn check(&self, desired: &Desired, catalog: &Catalog, problems: &mut Problems) {
+        checked(desired, catalog, problems);
     }
 
     fn wishes(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
@@ -140,8 +141,44 @@ fn given_up(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Optio
 /// The block; that it is right was seen before connecting, but for what templates gave.
 fn read(view: &View<'_>) -> Rendered<Wanted> {
     let mut problems = Problems::default();
-    let wanted = wanted::read(view.desired, &mut problems);
+    let wanted = checked(view.desired, view.catalog, &mut problems);
     super::sound(wanted, problems)
+}
+
+/// The block, and its manifests held against the tables of their fields.
+fn checked(desired: &Desired, catalog: &Catalog, problems: &mut Problems) -> Wanted {
+    let before = problems.0.len();
+    let wanted = wanted::read(desired, problems);
+    // Of a block that is wrong the manifests only say again what is.
+    if problems.0.len() == before {
+        let block = desired.platforms.get(wanted::VARIABLE);
+        let mut all = manifests::all(&wanted);
+        all.extend(pods::manifests(&wanted));
+        for manifest in &all {
+            let entry = block.map(|block| entry_of(block, manifest).unwrap_or(block));
+            catalog.manifests().tell(manifest, entry, problems);
+        }
+    }
+    wanted
+}
+
+/// The part of the block that a manifest was made of.
+fn entry_of<'v>(block: &'v Node, manifest: &Json) -> Option<&'v Node> {
+    let of = |node: &'v Node, key: &str| Some(&node.as_map()?.get(key)?.node);
+    let name = manifest["metadata"]["name"].as_str()?;
+    match manifest["kind"].as_str()? {
+        "Node" => of(of(block, "nodes")?, name),
+        "ResourceQuota" => {
+            let space = manifest["metadata"]["namespace"].as_str();
+            let mut entries = of(block, "quotas")?.as_seq()?.iter();
+            entries.find(|entry| of(entry, "namespace").and_then(Node::as_str) == space)
+        }
+        "DaemonSet" => of(block, "plugin"),
+        "Pod" => of(block, "test_pod"),
+        "DeviceConfig" => of(block, "amd_config_manager"),
+        "ClusterPolicy" => of(block, "operator"),
+        _ => None,
+    }
 }
 
 /// A list of manifests.

@@ -131,6 +131,13 @@ fn manifest(test: &TestPod, node: &NodeWanted) -> Json {
     })
 }
 
+/// The test's pods.
+pub(super) fn manifests(wanted: &Wanted) -> Vec<Json> {
+    let test = wanted.test_pod.iter();
+    test.flat_map(|test| wanted.nodes.iter().map(|node| manifest(test, node)))
+        .collect()
+}
+
 /// Runs the test's pod on each node; it is deleted afterwards, whatever it says.
 pub(super) fn tests(wanted: &Wanted) -> Vec<Wish> {
     let Some(test) = &wanted.test_pod else {
