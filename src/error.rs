@@ -169,6 +169,15 @@ impl Diagnostic {
             None => self,
         }
     }
+
+    /// The same finding, with this hint if it has none yet.
+    #[must_use]
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        match self.hint {
+            Some(_) => self,
+            None => self.hint(hint),
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -285,11 +285,8 @@ impl Running {
             listener.join().expect("it only listens");
             String::from_utf8_lossy(&said.lock().expect("not poisoned")).into_owned()
         };
-        Ended {
-            code: status.and_then(|status| status.code()).unwrap_or(-1),
-            out: text(self.out),
-            err: text(self.err),
-        }
+        let code = status.and_then(|status| status.code()).unwrap_or(-1);
+        Ended::new(code, text(self.out), text(self.err))
     }
 }
 

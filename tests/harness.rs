@@ -1,11 +1,13 @@
 //! What tests of whole commands share: a scratch folder, the binary, and looking
-//! at a tree of files.
+//! at a tree of files. Every command's JSON output is held against the published schemas.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use crate::lines;
 
 /// A folder for one test, with its own home and its own simulated fleet.
 pub(crate) struct Scratch {
@@ -20,6 +22,23 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// A command that has ended; -1 is one that a signal has. Where `deploy` has told it in
+    /// lines of JSON, they are checked.
+    #[track_caller]
+    pub(crate) fn new(code: i32, out: String, err: String) -> Self {
+        let ended = Self { code, out, err };
+        if lines::are(&ended.out) {
+            ended.is_in_lines();
+        }
+        ended
+    }
+
+    /// Fails the test unless what was told is as the schemas say, and fits the exit code.
+    #[track_caller]
+    fn is_in_lines(&self) {
+        lines::check(&self.out, self.code).unwrap_or_else(|why| panic!("{why}\n{}", self.all()));
+    }
+
     /// Both streams, for messages of failed tests.
     pub(crate) fn all(&self) -> String {
         format!(
@@ -44,6 +63,20 @@ impl Ended {
             self.all()
         );
         self
+    }
+}
+
+/// What the commands of a test have kept of what they told is in form, too, whatever they
+/// printed.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for run in fs::read_dir(self.history()).into_iter().flatten().flatten() {
+            let told = fs::read_to_string(run.path().join("events.jsonl")).unwrap_or_default();
+            lines::check_told(&told).unwrap_or_else(|why| panic!("{why}"));
+        }
     }
 }
 
@@ -85,19 +118,33 @@ impl Scratch {
     }
 
     /// Runs `deploy`.
+    #[track_caller]
     pub(crate) fn deploy<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Ended {
         let mut command = self.command(env!("CARGO_BIN_EXE_deploy"));
         command.args(args);
-        ended(command.output().expect("deploy starts"))
+        ran(&mut command)
     }
 }
 
-pub(crate) fn ended(output: Output) -> Ended {
-    Ended {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+/// Runs `deploy` to its end, however it is wrapped.
+#[track_caller]
+pub(crate) fn ran(command: &mut Command) -> Ended {
+    let output = command.output().expect("deploy starts");
+    let ended = ended(output);
+    let words: Vec<_> = command.get_args().collect();
+    if lines::asked_for(&words) {
+        ended.is_in_lines();
     }
+    ended
+}
+
+#[track_caller]
+pub(crate) fn ended(output: Output) -> Ended {
+    Ended::new(
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 /// What stands at a path: kind, mode, owner, time of the last change and content.

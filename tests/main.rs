@@ -25,6 +25,7 @@ mod harness;
 mod history;
 mod hosts;
 mod inventory;
+mod lines;
 mod made_up_model;
 mod manifests;
 mod metrics;

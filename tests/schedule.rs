@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Ended, Scratch, ended};
+use crate::harness::{Ended, Scratch, ended, ran};
 use crate::hosts::{Hosts, available};
 
 /// An inventory with a few hosts, in a folder that is not in a home.
@@ -20,7 +20,7 @@ fn inventory(scratch: &Scratch) -> PathBuf {
 fn schedule(scratch: &Scratch, words: &[&str]) -> Ended {
     let mut command = scratch.command(env!("CARGO_BIN_EXE_deploy"));
     command.arg("schedule").args(words);
-    ended(command.output().expect("deploy starts"))
+    ran(&mut command)
 }
 
 /// The files that were printed, each in its place below a folder.
@@ -178,7 +178,7 @@ fn shares_have_each_host_once() {
             shard,
             "-i",
         ]);
-        let listed = ended(command.arg(&file).output().expect("deploy starts")).expect(0);
+        let listed = ran(command.arg(&file)).expect(0);
         let json: serde_json::Value = serde_json::from_str(&listed.out).expect("JSON");
         let hosts = json["_meta"]["hostvars"].as_object().expect("hosts");
         hosts.keys().cloned().collect()

@@ -5,6 +5,7 @@ use crate::content::Content;
 use crate::error::Problems;
 use crate::report;
 use crate::report::exit::Exit;
+use crate::report::line::{Kind, Line};
 
 use super::Failure;
 use super::args::{CatalogArgs, CatalogVerb, Format};
@@ -22,33 +23,38 @@ pub fn run(args: &CatalogArgs) -> Result<Exit, Failure> {
         return Err(problems.into());
     }
     let catalog = Catalog::load(&content)?;
-    report::data(&print(&catalog, args.model.as_deref(), args.output.output)?);
+    let name = args.model.as_deref();
+    match args.output.output {
+        Format::Human => report::data(&text(&catalog, name)?),
+        Format::Json => report::json_answer(lines(&catalog, name)?),
+    }
     Ok(Exit::Done)
 }
 
-/// What `deploy catalog [MODEL]` prints: a table, the details of one model, or JSON: an array
-/// of all models, or the one.
+/// What people are shown: a table, or the details of one model.
 ///
 /// # Errors
 /// No model is called so, or several are.
-pub fn print(catalog: &Catalog, model: Option<&str>, format: Format) -> Result<String, Problems> {
-    let model = model.map(|name| catalog.resolve(name)).transpose()?;
-    Ok(match (format, model) {
-        (Format::Human, Some(model)) => draw::details(model, draw::USUAL_WIDTH),
-        (Format::Human, None) => {
+pub fn text(catalog: &Catalog, model: Option<&str>) -> Result<String, Problems> {
+    Ok(match model {
+        Some(name) => draw::details(catalog.resolve(name)?, draw::USUAL_WIDTH),
+        None => {
             let models: Vec<&Model> = catalog.models().iter().collect();
             draw::table(&models)
         }
-        (Format::Json, Some(model)) => json(model),
-        (Format::Json, None) => json(&catalog.models()),
     })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    // Models hold only texts and numbers, so this cannot fail.
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-    text.push('\n');
-    text
+/// The same as JSON: a line a model.
+///
+/// # Errors
+/// No model is called so, or several are.
+fn lines(catalog: &Catalog, model: Option<&str>) -> Result<Vec<Line>, Problems> {
+    let line = |model: &Model| Line::new(Kind::GpuModel, serde_json::json!(model));
+    Ok(match model {
+        Some(name) => vec![line(catalog.resolve(name)?)],
+        None => catalog.models().iter().map(line).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -62,7 +68,7 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_model() {
         let catalog = catalog();
-        let text = print(&catalog, None, Format::Human).expect("all models");
+        let text = text(&catalog, None).expect("all models");
         assert_eq!(text.lines().count(), 1 + catalog.models().len());
         assert!(text.contains("H200-141GB"));
     }
@@ -70,17 +76,19 @@ mod tests {
     #[test]
     fn json_is_the_models_as_they_are() {
         let catalog = catalog();
-        let text = print(&catalog, Some("h200"), Format::Json).expect("one model");
-        let model: Model = serde_json::from_str(&text).expect("a model");
-        assert_eq!(Some(&model), catalog.by_key("H200-141GB"));
-        let text = print(&catalog, None, Format::Json).expect("all models");
-        let all: Vec<Model> = serde_json::from_str(&text).expect("models");
+        let model = |line: &Line| -> Model {
+            serde_json::from_value(line.value().clone()).expect("a model")
+        };
+        let one = lines(&catalog, Some("h200")).expect("one model");
+        assert_eq!(Some(&model(&one[0])), catalog.by_key("H200-141GB"));
+        let all = lines(&catalog, None).expect("all models");
+        let all: Vec<Model> = all.iter().map(model).collect();
         assert_eq!(all, catalog.models());
     }
 
     #[test]
     fn an_ambiguous_name_asks_to_choose() {
-        let problems = print(&catalog(), Some("A100"), Format::Human).expect_err("two of them");
+        let problems = text(&catalog(), Some("A100")).expect_err("two of them");
         assert!(
             problems.to_string().contains("A100-40GB, A100-80GB"),
             "{problems}"

@@ -23,6 +23,7 @@ use crate::module::ReadCache;
 use crate::platform::{self, Examined, Finding, Host, View};
 use crate::render::{Halt, Rendered};
 use crate::report::exit::{CheckMode, Exit};
+use crate::report::line::{Kind, Line};
 use crate::report::{self, Plans};
 use crate::strategy;
 use crate::text::printable_line;
@@ -120,16 +121,15 @@ fn text(host: &HostName, examined: &Examined) -> String {
     text
 }
 
-fn objects(host: &HostName, findings: &[Finding]) -> Vec<serde_json::Value> {
+fn objects(host: &HostName, findings: &[Finding]) -> Vec<Line> {
     let object = |finding: &Finding| {
-        json!({
-            "type": "diagnostic",
-            "version": 1,
+        let body = json!({
             "severity": "error",
             "host": host.as_str(),
             "message": finding.what,
             "hint": finding.mend,
-        })
+        });
+        Line::new(Kind::Diagnostic, body)
     };
     findings.iter().map(object).collect()
 }

@@ -4,13 +4,14 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::catalog::{Catalog, Model, draw};
 use crate::content::Content;
 use crate::error::Diagnostic;
 use crate::report;
 use crate::report::exit::Exit;
+use crate::report::line::{Kind, Line};
 use crate::step::Slice;
 use crate::strategy::{self, Fit, Need};
 use crate::text;
@@ -32,14 +33,21 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let model = catalog.resolve(&args.gpu)?;
     let fits = strategy::fit(model, &needs)?;
     let shown = &fits[..fits.len().min(args.most.max(1))];
-    report::data(&match args.output.output {
-        Format::Human => human(model, &needs, shown, fits.len()),
-        Format::Json => {
-            let answer = json!({ "model": model.key, "layouts": shown });
-            format!("{answer}\n")
-        }
-    });
+    match args.output.output {
+        Format::Human => report::data(&human(model, &needs, shown, fits.len())),
+        Format::Json => report::json_answer(shown.iter().map(|fit| line(model, fit)).collect()),
+    }
     Ok(Exit::Done)
+}
+
+fn line(model: &Model, fit: &Fit) -> Line {
+    let mut body = json!({ "model": model.key });
+    if let (Value::Object(body), Value::Object(fit)) = (&mut body, json!(fit)) {
+        body.extend(fit);
+    }
+    let count = |(name, count): &(String, u32)| (name.clone(), json!(count));
+    body["profiles"] = Value::Object(fit.profiles.iter().map(count).collect());
+    Line::new(Kind::MigLayout, body)
 }
 
 /// Reads `6x9GB,1x35GB`; a memory without a count is one tenant.

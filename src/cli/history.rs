@@ -10,7 +10,8 @@ use crate::cli::{Failure, record};
 use crate::error::{Diagnostic, Problems};
 use crate::history::{Kept, State, Store};
 use crate::report::exit::{CheckMode, Exit};
-use crate::report::{self, Plans, Reporter, replay};
+use crate::report::line::{Kind, Line};
+use crate::report::{self, Plans, Reporter, json, replay};
 use crate::text::{moment, printable_line, span};
 
 /// Most characters of one line about a run.
@@ -72,7 +73,7 @@ fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
     }
     match args.output.output {
         Format::Json => {
-            objects.extend(report::end_objects(&Problems::default(), Exit::Done));
+            objects.extend(report::end_lines(&Problems::default(), Exit::Done));
             report::json_lines(&objects);
         }
         Format::Human if text.is_empty() => report::talk("no run is kept\n"),
@@ -152,13 +153,11 @@ fn happened(lines: &[Json]) -> String {
     told
 }
 
-/// A run as an object of type `history_entry`.
-fn object(run: &Kept, host: Option<&str>, lines: &[Json]) -> Json {
+/// A run as a line of type `history_entry`.
+fn object(run: &Kept, host: Option<&str>, lines: &[Json]) -> Line {
     let begun = &run.entry.begun;
     let ended = run.entry.ended.as_ref();
     let mut object = json!({
-        "type": "history_entry",
-        "version": 1,
         "run": begun.id,
         "state": run.state.word().replace(' ', "_"),
         "verb": begun.asked.verb,
@@ -177,7 +176,7 @@ fn object(run: &Kept, host: Option<&str>, lines: &[Json]) -> Json {
         object["host"] = json!(host);
         object["outcome"] = end.map_or(Json::Null, |end| end["outcome"].clone());
     }
-    object
+    Line::new(Kind::HistoryEntry, object)
 }
 
 /// Tells one run again.
@@ -191,15 +190,11 @@ fn show(id: &str, args: &HistoryArgs) -> Result<Exit, Failure> {
     let sums_told = lines.pop_if(|line| line["type"] == "summary");
     if args.output.output == Format::Json {
         let mut objects = vec![object(run, args.host.as_deref(), &lines)];
-        objects.extend(lines);
-        match sums_told {
-            // It is shown, and that has gone well; how the run ended stands above.
-            Some(mut sums) => {
-                sums["exit"] = json!(Exit::Done.code());
-                objects.push(sums);
-            }
-            None => objects.extend(report::end_objects(&Problems::default(), Exit::Done)),
-        }
+        let not_begun = sums_told.map_or(json!([]), |sums| sums["not_begun"].clone());
+        // It is shown, and that has gone well; how the run ended stands above.
+        let sums = json::summary_of(&lines, &not_begun, Exit::Done);
+        objects.extend(lines.into_iter().filter_map(Line::kept));
+        objects.push(sums);
         report::json_lines(&objects);
         return Ok(Exit::Done);
     }

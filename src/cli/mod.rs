@@ -38,6 +38,7 @@ pub mod resume;
 pub mod rollback;
 pub mod runs;
 mod schedule;
+mod schema;
 pub mod settings;
 mod settle;
 pub mod sim;
@@ -225,6 +226,7 @@ async fn run(verb: Verb, interrupts: &Interrupts, record: &Record) -> Result<Exi
             report::data(&String::from_utf8_lossy(&page));
             Ok(Exit::Done)
         }
+        Verb::Schema(args) => schema::run(&args),
         Verb::Schedule(args) => schedule::run(&args),
         Verb::Sim(args) => {
             sim::run(&args, &mut report::data).await?;

@@ -94,8 +94,8 @@ impl Record {
 
     /// The command ended before any host: keeps why.
     pub(super) fn refused(&self, problems: &Problems, exit: Exit) {
-        for object in report::end_objects(problems, exit) {
-            self.lock().keep(&object, &report::json_line(&object));
+        for line in report::end_lines(problems, exit) {
+            self.lock().keep(line.value(), &line.text());
         }
     }
 

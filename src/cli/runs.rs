@@ -10,6 +10,7 @@ use crate::apply::journal::{Entry, What};
 use crate::apply::manifest::ManifestStep;
 use crate::apply::runs::{HostRuns, RunRecord, Status};
 use crate::report::guard_line;
+use crate::report::line::{Kind, Line};
 use crate::text::{moment, printable, printable_line};
 use crate::value::HostName;
 
@@ -213,12 +214,10 @@ fn unended(run: &RunRecord, entry: &Entry) -> String {
 
 /// The runs of one host as objects of type `host_run`, one a run.
 #[must_use]
-pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
+pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Line> {
     let object = |run: &RunRecord| {
         let manifest = &run.manifest;
         let mut object = json!({
-            "type": "host_run",
-            "version": 1,
             "host": host.as_str(),
             "run": manifest.run,
             "status": status_word(&run.status),
@@ -227,15 +226,17 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
             "from": manifest.from,
             "started": manifest.started,
             "steps": manifest.steps.iter().map(|step| json!({
-                "id": step.id,
+                "step": step.id,
                 "task": step.task,
                 "title": step.title,
                 "class": step.class,
                 "change": step.change,
             })).collect::<Vec<_>>(),
         });
-        if let Status::Unconfirmed { undo_at } = &run.status {
-            object["undo_at"] = json!(undo_at);
+        match &run.status {
+            Status::Unconfirmed { undo_at } => object["undo_at"] = json!(undo_at),
+            Status::Other(word) => object["status_word"] = json!(word),
+            _ => {}
         }
         if let Some(guard) = &manifest.guard {
             object["guard"] = json!(guard);
@@ -244,14 +245,14 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
             let entry = |entry: &Entry| {
                 json!({
                     "time": entry.time,
-                    "event": entry.what,
+                    "event": word(&entry.what),
                     "step": manifest.step(&entry.step).map(|step| &step.id),
                     "detail": entry.detail,
                 })
             };
             object["journal"] = run.journal.iter().map(entry).collect();
         }
-        object
+        Line::new(Kind::HostRun, object)
     };
     found.runs.iter().map(object).collect()
 }
@@ -260,9 +261,15 @@ pub fn objects(host: &HostName, found: &HostRuns) -> Vec<Value> {
 fn status_word(status: &Status) -> Value {
     match status {
         Status::Unconfirmed { .. } => json!("unconfirmed"),
-        Status::Other(word) => json!(word),
-        status => json!(status),
+        Status::Other(_) => json!("unknown"),
+        status => word(status),
     }
+}
+
+/// A word of the host's as all words of JSON output are written.
+fn word(of: &impl serde::Serialize) -> Value {
+    let word = json!(of);
+    word.as_str().unwrap_or_default().replace('-', "_").into()
 }
 
 /// A run of two files, for tests of this room.
@@ -373,9 +380,9 @@ mod tests {
         ];
         insta::assert_snapshot!(list_text(&all));
         let objects = objects(&host, &runs);
-        assert_eq!(objects[0]["status"], "done");
-        assert_eq!(objects[0]["steps"][1]["id"], "b");
-        assert_eq!(objects[0].get("journal"), None);
+        assert_eq!(objects[0].value()["status"], "done");
+        assert_eq!(objects[0].value()["steps"][1]["step"], "b");
+        assert_eq!(objects[0].value().get("journal"), None);
     }
 
     #[test]
@@ -398,8 +405,8 @@ mod tests {
             runs: vec![run, record(Status::Rebooting, "")],
         };
         let objects = objects(&host, &runs);
-        assert_eq!(objects[0]["status"], "unconfirmed");
-        assert_eq!(objects[0]["undo_at"], "2026-11-22T21:06:00Z");
-        assert_eq!(objects[1]["status"], "rebooting");
+        assert_eq!(objects[0].value()["status"], "unconfirmed");
+        assert_eq!(objects[0].value()["undo_at"], "2026-11-22T21:06:00Z");
+        assert_eq!(objects[1].value()["status"], "rebooting");
     }
 }

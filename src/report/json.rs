@@ -1,7 +1,8 @@
 //! One JSON object a line, with a closed list of types: `host_facts`,
 //! `planned_change`, `drift`, `step_start`, `step_end`, `host_end`, `diagnostic` and, last,
-//! `summary`. Each carries `"version": 1`; a change that could break a reader
-//! raises it.
+//! `summary`, which `line` holds; `schemas/` says what each looks like.
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -9,18 +10,16 @@ use crate::drift::{Finding, Side};
 use crate::error::{Diagnostic, Problems, Severity};
 use crate::event::{Event, HostProblem, Outcome, StepOutcome};
 use crate::report::exit::Exit;
+use crate::report::line::{Kind, Line};
 use crate::report::{NotBegun, Tally};
-
-/// Version of the objects.
-const VERSION: u32 = 1;
 
 /// The objects that tell an event; none for a sentence that is only talk.
 #[must_use]
-pub fn objects(event: &Event) -> Vec<Value> {
+pub fn objects(event: &Event) -> Vec<Line> {
     match event {
         Event::Facts { host, facts } => {
-            vec![object(
-                "host_facts",
+            vec![Line::new(
+                Kind::HostFacts,
                 json!({ "host": host.as_str(), "facts": facts.as_ref() }),
             )]
         }
@@ -28,8 +27,8 @@ pub fn objects(event: &Event) -> Vec<Value> {
             .steps
             .iter()
             .map(|step| {
-                object(
-                    "planned_change",
+                Line::new(
+                    Kind::PlannedChange,
                     json!({
                         "host": host.as_str(),
                         "step": step.id,
@@ -52,8 +51,8 @@ pub fn objects(event: &Event) -> Vec<Value> {
             .map(|finding| drift(host.as_str(), last.as_deref(), finding))
             .collect(),
         Event::StepStart { host, step } => {
-            vec![object(
-                "step_start",
+            vec![Line::new(
+                Kind::StepStart,
                 json!({ "host": host.as_str(), "step": step }),
             )]
         }
@@ -62,8 +61,8 @@ pub fn objects(event: &Event) -> Vec<Value> {
             step,
             outcome,
             message,
-        } => vec![object(
-            "step_end",
+        } => vec![Line::new(
+            Kind::StepEnd,
             json!({
                 "host": host.as_str(),
                 "step": step,
@@ -80,35 +79,34 @@ pub fn objects(event: &Event) -> Vec<Value> {
             if let Some(problem) = problem {
                 body["problem"] = problem_json(problem);
             }
-            vec![object("host_end", body)]
+            vec![Line::new(Kind::HostEnd, body)]
         }
         Event::Diagnostics(problems) => diagnostics(problems),
-        Event::Note { host, text } => vec![object(
-            "diagnostic",
-            json!({
-                "severity": "note",
-                "host": host.as_ref().map(crate::value::HostName::as_str),
-                "message": text,
-            }),
-        )],
+        Event::Note { host, text } => {
+            let mut body = json!({ "severity": "note", "message": text });
+            if let Some(host) = host {
+                body["host"] = json!(host.as_str());
+            }
+            vec![Line::new(Kind::Diagnostic, body)]
+        }
     }
 }
 
 /// An object a finding.
 #[must_use]
-pub fn diagnostics(problems: &Problems) -> Vec<Value> {
+pub fn diagnostics(problems: &Problems) -> Vec<Line> {
     problems
         .0
         .iter()
-        .map(|diagnostic| object("diagnostic", diagnostic_json(diagnostic)))
+        .map(|diagnostic| Line::new(Kind::Diagnostic, diagnostic_json(diagnostic)))
         .collect()
 }
 
 /// The last object.
 #[must_use]
-pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Value {
-    object(
-        "summary",
+pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Line {
+    Line::new(
+        Kind::Summary,
         json!({
             "hosts": tally.hosts,
             "ok": tally.ok,
@@ -133,7 +131,34 @@ pub fn summary(tally: &Tally, not_begun: &[NotBegun], exit: Exit) -> Value {
     )
 }
 
-fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Value {
+/// The last line behind lines that are told again: the sums of what they tell.
+#[must_use]
+pub fn summary_of(lines: &[Value], not_begun: &Value, exit: Exit) -> Line {
+    let of_kind = |kind: Kind| lines.iter().filter(move |line| line["type"] == kind.word());
+    let host = |line: &Value| line["host"].as_str().map(str::to_owned);
+    let mut ends = HashMap::new();
+    for line in of_kind(Kind::HostEnd) {
+        ends.insert(host(line), line["outcome"].as_str().and_then(outcome_of));
+    }
+    let with = |side: &str| {
+        let counts = |line: &&Value| line["status"] != "ignored" && !line[side].is_null();
+        let hosts = of_kind(Kind::Drift).filter(counts).map(host);
+        hosts.collect::<HashSet<_>>().len()
+    };
+    let mut tally = Tally {
+        drifted: with("to_applied"),
+        pending: with("to_wanted"),
+        ..Tally::default()
+    };
+    for outcome in ends.into_values().flatten() {
+        tally.count(outcome);
+    }
+    let mut body = summary(&tally, &[], exit).value().clone();
+    body["not_begun"] = not_begun.clone();
+    Line::new(Kind::Summary, body)
+}
+
+fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Line {
     let lines: Vec<Value> = finding
         .lines
         .iter()
@@ -149,8 +174,8 @@ fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Value {
             })
         })
         .collect();
-    object(
-        "drift",
+    Line::new(
+        Kind::Drift,
         json!({
             "host": host,
             "address": format!("{host}/{}", finding.step),
@@ -168,16 +193,6 @@ fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Value {
             "ignored": finding.ignored,
         }),
     )
-}
-
-fn object(kind: &str, body: Value) -> Value {
-    let mut map = serde_json::Map::new();
-    map.insert("type".to_owned(), json!(kind));
-    map.insert("version".to_owned(), json!(VERSION));
-    if let Value::Object(body) = body {
-        map.extend(body);
-    }
-    Value::Object(map)
 }
 
 fn diagnostic_json(diagnostic: &Diagnostic) -> Value {
@@ -201,7 +216,7 @@ fn problem_json(problem: &HostProblem) -> Value {
     match problem {
         HostProblem::NotBegun(why) => json!({ "reason": "not_begun", "message": why }),
         HostProblem::Unreachable(unreachable) => json!({
-            "reason": unreachable.reason.to_string(),
+            "reason": unreachable.reason.to_string().replace(' ', "_"),
             "message": unreachable.message,
             "hint": unreachable.hint,
         }),

@@ -11,10 +11,12 @@ pub mod exit;
 pub mod html;
 pub mod human;
 pub mod json;
+pub mod line;
 pub mod markdown;
 mod progress;
 pub mod replay;
 pub mod review;
+pub mod schema;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
@@ -22,12 +24,13 @@ use std::io::{self, IsTerminal, Write};
 use crate::drift::Finding;
 use crate::error::Problems;
 use crate::event::{Event, HostProblem, Outcome};
-use crate::text::{MESSAGE_LIMIT, hides, printable};
+use crate::text::{MESSAGE_LIMIT, printable};
 use crate::value::HostName;
 use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
 pub use human::guard_line;
+use line::Line;
 use progress::Progress;
 use review::Review;
 
@@ -275,7 +278,7 @@ impl Reporter {
         }
         self.progress.hear(event);
         if self.keeper.is_some() || matches!(self.form, Form::Json) {
-            self.objects(&json::objects(event));
+            self.lines(&json::objects(event));
         }
         match &mut self.form {
             Form::Human(human) => {
@@ -291,19 +294,19 @@ impl Reporter {
         }
     }
 
-    /// Keeps objects, and prints them where they are what is printed.
-    fn objects(&mut self, objects: &[serde_json::Value]) {
-        let mut text = String::new();
-        for object in objects {
-            let line = json_line(object);
+    /// Keeps lines, and prints them where they are what is printed.
+    fn lines(&mut self, lines: &[Line]) {
+        let mut all = String::new();
+        for line in lines {
+            let text = line.text();
             if let Some(keeper) = &mut self.keeper {
-                keeper.hear(object, &line);
+                keeper.hear(line.value(), &text);
             }
-            text.push_str(&line);
-            text.push('\n');
+            all.push_str(&text);
+            all.push('\n');
         }
         if matches!(self.form, Form::Json) {
-            data(&text);
+            data(&all);
         }
     }
 
@@ -367,7 +370,7 @@ impl Reporter {
         for outcome in self.outcomes.values() {
             tally.count(*outcome);
         }
-        self.objects(&[json::summary(&tally, &self.not_begun, exit)]);
+        self.lines(&[json::summary(&tally, &self.not_begun, exit)]);
         match &self.form {
             Form::Human(human) => {
                 let said = human.summary(&tally, &self.not_begun, exit);
@@ -381,7 +384,7 @@ impl Reporter {
 
     /// Ends before any host was touched: tells the findings, and in JSON the sums too.
     pub fn refuse(mut self, problems: &Problems) -> Exit {
-        self.objects(&end_objects(problems, Exit::Refused));
+        self.lines(&end_lines(problems, Exit::Refused));
         match self.form {
             Form::Human(_) => self::problems(problems),
             Form::Json => {}
@@ -428,44 +431,29 @@ impl Said {
     }
 }
 
-/// Writes objects to standard output, one a line.
-pub fn json_lines(objects: &[serde_json::Value]) {
-    let mut text = String::new();
-    for object in objects {
-        text.push_str(&json_line(object));
-        text.push('\n');
-    }
+/// Writes lines of JSON to standard output.
+pub fn json_lines(lines: &[Line]) {
+    let text: String = lines.iter().map(|line| line.text() + "\n").collect();
     data(&text);
+}
+
+/// Writes the answer of a verb that needs no host, and behind it the sums that end it well.
+pub fn json_answer(mut lines: Vec<Line>) {
+    lines.push(json::summary(&Tally::default(), &[], Exit::Done));
+    json_lines(&lines);
 }
 
 /// The end of a command in JSON that came before any host: the findings and the sums.
 pub fn json_end(problems: &Problems, exit: Exit) {
-    json_lines(&end_objects(problems, exit));
+    json_lines(&end_lines(problems, exit));
 }
 
-/// The objects of an end that came before any host.
+/// The lines of an end that came before any host.
 #[must_use]
-pub fn end_objects(problems: &Problems, exit: Exit) -> Vec<serde_json::Value> {
-    let mut objects = json::diagnostics(problems);
-    objects.push(json::summary(&Tally::default(), &[], exit));
-    objects
-}
-
-/// An object in one line of which a terminal acts on nothing: JSON itself lets DEL,
-/// the second set of control characters and what reorders text stand in strings.
-#[must_use]
-pub fn json_line(object: &serde_json::Value) -> String {
-    let mut line = String::new();
-    for c in object.to_string().chars() {
-        if c.is_control() || hides(c) {
-            // All of them are of the first 65536, so that one escape says them; they
-            // stand in strings only.
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            line.push(c);
-        }
-    }
-    line
+pub fn end_lines(problems: &Problems, exit: Exit) -> Vec<Line> {
+    let mut lines = json::diagnostics(problems);
+    lines.push(json::summary(&Tally::default(), &[], exit));
+    lines
 }
 
 /// Writes to standard output. A reader that went away is no error of ours.
@@ -528,19 +516,5 @@ fn talk_style() -> Style {
     match anstream::AutoStream::choice(&io::stderr()) {
         anstream::ColorChoice::Never => Style::Plain,
         _ => Style::Colour,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_carries_no_escapes_to_a_terminal_and_means_the_same() {
-        let object = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}ü\u{200b}\n"});
-        let line = json_line(&object);
-        assert_eq!(line, r#"{"a":"\u001b[2J\u009b31m\u007f\u202eü\u200b\n"}"#);
-        let back: serde_json::Value = serde_json::from_str(&line).expect("still JSON");
-        assert_eq!(back, object);
     }
 }

@@ -275,7 +275,7 @@ fn problem(problem: &Json, outcome: Outcome) -> Option<HostProblem> {
         _ => HostProblem::Failed {
             step: problem["step"].as_str().map(|id| StepId(id.to_owned())),
             chain: vec![match outcome {
-                Outcome::Unreachable => format!("{reason}: {message}"),
+                Outcome::Unreachable => format!("{}: {message}", reason.replace('_', " ")),
                 _ => message,
             }],
             hint,
@@ -292,13 +292,17 @@ mod tests {
 
     /// The lines of these lines, told again.
     fn again(lines: &[Json]) -> Vec<Json> {
-        events(lines).iter().flat_map(json::objects).collect()
+        let lines = events(lines)
+            .iter()
+            .flat_map(json::objects)
+            .collect::<Vec<_>>();
+        lines.iter().map(|line| line.value().clone()).collect()
     }
 
     #[test]
     fn what_was_told_is_told_again() {
         let lines = [
-            json!({"type": "diagnostic", "version": 1, "severity": "note", "host": null, "message": "hm"}),
+            json!({"type": "diagnostic", "version": 1, "severity": "note", "message": "hm"}),
             json!({"type": "planned_change", "version": 1, "host": "n1", "step": "a", "task": "t",
                 "title": "do it", "class": "disruptive", "change": {"kind": "action", "what": "x"}, "guard": null}),
             json!({"type": "step_start", "version": 1, "host": "n1", "step": "a"}),

@@ -325,8 +325,12 @@ impl Controller {
     pub(super) fn wait(mut self) -> Ended {
         let status = self.child.wait().expect("our child");
         let (out, err) = (self.out.join(), self.err.join());
-        let text = format!("{}{}", out.expect("text"), err.expect("text"));
-        (status.code(), text)
+        let ended = crate::harness::Ended::new(
+            status.code().unwrap_or(-1),
+            out.expect("text"),
+            err.expect("text"),
+        );
+        (status.code(), ended.out + &ended.err)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use super::{available, tell};
-use crate::harness::{Ended, Scratch, ended};
+use crate::harness::{Ended, Scratch, ended, ran};
 
 /// The card with 7 virtual functions: `igb` with `igbvf`.
 pub(crate) const NIC: &str = "0000:01:00.0";
@@ -115,7 +115,7 @@ impl Machine {
 
     /// Runs it to its end.
     pub(crate) fn deploy(&self, words: &[&str]) -> Ended {
-        ended(self.deploy_command(words).output().expect("deploy starts"))
+        ran(&mut self.deploy_command(words))
     }
 
     /// Runs shell text on the machine over plain `ssh`.

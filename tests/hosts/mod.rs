@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Ended, Scratch, Seen, ended, tree_but, tree_without_times};
+use crate::harness::{Ended, Scratch, Seen, ended, ran, tree_but, tree_without_times};
 
 /// What a host is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Hosts {
         let mut command = self.scratch.command(env!("CARGO_BIN_EXE_deploy"));
         command.env("DEPLOY_SIM_STATE", &folder);
         command.args(["discover", "-i"]).arg(seed);
-        ended(command.output().expect("deploy starts")).expect(0);
+        ran(&mut command).expect(0);
         folder
     }
 
@@ -228,7 +228,7 @@ impl Hosts {
 
     /// Runs it to its end.
     pub(crate) fn deploy(&self, words: &[&str]) -> Ended {
-        ended(self.deploy_command(words).output().expect("deploy starts"))
+        ran(&mut self.deploy_command(words))
     }
 
     /// Runs shell text on a host over plain `ssh`.

@@ -1,4 +1,4 @@
-//! The verbs that need no host: `inventory`, `catalog`, `content`.
+//! The verbs that need no host: `inventory`, `catalog`, `content`, `schema`.
 
 use std::path::PathBuf;
 
@@ -113,4 +113,15 @@ pub enum ContentVerb {
         /// Where to
         dir: PathBuf,
     },
+}
+
+/// `deploy schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// The `type` of the line; without it they are listed
+    #[arg(value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// One schema for any line
+    #[arg(long, conflicts_with = "kind")]
+    pub all: bool,
 }

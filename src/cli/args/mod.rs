@@ -10,6 +10,7 @@ mod shared;
 
 pub use files::{
     CatalogArgs, CatalogVerb, ContentArgs, ContentVerb, FitArgs, InventoryVerb, InventoryVerbArgs,
+    SchemaArgs,
 };
 pub use history::{HistoryArgs, HistoryVerb, HistoryVerbArgs};
 pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, MendTo, RenderArgs};
@@ -77,6 +78,8 @@ pub enum Verb {
     Catalog(CatalogArgs),
     /// Print what systemd, cron or Kubernetes need to look for drift again and again
     Schedule(super::schedule::ScheduleArgs),
+    /// Print the JSON Schemas of the lines of `--output json`
+    Schema(SchemaArgs),
     /// The simulated fleet: hosts that need no hardware
     Sim(super::sim::SimArgs),
     /// The shipped playbooks, templates and model files
@@ -123,6 +126,7 @@ impl Verb {
             Self::Catalog(args) => &args.output,
             Self::Render(_)
             | Self::Schedule(_)
+            | Self::Schema(_)
             | Self::Sim(_)
             | Self::Content(_)
             | Self::Completions { .. }
