@@ -2,6 +2,7 @@
 
 mod amd_intel_failures;
 mod apply;
+mod browser;
 mod captures;
 mod captures_amd;
 mod captures_intel;
@@ -32,6 +33,7 @@ mod metrics;
 mod nvidia_drivers;
 mod nvidia_failures;
 mod openssh;
+mod pages;
 mod plan_checks;
 mod platform_cozystack;
 mod platform_docker;

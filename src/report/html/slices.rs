@@ -60,7 +60,43 @@ fn row(when: &str, grid: u32, slices: &[Slice], class: impl Fn(&Slice) -> &'stat
         // What cannot lie so on a grid is not drawn as if it could.
         None => format!("<span>{}</span>", escaped(&draw::bar(0, slices, 0))),
     };
-    format!("<div class=\"row\"><span class=\"when\">{when}</span>{boxes}</div>")
+    let row = format!("<div class=\"row\"><span class=\"when\">{when}</span>{boxes}</div>");
+    if (1..=WIDEST_GRID).contains(&grid) && sorted.iter().any(|slice| shortened(grid, slice)) {
+        return row + &format!("<div class=\"names\">{}</div>", escaped(&counted(&sorted)));
+    }
+    row
+}
+
+/// Whether a box of this width has no room for its slice's name. The narrowest card is about
+/// 230 pixels wide, and a letter about 7.
+fn shortened(grid: u32, slice: &Slice) -> bool {
+    let room = 230 * u64::from(slice.placement.size) / u64::from(grid.max(1));
+    let letters = room.saturating_sub(8) / 7;
+    (slice.profile.len() as u64) > letters && slice.profile.contains('.')
+}
+
+/// The name as it stands in a box: `1g` for `1g.10gb` where there is room for no more.
+fn shown(grid: u32, slice: &Slice) -> &str {
+    match slice.profile.split_once('.') {
+        Some((short, _)) if shortened(grid, slice) => short,
+        _ => &slice.profile,
+    }
+}
+
+/// Slices by name: `1g.10gb ×2, 3g.40gb`.
+fn counted(slices: &[&Slice]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for slice in slices {
+        match counts.iter_mut().find(|(name, _)| *name == slice.profile) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&slice.profile, 1)),
+        }
+    }
+    let words = counts.iter().map(|(name, count)| match count {
+        1 => (*name).to_owned(),
+        many => format!("{name} ×{many}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn boxes(grid: u32, slices: &[&Slice], class: impl Fn(&Slice) -> &'static str) -> Option<String> {
@@ -90,8 +126,10 @@ fn boxes(grid: u32, slices: &[&Slice], class: impl Fn(&Slice) -> &'static str) -
             _ => "",
         };
         text.push_str(&format!(
-            "<div class=\"slice w{} {class}\" title=\"{name} at {}{word}\">{name}</div>",
-            place.size, place.start
+            "<div class=\"slice w{} {class}\" title=\"{name} at {}{word}\">{}</div>",
+            place.size,
+            place.start,
+            escaped(shown(grid, slice))
         ));
         at = end;
     }
@@ -130,6 +168,25 @@ mod tests {
         assert!(html.contains(
             "<div class=\"free w4\">free</div><div class=\"slice w2 new\" title=\"2g.20gb at 4, is new\">2g.20gb</div><div class=\"free w2\">free</div>"
         ));
+    }
+
+    #[test]
+    fn a_name_without_room_is_short_in_its_box_and_whole_below_it() {
+        let now = [
+            slice("1g.10gb", 0, 1),
+            slice("1g.10gb", 1, 1),
+            slice("3g.40gb", 4, 4),
+        ];
+        let html = draw(&Drawing {
+            name: "GPU 0",
+            state: "",
+            grid: Some(8),
+            now: &now,
+            then: None,
+        });
+        assert!(html.contains("title=\"1g.10gb at 1\">1g</div>"), "{html}");
+        assert!(html.contains(">3g.40gb</div>"), "{html}");
+        assert!(html.contains("<div class=\"names\">1g.10gb ×2, 3g.40gb</div>"));
     }
 
     proptest! {
