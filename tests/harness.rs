@@ -235,3 +235,13 @@ pub(crate) fn differing(a: &BTreeMap<PathBuf, Seen>, b: &BTreeMap<PathBuf, Seen>
     names.extend(b.keys().filter(|path| !a.contains_key(*path)).cloned());
     names
 }
+
+/// The file below a folder whose path ends so; fails the test if there is none.
+#[track_caller]
+pub(crate) fn below(folder: &Path, end: &str) -> PathBuf {
+    let found = tree(folder).into_keys().find(|path| path.ends_with(end));
+    let Some(found) = found else {
+        panic!("nothing below {} ends with {end}", folder.display());
+    };
+    folder.join(found)
+}

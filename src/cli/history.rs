@@ -211,12 +211,9 @@ fn show(id: &str, args: &HistoryArgs) -> Result<Exit, Failure> {
         head += "its process was killed, or its machine went down: `deploy runs` tells what it has begun on hosts\n";
     }
     report::data(&(head + "\n"));
-    let only_looked = begun.asked.flags.iter().any(|flag| flag == "--check")
-        || (begun.asked.verb == "drift"
-            && !begun.asked.flags.iter().any(|flag| flag == "--remediate"));
-    let check = match only_looked {
-        true => CheckMode::On,
-        false => CheckMode::Off,
+    let check = match begun.asked.changes() {
+        true => CheckMode::Off,
+        false => CheckMode::On,
     };
     let mut reporter = Reporter::human(check, Plans::Together, args.output.verbose > 0);
     for event in replay::events(&lines) {

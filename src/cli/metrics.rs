@@ -3,7 +3,6 @@
 //! What is not known has no sample: a zero always means that somebody looked and found
 //! nothing. A host that was not reached has `deploy_host_up` alone.
 
-use std::fmt::Write as _;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +10,7 @@ use std::path::Path;
 
 use crate::error::Diagnostic;
 use crate::facts::{Gpu, HostFacts};
+use crate::report::exposition::{self, Labels, Metric};
 use crate::strategy::{self, CardCensus, CensusRow};
 
 /// What is known of one host.
@@ -19,69 +19,6 @@ pub(super) enum Host<'a> {
     Down,
     /// It was; the counts are missing where what is wanted of it could not be worked out.
     Up(&'a HostFacts, Option<Vec<CardCensus>>),
-}
-
-/// A metric with its samples.
-struct Metric {
-    name: &'static str,
-    help: &'static str,
-    samples: Vec<(String, u32)>,
-}
-
-impl Metric {
-    fn new(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            samples: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, labels: &Labels, value: u32) {
-        self.samples.push((labels.0.clone(), value));
-    }
-
-    fn add_known(&mut self, labels: &Labels, value: Option<u32>) {
-        if let Some(value) = value {
-            self.add(labels, value);
-        }
-    }
-}
-
-/// `name="value"` pairs, joined by commas.
-#[derive(Clone)]
-struct Labels(String);
-
-impl Labels {
-    fn of_host(host: &str) -> Self {
-        Self(String::new()).with("host", host)
-    }
-
-    /// An empty value is the same as no label, and is left out.
-    fn with(&self, name: &str, value: &str) -> Self {
-        let mut text = self.0.clone();
-        if !value.is_empty() {
-            let comma = if text.is_empty() { "" } else { "," };
-            let _ = write!(text, "{comma}{name}=\"{}\"", escaped(value));
-        }
-        Self(text)
-    }
-}
-
-/// A label's value: backslash, quote and line feed are escaped, as the exposition format
-/// asks; other control characters, which it would let stand, are no part of any name and go.
-fn escaped(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for c in value.chars() {
-        match c {
-            '\\' => text.push_str("\\\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            c if c.is_control() => text.push('?'),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 /// All hosts in the order given.
@@ -105,43 +42,30 @@ pub(super) fn text(hosts: &[(&str, Host<'_>)]) -> String {
     );
     let mut slices = Slices::new();
     for (name, host) in hosts {
-        let labels = Labels::of_host(name);
+        let labels = Labels::default().with("host", name);
         let Host::Up(facts, census) = host else {
-            up.add(&labels, 0);
+            up.add(&labels, 0_u32);
             continue;
         };
-        up.add(&labels, 1);
-        planned.add(&labels, census.is_some().into());
+        up.add(&labels, 1_u32);
+        planned.add(&labels, u32::from(census.is_some()));
         for gpu in &facts.gpus {
             let labels = of_gpu(&labels, gpu);
-            info.add(&labels, 1);
+            info.add(&labels, 1_u32);
             used.add_known(&labels, strategy::in_use(gpu).map(u32::from));
             let card = census.iter().flatten().find(|card| card.pci == gpu.pci);
             let Some(card) = card else { continue };
             if let (Some(technology), Some(differs)) = (card.technology, card.drifted) {
                 let labels = labels.with("technology", technology.name());
-                drifted.add(&labels, differs.into());
+                drifted.add(&labels, u32::from(differs));
             }
             for row in &card.rows {
                 slices.add(&labels, row);
             }
         }
     }
-    let mut out = String::new();
-    for metric in [up, planned, info, used, drifted]
-        .iter()
-        .chain(&slices.all())
-    {
-        if metric.samples.is_empty() {
-            continue;
-        }
-        let _ = writeln!(out, "# HELP {} {}", metric.name, metric.help);
-        let _ = writeln!(out, "# TYPE {} gauge", metric.name);
-        for (labels, value) in &metric.samples {
-            let _ = writeln!(out, "{}{{{labels}}} {value}", metric.name);
-        }
-    }
-    out
+    let first = [up, planned, info, used, drifted];
+    exposition::text(first.iter().chain(&slices.all()))
 }
 
 fn of_gpu(host: &Labels, gpu: &Gpu) -> Labels {
@@ -246,12 +170,6 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn label_values_are_escaped_as_the_format_asks() {
-        let labels = Labels::of_host("a\\b\"c\nd\u{1b}e").with("uuid", "");
-        assert_eq!(labels.0, r#"host="a\\b\"c\nd?e""#);
-    }
 
     #[test]
     fn a_host_that_was_not_reached_has_one_sample_and_no_other_metric_is_named() {

@@ -11,13 +11,17 @@ use serde_json::Value as Json;
 
 use crate::apply::RunId;
 use crate::cli::args::{HostArgs, KeepArgs, MendTo, OnFailure, PlayArgs, RunsVerb, Verb};
+use crate::cli::metrics;
 use crate::cli::play::chance;
 use crate::cli::reach;
-use crate::error::{Diagnostic, Problems};
+use crate::error::{Diagnostic, Problems, Severity};
 use crate::event::Event;
-use crate::history::{Asked, Begun, Ended, EntryId, Missed, Store, Writer, missed};
+use crate::history::{
+    Asked, Begun, Ended, EntryId, Found, Heard, Missed, OpenDrift, Store, Writer, missed,
+};
 use crate::inventory::parse_extra_vars;
 use crate::report::exit::Exit;
+use crate::report::run_metrics::{self, Drift, Figures};
 use crate::report::{self, Keeper, Reporter};
 use crate::schedule::Every;
 use crate::text::{moment, span};
@@ -39,6 +43,9 @@ struct Inner {
     missed: Option<Missed>,
     /// The sums, once they were told; nothing is kept after them.
     summary: Option<Json>,
+    /// What was said of hosts.
+    heard: Heard,
+    textfile: Option<PathBuf>,
 }
 
 impl Record {
@@ -53,6 +60,8 @@ impl Record {
             writer: None,
             missed: None,
             summary: None,
+            heard: Heard::default(),
+            textfile: None,
         };
         if let Some((asked, keep)) = asked(verb)
             && let Some(id) = EntryId::parse(run.as_str())
@@ -117,6 +126,7 @@ impl Keeper for Record {
 impl Inner {
     fn begin(&mut self, begun: Begun, keep: &KeepArgs) {
         self.begun = Some(begun.clone());
+        self.textfile.clone_from(&keep.textfile);
         let store = match folder(keep.history.as_deref()) {
             Ok(folder) => folder.map(Store::at),
             Err(why) => return warn(&why, None),
@@ -145,6 +155,7 @@ impl Inner {
         if object["type"] == "summary" {
             self.summary = Some(object.clone());
         }
+        self.heard.line(object);
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -155,20 +166,88 @@ impl Inner {
     }
 
     fn close(&mut self) {
+        let Some(begun) = self.begun.clone() else {
+            return;
+        };
         let now = Timestamp::now();
-        let summary = self.summary.clone().unwrap_or_default();
-        let ended = match self.writer.take() {
-            Some(writer) => writer.end(Ended { at: now, summary }),
+        let open = match begun.asked.verb == "drift" {
+            true => self.open(&begun),
+            false => OpenDrift::new(),
+        };
+        let ended = Ended {
+            at: now,
+            summary: self.summary.clone().unwrap_or_default(),
+            open,
+        };
+        if let Some(file) = &self.textfile
+            && let Err(problem) = metrics::write(file, &self.metrics(&begun, &ended, file))
+        {
+            report::problems(&as_warning(problem).into());
+        }
+        let written = match self.writer.take() {
+            Some(writer) => writer.end(ended),
             None => Ok(()),
         };
         let pruned = match &self.store {
             Some(store) => store.prune(now),
             None => Ok(()),
         };
-        if let Err(error) = ended.and(pruned) {
+        if let Err(error) = written.and(pruned) {
             warn(&error.to_string(), self.store.as_ref().map(Store::folder));
         }
     }
+
+    /// The drift that is open after this look.
+    fn open(&self, begun: &Begun) -> OpenDrift {
+        let runs = self.store.as_ref().map(Store::runs);
+        let runs = runs.and_then(Result::ok).unwrap_or_default();
+        let before = runs.into_iter().find_map(|kept| {
+            let same = kept.entry.begun.asked.is_same_watch(&begun.asked);
+            kept.entry.ended.filter(|_| same)
+        });
+        let before = before.map(|ended| ended.open).unwrap_or_default();
+        self.heard
+            .open(&before, begun.started, begun.asked.changes())
+    }
+
+    fn metrics(&self, begun: &Begun, ended: &Ended, file: &Path) -> String {
+        let found = &self.heard.found;
+        let count = |is: &dyn Fn(&Found) -> bool| {
+            let count = found.iter().filter(|found| is(found)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let is = |word: &'static str| move |found: &Found| found.status == word;
+        let drift = Drift {
+            counts: [
+                count(&Found::is_drifted),
+                count(&is("flapping")),
+                count(&|found| found.counts() && found.status.contains("pending")),
+                count(&|found| found.counts() && found.held.is_some()),
+                count(&is("ignored")),
+            ],
+            oldest: (ended.open.values())
+                .filter(|open| open.is_drifted())
+                .map(|open| open.since)
+                .min(),
+        };
+        let missed = self.missed.map_or(0, |missed| missed.count);
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        run_metrics::text(&Figures {
+            name: &name,
+            verb: &begun.asked.verb,
+            started: begun.started,
+            ended: ended.at,
+            summary: &ended.summary,
+            schedule: begun.every.map(|every| (every, missed)),
+            drift: (begun.asked.verb == "drift").then_some(drift),
+        })
+    }
+}
+
+/// What went wrong beside the run is no error of it.
+fn as_warning(mut problem: Diagnostic) -> Diagnostic {
+    problem.severity = Severity::Warning;
+    problem
 }
 
 /// What is said of runs that are missing.

@@ -98,6 +98,10 @@ pub struct WhatArgs {
     /// Also bring back what was last applied where it has drifted
     #[arg(long)]
     pub remediate: bool,
+    /// Write what a monitoring system wants to know of each run to this file; its folder must
+    /// be writable by whoever runs it
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
     /// What units and objects are called
     #[arg(long, default_value = "deploy-drift", value_name = "NAME", value_parser = name)]
     pub name: Name,
@@ -215,8 +219,18 @@ impl WhatArgs {
             program,
             words,
             reads,
+            writes: self.writes()?,
         };
         Ok((schedule, content))
+    }
+
+    /// The folders that it writes to beside its own.
+    fn writes(&self) -> Result<Vec<PathBuf>, Failure> {
+        let Some(file) = &self.textfile else {
+            return Ok(Vec::new());
+        };
+        let file = absolute(file)?;
+        Ok(file.parent().map(Path::to_owned).into_iter().collect())
     }
 
     /// For files that are not on this machine.
@@ -234,6 +248,7 @@ impl WhatArgs {
             program: PathBuf::new(),
             words: self.words(|path| Ok(path.to_owned()))?,
             reads: Vec::new(),
+            writes: self.writes()?,
         };
         Ok((schedule, Content::shipped()))
     }
@@ -290,6 +305,9 @@ impl WhatArgs {
             words.extend(["--remediate".to_owned(), "--yes".to_owned()]);
         }
         words.extend(["--every".to_owned(), self.every.word()]);
+        if let Some(file) = &self.textfile {
+            words.extend(["--textfile".to_owned(), text(absolute(file)?)]);
+        }
         words.extend(self.more.iter().cloned());
         Ok(words)
     }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::OpenDrift;
+
 /// Version of the files. Another one is not read.
 pub(super) const FORMAT: u32 = 1;
 
@@ -83,6 +85,24 @@ impl Asked {
         self == other
     }
 
+    /// Whether both look at the same hosts for drift from the same, whatever they do about it:
+    /// what one finds open the other may find gone.
+    #[must_use]
+    pub fn is_same_watch(&self, other: &Self) -> bool {
+        let of = |asked: &Self| Self {
+            flags: Vec::new(),
+            ..asked.clone()
+        };
+        self.verb == "drift" && of(self) == of(other)
+    }
+
+    /// Whether it changes hosts where something differs; else they are looked at.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        let has = |flag: &str| self.flags.iter().any(|given| given == flag);
+        !has("--check") && (self.verb != "drift" || has("--remediate"))
+    }
+
     /// As a line of words, much as it was typed.
     #[must_use]
     pub fn words(&self) -> String {
@@ -145,6 +165,9 @@ pub struct Ended {
     pub at: Timestamp,
     /// The sums, as the last line has them.
     pub summary: Json,
+    /// The drift that is known and that nobody mended, after a look at drift.
+    #[serde(default, skip_serializing_if = "OpenDrift::is_empty")]
+    pub open: OpenDrift,
 }
 
 impl Ended {

@@ -7,8 +7,10 @@
 
 mod entry;
 mod missed;
+mod open;
 mod store;
 
 pub use entry::{Asked, Begun, Ended, Entry, EntryId, State};
 pub use missed::{Missed, missed};
+pub use open::{Found, Heard, Open, OpenDrift};
 pub use store::{Kept, Store, Writer};

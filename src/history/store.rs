@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value as Json;
 
 use super::entry::FORMAT;
-use super::{Begun, Ended, Entry, EntryId, State};
+use super::{Begun, Ended, Entry, EntryId, OpenDrift, State};
 
 /// Most runs that are kept.
 const MOST_RUNS: usize = 500;
@@ -303,7 +303,11 @@ fn last_words(path: &Path) -> Option<Ended> {
         .next()?;
     let summary: Json = serde_json::from_slice(line).ok()?;
     let at = Timestamp::new(meta.mtime(), i32::try_from(meta.mtime_nsec()).ok()?).ok()?;
-    (summary["type"] == "summary").then_some(Ended { at, summary })
+    (summary["type"] == "summary").then_some(Ended {
+        at,
+        summary,
+        open: OpenDrift::new(),
+    })
 }
 
 #[cfg(test)]
@@ -333,6 +337,7 @@ mod tests {
         Ended {
             at: Timestamp::from_second(5).expect("a time"),
             summary: json!({"type": "summary", "exit": 2}),
+            open: OpenDrift::new(),
         }
     }
 

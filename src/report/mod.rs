@@ -8,6 +8,7 @@
 
 pub mod diagnostic;
 pub mod exit;
+pub mod exposition;
 pub mod html;
 pub mod human;
 pub mod json;
@@ -16,6 +17,7 @@ pub mod markdown;
 mod progress;
 pub mod replay;
 pub mod review;
+pub mod run_metrics;
 pub mod schema;
 
 use std::collections::{HashMap, HashSet};

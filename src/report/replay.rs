@@ -26,6 +26,7 @@ pub fn events(lines: &[Json]) -> Vec<Event> {
         // A look at drift shows what it finds as a plan; where something is mended, the plan
         // itself was told.
         shows_findings: of_kind("drift") && !of_kind("planned_change"),
+        order: order(lines),
     };
     if replay.shows_findings {
         replay.plans = found_plans(lines);
@@ -45,6 +46,8 @@ struct Replay {
     /// Findings of the host whose lines come now.
     findings: Vec<(HostName, Option<String>, Finding)>,
     shows_findings: bool,
+    /// Where in the lines each host has ended: plans that are shown together are shown so.
+    order: HashMap<HostName, usize>,
 }
 
 impl Replay {
@@ -119,6 +122,8 @@ impl Replay {
         if self.plans.is_empty() {
             return;
         }
+        self.plans
+            .sort_by_key(|(host, _)| self.order.get(host).copied().unwrap_or(usize::MAX));
         let plans: Vec<(HostName, Arc<HostPlan>)> = std::mem::take(&mut self.plans)
             .into_iter()
             .map(|(host, plan)| (host, Arc::new(plan)))
@@ -150,6 +155,19 @@ impl Replay {
             findings: Arc::new(findings.into_iter().map(|(.., finding)| finding).collect()),
         });
     }
+}
+
+fn order(lines: &[Json]) -> HashMap<HostName, usize> {
+    let mut order = HashMap::new();
+    for (place, line) in lines.iter().enumerate() {
+        if let ("host_end", Some(host)) = (
+            line["type"].as_str().unwrap_or_default(),
+            line["host"].as_str(),
+        ) {
+            order.entry(HostName::from(host)).or_insert(place);
+        }
+    }
+    order
 }
 
 /// What a look at drift showed of each host.

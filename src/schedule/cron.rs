@@ -36,6 +36,7 @@ mod tests {
             program: "/usr/bin/deploy".into(),
             words: ["drift", "-i", "/srv/a b.yml"].map(str::to_owned).to_vec(),
             reads: Vec::new(),
+            writes: Vec::new(),
         };
         let text = lines(&schedule);
         assert!(

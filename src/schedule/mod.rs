@@ -36,6 +36,8 @@ pub struct Schedule {
     pub words: Vec<String>,
     /// Files and folders that the program reads, as absolute paths.
     pub reads: Vec<PathBuf>,
+    /// Folders that it writes to beside its own, as absolute paths.
+    pub writes: Vec<PathBuf>,
 }
 
 /// A name that systemd, Kubernetes and a file may have: what RFC 1123 calls a label.

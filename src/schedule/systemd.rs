@@ -46,6 +46,11 @@ pub(super) fn artifacts(
         .filter(in_temporary)
         .map(|path| words::for_systemd(&path.to_string_lossy()))
         .collect();
+    let writes: Vec<String> = schedule
+        .writes
+        .iter()
+        .map(|folder| words::for_systemd(&folder.to_string_lossy()))
+        .collect();
     let vars = json!({
         "name": name,
         "every": schedule.every.to_string(),
@@ -56,6 +61,7 @@ pub(super) fn artifacts(
         "exec": exec.join(" "),
         "homes": read.iter().any(|path| in_home(&path)),
         "bound": bound.join(" "),
+        "writes": writes.join(" "),
     });
     let unit = |kind: &str| -> Result<Artifact, Problems> {
         Ok(Artifact {

@@ -75,6 +75,10 @@ pub struct KeepArgs {
     /// This run is one of a schedule, such as 15m, 1h, daily: says so if runs before it are missing
     #[arg(long, value_name = "SPAN")]
     pub every: Option<Every>,
+    /// Write what a monitoring system wants to know of the run to this file when it has ended,
+    /// for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
 }
 
 /// How output looks.
