@@ -26,6 +26,7 @@ mod harness;
 mod history;
 mod hosts;
 mod inventory;
+mod junit;
 mod lines;
 mod made_up_model;
 mod manifests;

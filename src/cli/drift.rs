@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::apply::{RunId, STATE_DIR, runs};
 use crate::cli::args::{DriftArgs, KeepArgs, MendTo, OnFailure, PlanOutputArgs, PlayArgs};
-use crate::cli::fleet_verbs::reporter;
+use crate::cli::fleet_verbs::run_reporter;
 use crate::cli::flow::{Consent, Events};
 use crate::cli::group_request::Shares;
 use crate::cli::hosts::{self, Hosts};
@@ -82,8 +82,8 @@ pub(super) async fn run(
         true => Consent::of(false, args.yes),
         false => Consent::Never,
     };
-    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
-    let mut reporter = record.hears(reporter);
+    let reporter = run_reporter(&args.output, consent.check_mode(), consent.plans());
+    let mut reporter = record.hears(reporter).of_run(record.run_id().as_str());
     let which = match &args.playbook {
         Some(path) => Which::File(path.clone()),
         None => Which::Named("gpu.yml"),

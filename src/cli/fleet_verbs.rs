@@ -8,7 +8,7 @@ use crate::apply::runs::HostRuns;
 use crate::apply::{self, RunId};
 use crate::cli::args::{
     ConnectionArgs, DiscoverArgs, Format, HostArgs, OutputArgs, PlanFormat, PlanOutputArgs,
-    RunsArgs,
+    RunFormat, RunOutputArgs, RunsArgs,
 };
 use crate::cli::group_request::{self, Shares};
 use crate::cli::hosts::{self, Hosts};
@@ -42,6 +42,18 @@ pub fn plan_reporter(output: &PlanOutputArgs, check: CheckMode, plans: Plans) ->
         PlanFormat::Json => Reporter::json(check),
         PlanFormat::Markdown => Reporter::page(PageForm::Markdown(output.max_size), check),
         PlanFormat::Html => Reporter::page(PageForm::Html, check),
+        PlanFormat::Junit => Reporter::junit(check),
+    }
+}
+
+/// A reporter of the form that the flags of a verb ask for that makes a run or looks for
+/// drift.
+#[must_use]
+pub fn run_reporter(output: &RunOutputArgs, check: CheckMode, plans: Plans) -> Reporter {
+    match output.output {
+        RunFormat::Human => Reporter::human(check, plans, output.verbose > 0),
+        RunFormat::Json => Reporter::json(check),
+        RunFormat::Junit => Reporter::junit(check),
     }
 }
 

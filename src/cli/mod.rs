@@ -48,8 +48,8 @@ mod telling;
 use clap::{CommandFactory, Parser};
 
 use crate::error::{Diagnostic, Problems};
-use crate::report;
-use crate::report::exit::Exit;
+use crate::report::exit::{CheckMode, Exit};
+use crate::report::{self, Reporter};
 use crate::value::HostName;
 use args::{Cli, Format, InventoryVerb, PlanVerb, RunsVerb, Verb};
 use interrupt::Interrupts;
@@ -181,7 +181,7 @@ async fn attended(verb: Verb) -> Exit {
 }
 
 async fn dispatch(verb: Verb, interrupts: &Interrupts, record: &Record) -> Exit {
-    let format = verb.format();
+    let (format, wants_junit) = (verb.format(), verb.wants_junit());
     let failure = match run(verb, interrupts, record).await {
         Ok(exit) => return exit,
         Err(failure) => failure,
@@ -192,6 +192,13 @@ async fn dispatch(verb: Verb, interrupts: &Interrupts, record: &Record) -> Exit 
             let problem = Diagnostic::error(format!("{error:#}"));
             record.refused(&problem.into(), Exit::Refused);
         }
+    }
+    if wants_junit {
+        let problems = match failure {
+            Failure::Problems(problems) => problems,
+            Failure::Other(error) => Diagnostic::error(format!("{error:#}")).into(),
+        };
+        return Reporter::junit(CheckMode::On).refuse(&problems);
     }
     match (failure, format) {
         (Failure::Problems(problems), Some(Format::Json)) => {

@@ -110,6 +110,7 @@ pub(super) async fn run(
     }
     let started = jiff::Timestamp::now();
     let run = record.run_id();
+    reporter = reporter.of_run(run.as_str());
     let keeping = match &args.out {
         None => None,
         Some(file) => match Keeping::start(file, which, args, &job, &batches, &run) {

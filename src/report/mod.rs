@@ -12,6 +12,7 @@ pub mod exposition;
 pub mod html;
 pub mod human;
 pub mod json;
+pub mod junit;
 pub mod line;
 pub mod markdown;
 mod progress;
@@ -32,6 +33,7 @@ use diagnostic::Style;
 use exit::{CheckMode, Exit};
 use human::Human;
 pub use human::guard_line;
+use junit::Junit;
 use line::Line;
 use progress::Progress;
 use review::Review;
@@ -122,6 +124,8 @@ enum Form {
     Json,
     /// At the end, as a page; until then people are told on standard error what is talk.
     Page(Box<Human>, Box<Review>, PageForm),
+    /// At the end, as a document for a build server; until then as for a page.
+    Junit(Box<Human>, Box<Junit>),
 }
 
 /// A page that is made when all is known.
@@ -184,6 +188,23 @@ impl Reporter {
     pub fn page(form: PageForm, check: CheckMode) -> Self {
         let human = Human::new(talk_style(), check, Plans::Together, false);
         Self::new(Form::Page(Box::new(human), Box::default(), form), check)
+    }
+
+    /// As a document for a build server.
+    #[must_use]
+    pub fn junit(check: CheckMode) -> Self {
+        let human = Human::new(talk_style(), check, Plans::Together, false);
+        let junit = Junit::new(check);
+        Self::new(Form::Junit(Box::new(human), Box::new(junit)), check)
+    }
+
+    /// The same reporter, which tells of this run.
+    #[must_use]
+    pub fn of_run(mut self, run: &str) -> Self {
+        if let Form::Junit(_, junit) = &mut self.form {
+            junit.of_run(run);
+        }
+        self
     }
 
     /// The same reporter, with what is known beforehand of what it will tell.
@@ -249,7 +270,7 @@ impl Reporter {
     #[must_use]
     pub fn expecting(mut self, hosts: usize) -> Self {
         self.progress = match self.form {
-            Form::Human(_) | Form::Page(..) => Progress::of(hosts),
+            Form::Human(_) | Form::Page(..) | Form::Junit(..) => Progress::of(hosts),
             Form::Json => Progress::none(),
         };
         self
@@ -290,6 +311,11 @@ impl Reporter {
             Form::Json => {}
             Form::Page(human, review, _) => {
                 review.event(event);
+                let said = human.event(event);
+                self.progress.beside(|| talk(&said.talk));
+            }
+            Form::Junit(human, junit) => {
+                junit.event(event);
                 let said = human.event(event);
                 self.progress.beside(|| talk(&said.talk));
             }
@@ -373,6 +399,9 @@ impl Reporter {
             tally.count(*outcome);
         }
         self.lines(&[json::summary(&tally, &self.not_begun, exit)]);
+        if let Form::Junit(_, junit) = &mut self.form {
+            junit.end(exit);
+        }
         match &self.form {
             Form::Human(human) => {
                 let said = human.summary(&tally, &self.not_begun, exit);
@@ -380,6 +409,7 @@ impl Reporter {
             }
             Form::Json => {}
             Form::Page(_, review, form) => data(&page(review, *form)),
+            Form::Junit(_, junit) => data(&junit.text()),
         }
         exit
     }
@@ -394,6 +424,11 @@ impl Reporter {
                 self::problems(problems);
                 review.findings = diagnostic::render(problems, Style::Plain);
                 data(&page(&review, form));
+            }
+            Form::Junit(_, mut junit) => {
+                self::problems(problems);
+                junit.refuse(problems);
+                data(&junit.text());
             }
         }
         Exit::Refused

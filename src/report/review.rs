@@ -187,7 +187,7 @@ impl Review {
 }
 
 /// Why a host did not go well.
-fn words(problem: &HostProblem) -> String {
+pub(super) fn words(problem: &HostProblem) -> String {
     let (text, hint) = match problem {
         HostProblem::NotBegun(why) => (why.clone(), None),
         HostProblem::Unreachable(why) => (why.to_string(), why.hint.clone()),

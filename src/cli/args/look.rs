@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs};
+use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs, RunOutputArgs};
 
 /// `deploy discover`.
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ pub struct DriftArgs {
     pub connection: ConnectionArgs,
     /// How output looks.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: RunOutputArgs,
     /// What is kept of it.
     #[command(flatten)]
     pub keep: KeepArgs,

@@ -17,7 +17,8 @@ pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, MendTo, RenderArgs};
 pub use play::{ApplyArgs, OnFailure, PlanArgs, PlanShowArgs, PlanVerb, PlayArgs, RunArgs};
 pub use runs::{ExtendArgs, RollbackArgs, RunsArgs, RunsVerb, RunsVerbArgs, UndoArgs, UnlockArgs};
 pub use shared::{
-    ConnectionArgs, Format, HostArgs, KeepArgs, OutputArgs, PlanFormat, PlanOutputArgs,
+    ConnectionArgs, Format, HostArgs, KeepArgs, OutputArgs, PlanFormat, PlanOutputArgs, RunFormat,
+    RunOutputArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -102,11 +103,11 @@ impl Verb {
             Self::Run(args) => return Some(args.play.output.output.plain()),
             Self::Discover(args) => &args.output,
             Self::Doctor(args) => &args.output,
-            Self::Apply(args) => &args.output,
+            Self::Apply(args) => return Some(args.output.output.plain()),
             Self::Plan(args) => match &args.verb {
                 PlanVerb::Show(args) => return Some(args.output.output.plain()),
             },
-            Self::Drift(args) => &args.output,
+            Self::Drift(args) => return Some(args.output.output.plain()),
             Self::Rollback(args) => &args.output,
             Self::Runs(args) => match &args.verb {
                 None => &args.list.output,
@@ -133,6 +134,18 @@ impl Verb {
             | Self::Man => return None,
         };
         Some(output.output)
+    }
+
+    /// Whether a document for a build server was asked for, which is due whatever happens.
+    #[must_use]
+    pub fn wants_junit(&self) -> bool {
+        match self {
+            Self::Gpu(args) => args.output.output == PlanFormat::Junit,
+            Self::Run(args) => args.play.output.output == PlanFormat::Junit,
+            Self::Apply(args) => args.output.output == RunFormat::Junit,
+            Self::Drift(args) => args.output.output == RunFormat::Junit,
+            _ => false,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs, PlanOutputArgs};
+use super::{ConnectionArgs, HostArgs, KeepArgs, PlanOutputArgs, RunOutputArgs};
 
 /// `deploy gpu`.
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ pub struct ApplyArgs {
     pub connection: ConnectionArgs,
     /// How output looks.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: RunOutputArgs,
     /// What is kept of it.
     #[command(flatten)]
     pub keep: KeepArgs,

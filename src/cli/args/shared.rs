@@ -138,6 +138,8 @@ pub enum PlanFormat {
     Markdown,
     /// A page for a browser that needs nothing else.
     Html,
+    /// XML for build servers: a test suite a host, a test case a step.
+    Junit,
 }
 
 impl PlanFormat {
@@ -146,7 +148,40 @@ impl PlanFormat {
     pub fn plain(self) -> Format {
         match self {
             Self::Json => Format::Json,
-            Self::Human | Self::Markdown | Self::Html => Format::Human,
+            Self::Human | Self::Markdown | Self::Html | Self::Junit => Format::Human,
+        }
+    }
+}
+
+/// How the output of a verb looks that makes a run or looks for drift.
+#[derive(Debug, Args)]
+pub struct RunOutputArgs {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = RunFormat::Human, value_name = "FORM")]
+    pub output: RunFormat,
+    /// Say more: also what is as wanted; twice for what the transport does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Form of the output of a verb that makes a run or looks for drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+    /// XML for build servers: a test suite a host, a test case a step.
+    Junit,
+}
+
+impl RunFormat {
+    /// The form in which anything but the run is told.
+    #[must_use]
+    pub fn plain(self) -> Format {
+        match self {
+            Self::Json => Format::Json,
+            Self::Human | Self::Junit => Format::Human,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::{self, HostResult, RunContext, RunId};
 use crate::catalog::Catalog;
 use crate::cli::args::{ApplyArgs, ConnectionArgs, HostArgs, KeepArgs, PlanOutputArgs, PlayArgs};
-use crate::cli::fleet_verbs::reporter;
+use crate::cli::fleet_verbs::run_reporter;
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::gate::Limits;
 use crate::cli::group_request::Shares;
@@ -64,8 +64,8 @@ pub(in crate::cli) async fn run(
     });
     withheld_given(args, &plan, sealed)?;
 
-    let reporter = reporter(&args.output, consent.check_mode(), consent.plans());
-    let reporter = record.hears(reporter);
+    let reporter = run_reporter(&args.output, consent.check_mode(), consent.plans());
+    let reporter = record.hears(reporter).of_run(run.as_str());
     let (secrets, mut wanted) = match sealed {
         true => {
             let (secrets, wanted) = Secrets::load(args, &plan)?;
