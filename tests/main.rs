@@ -47,6 +47,7 @@ mod platform_shell;
 mod real_crash;
 mod real_guard;
 mod real_hosts;
+mod real_limits;
 mod real_machine;
 mod real_passthrough;
 mod real_podman;

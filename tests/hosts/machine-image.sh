@@ -2,7 +2,7 @@
 # Builds what a test machine is made of, each once; see debian.sh.
 #
 #   machine-image.sh emulator   a root file system with QEMU in it     (about 240 MB)
-#   machine-image.sh disk       a machine's disk, keys, start-up files (about 500 MB)
+#   machine-image.sh disk       a machine's disk, keys, start-up files (about 700 MB)
 #   machine-image.sh clean      removes both
 #
 # Prints the folder: in ${DEPLOY_TEST_HOSTS:-target/test-hosts}. About 200 MB of packages
@@ -42,7 +42,7 @@ build_disk() {
     left_out+=(/usr/lib/modules/*/kernel/{sound,drivers/{gpu,media,infiniband,staging,hwmon,iio,input,isdn,leds,scsi,usb,video}}
         /usr/lib/modules/*/kernel/drivers/net/wireless)
     bootstrap "$tree" openssh-server iproute2 procps kmod pciutils systemd-sysv dbus udev \
-        initramfs-tools busybox-static zstd grub-pc linux-image-amd64
+        initramfs-tools busybox-static zstd grub-pc linux-image-amd64 podman crun
     furnish_sshd "$tree"
     furnish_systemd "$tree"
     furnish_machine "$tree" "$1"
@@ -98,11 +98,16 @@ UNIT
     ln -s ../test-network.service "$tree/etc/systemd/system/multi-user.target.wants/"
     for unit in getty@tty1.service serial-getty@ttyS0.service systemd-pstore.service grub-common.service \
         systemd-machine-id-commit.service getty.target getty-static.service \
+        podman{,-auto-update,-restart,-clean-transient}.service podman.socket podman-auto-update.timer \
+        netavark-dhcp-proxy.{socket,service} netavark-{firewalld-reload,nftables-reload}.service \
         {dev-hugepages,dev-mqueue,run-lock,sys-kernel-config,sys-kernel-debug,sys-kernel-tracing,sys-fs-fuse-connections}.mount; do
         ln -sf /dev/null "$tree/etc/systemd/system/$unit"
     done
     mkdir "$tree/etc/systemd/system-generators"
     ln -s /dev/null "$tree/etc/systemd/system-generators/systemd-ssh-generator"
+    # Quadlet takes an emulated processor a second of every boot and reload: a test that has
+    # containers removes this link.
+    ln -s /dev/null "$tree/etc/systemd/system-generators/podman-system-generator"
     tr -d - </proc/sys/kernel/random/uuid >"$tree/etc/machine-id"
 }
 
