@@ -141,6 +141,68 @@ fn a_nodes_label_is_given_up_only_where_nobody_uses_its_cards() {
 }
 
 #[test]
+fn a_node_that_may_be_drained_is_drained_then_given_up_then_opened() {
+    let closed = "kubectl get node gpu-1 -o jsonpath='{.spec.unschedulable}'";
+    let ours = "kubectl get node gpu-1 --show-managed-fields -o jsonpath='{.metadata.managedFields[*].manager}'";
+    let entry = json!({ "take_over": true, "nodes": { "gpu-1": { "drain": true } } });
+    let all = json!({ "take_over": true, "drain": true, "nodes": {} });
+    let platform = json!({ "take_over": true, "drain": true });
+    for (block, named) in [
+        (entry, "kubernetes"),
+        (all, "kubernetes"),
+        (platform, "none"),
+    ] {
+        let bench = cluster();
+        apply(&bench, &sliced("all-1g.10gb"));
+        pod(&bench, "train", Some("ReplicaSet"));
+        want(&bench, &block);
+        if named == "none" {
+            bench.vars(&json!({ "gpu_platform": "none", "gpu_kubernetes": block }));
+        }
+        let applied = bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+        let places = [
+            "~ drain node gpu-1",
+            "nvidia.com/mig.config",
+            "~ uncordon node gpu-1",
+        ];
+        let places = places.map(|words| applied.out.find(words).expect(words));
+        assert!(places.is_sorted(), "{}", applied.all());
+        // The pod was moved, the label is the operator's, which was done when the node opened.
+        assert_eq!(bench.ssh("kubectl get pods -n default -o name"), "");
+        assert_ne!(bench.ssh(closed), "true");
+        assert!(!bench.ssh(ours).contains("deploy"));
+        assert_eq!(label(&bench, "nvidia.com/mig.config"), "all-disabled");
+        assert_eq!(label(&bench, "nvidia.com/mig.config.state"), "success");
+        bench.settled();
+
+        if named == "none" {
+            continue;
+        }
+        // The undo of that is ours again, with the node open.
+        bench.rolled_back();
+        assert_eq!(label(&bench, "nvidia.com/mig.config"), "all-1g.10gb");
+        assert_eq!(label(&bench, "nvidia.com/mig.config.state"), "success");
+        assert_ne!(bench.ssh(closed), "true");
+    }
+}
+
+#[test]
+fn what_nobody_would_start_again_keeps_its_node() {
+    let bench = cluster();
+    apply(&bench, &sliced("all-1g.10gb"));
+    pod(&bench, "notebook", None);
+    want(
+        &bench,
+        &json!({ "take_over": true, "drain": true, "nodes": {} }),
+    );
+    let refused = bench.deploy(&["gpu", "--yes"]).expect(3);
+    refused.says("default/notebook").says("rolled back");
+    assert_eq!(label(&bench, "nvidia.com/mig.config"), "all-1g.10gb");
+    let closed = bench.ssh("kubectl get node gpu-1 -o jsonpath='{.spec.unschedulable}'");
+    assert_ne!(closed, "true");
+}
+
+#[test]
 fn a_config_map_goes_once_the_policy_no_longer_names_it() {
     let bench = cluster();
     apply(&bench, &shared(4));

@@ -62,13 +62,14 @@ impl Platform for Kubernetes {
         }
         let mut wishes = operator::notes(&wanted);
         let mut changed = Vec::new();
+        let mut emptied = Emptied::default();
         // First what is to go: a field that moves to another object is free then. But what
         // another names goes after that has stopped to.
         let (last, first): (Manifests, Manifests) = gone
             .into_iter()
             .partition(|manifest| manifest["kind"] == "ConfigMap");
         for manifest in &first {
-            changed.extend(given_up(&old, manifest, host)?);
+            changed.extend(given_up(&wanted, &old, manifest, &mut emptied, host)?);
         }
         for manifest in &objects {
             let mut planned = object::planned(&wanted.tool, manifest, wanted.take_over, host)?;
@@ -76,9 +77,10 @@ impl Platform for Kubernetes {
             changed.extend(planned.step);
         }
         for manifest in &last {
-            changed.extend(given_up(&old, manifest, host)?);
+            changed.extend(given_up(&wanted, &old, manifest, &mut emptied, host)?);
         }
-        wishes.extend(operator::around(&wanted, changed, host)?);
+        let changed = operator::around(&wanted, changed, host)?;
+        wishes.extend(emptied.around(changed));
         wishes.extend(kept::record(
             kept::PATH,
             &wanted.tool,
@@ -88,16 +90,20 @@ impl Platform for Kubernetes {
         Ok(wishes)
     }
 
-    fn removal(&self, _: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
+    fn removal(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
         let Some(kept) = kept::read(kept::PATH, host)? else {
             return Ok(Vec::new());
         };
-        let mut wishes = Vec::new();
+        // Of the block, where it still is there, only what may be done to nodes.
+        let wanted = wanted::read(view.desired, &mut Problems::default());
+        let mut steps = Vec::new();
+        let mut emptied = Emptied::default();
         // What was made last names what was made first.
         for manifest in kept.without(&[]).iter().rev() {
-            let gone = given_up(&kept.tool, manifest, host)?;
-            wishes.extend(gone.map(|step| Wish::Step(Box::new(step))));
+            let gone = given_up(&wanted, &kept.tool, manifest, &mut emptied, host)?;
+            steps.extend(gone.map(|step| Wish::Step(Box::new(step))));
         }
+        let mut wishes = emptied.around(steps);
         wishes.extend(kept::record(kept::PATH, &kept.tool, &[], Some(&kept)));
         Ok(wishes)
     }
@@ -118,9 +124,33 @@ impl Platform for Kubernetes {
     }
 }
 
+/// What empties nodes that are given up, and what opens them again.
+#[derive(Debug, Default)]
+struct Emptied {
+    drains: Vec<Step>,
+    opens: Vec<Step>,
+}
+
+impl Emptied {
+    /// Before and after what is done to them.
+    fn around(self, steps: Vec<Wish>) -> Vec<Wish> {
+        let wish = |step: Step| Wish::Step(Box::new(step));
+        let drains = self.drains.into_iter().map(wish);
+        let opens = self.opens.into_iter().map(wish);
+        drains.chain(steps).chain(opens).collect()
+    }
+}
+
 /// Gives up what we set in an object. A label by which a node's cards are sliced is given up
-/// only where nobody uses them: the operator slices them anew then.
-fn given_up(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Option<Step>> {
+/// only where nobody uses them, or once the node was drained where it may be: the operator
+/// slices them anew then.
+fn given_up(
+    wanted: &Wanted,
+    tool: &Tool,
+    manifest: &Json,
+    emptied: &mut Emptied,
+    host: &mut dyn Host,
+) -> Rendered<Option<Step>> {
     let Some(mut step) = object::gone(tool, manifest, host)?.step else {
         return Ok(None);
     };
@@ -130,10 +160,16 @@ fn given_up(tool: &Tool, manifest: &Json, host: &mut dyn Host) -> Rendered<Optio
             manifest["metadata"]["name"].as_str(),
         )
     {
-        let hint =
-            "end these pods first: the operator slices the cards anew once the label is not ours";
-        pods::refuse_use(tool, node, hint, host)?;
-        operator::careful(tool, node, &mut step);
+        if wanted.drains(node) {
+            let (drain, open) = pods::drain(tool, wanted.wait_s, node, host)?;
+            emptied.drains.push(drain);
+            emptied.opens.push(open);
+            operator::given_up_idle(tool, node, wanted.wait_s, &mut step);
+        } else {
+            let hint = "end these pods first, since the operator slices the cards anew once the label is not ours; or let them be moved by `drain: true` in `gpu_kubernetes`, for all nodes or for an entry without labels";
+            pods::refuse_use(tool, node, hint, host)?;
+            operator::careful(tool, node, &mut step);
+        }
     }
     Ok(Some(step))
 }

@@ -66,7 +66,10 @@ pub(super) fn around(
     let mut steps = Vec::new();
     let mut after = Vec::new();
     for mut step in changed {
-        let node = wanted.nodes.iter().find(|node| step.id == node_id(node));
+        // One without labels of ours is given up, with steps of its own.
+        let has_labels = |node: &&NodeWanted| manifests::node(node).is_some();
+        let mut nodes = wanted.nodes.iter().filter(has_labels);
+        let node = nodes.find(|node| step.id == node_id(node));
         let mig = touches(&step, manifests::MIG_CONFIG);
         let partitions = touches(&step, amd::PROFILE);
         if let Some(node) = node.filter(|_| mig || partitions) {
@@ -77,10 +80,9 @@ pub(super) fn around(
                 partition(wanted, node, &mut step);
             }
             if node.drain {
-                if let Some((drain, open)) = pods::drain(wanted, node, host)? {
-                    before.push(drain);
-                    after.push(open);
-                }
+                let (drain, open) = pods::drain(&wanted.tool, wanted.wait_s, &node.name, host)?;
+                before.push(drain);
+                after.push(open);
             } else {
                 let hint = "MIG changes only on a card without work: end these pods, or let them be moved by `drain: true` of the node";
                 pods::refuse_use(&wanted.tool, &node.name, hint, host)?;
@@ -134,6 +136,22 @@ pub(super) fn careful(tool: &Tool, node: &str, step: &mut Step) {
     step.check = step.check.clone().then(idle.clone());
     step.apply.0.insert(0, idle.clone());
     step.idle = Script::one(idle);
+}
+
+/// A step that gives up the label by which the cards of a drained node were sliced, and waits
+/// until what the operator makes of that is over.
+pub(super) fn given_up_idle(tool: &Tool, node: &str, wait_s: u32, step: &mut Step) {
+    let before = step.check.clone();
+    careful(tool, node, step);
+    // It is idle once it was drained.
+    step.check = before;
+    step.timeout_s = wait_s + 90;
+    if touches(step, manifests::MIG_CONFIG) {
+        let wait = tool.call("kube_mig_wait").arg(node);
+        let wait = wait.arg(wait_s.to_string());
+        step.apply.0.push(wait.clone());
+        step.undo.0.push(wait);
+    }
 }
 
 fn on(tool: &Tool, function: &str, node: &NodeWanted) -> Command {

@@ -56,29 +56,30 @@ pub(super) fn has_gpu(pod: &Json) -> bool {
     })
 }
 
-/// The steps that empty a node and open it again; none where somebody has closed it already,
-/// who opens it too.
+/// The steps that empty a node and open it again. One that somebody has closed already stays
+/// closed: who closed it opens it too.
 pub(super) fn drain(
-    wanted: &Wanted,
-    node: &NodeWanted,
+    tool: &Tool,
+    wait_s: u32,
+    node: &str,
     host: &mut dyn Host,
-) -> Rendered<Option<(Step, Step)>> {
-    let name = Name::of(&json!({ "kind": "Node", "metadata": { "name": node.name } }));
-    let live = answered(host, &wanted.tool.live(&name), &name.label())?;
+) -> Rendered<(Step, Step)> {
+    let name = Name::of(&json!({ "kind": "Node", "metadata": { "name": node } }));
+    let live = answered(host, &tool.live(&name), &name.label())?;
     let is_closed = live.is_some_and(|live| live["spec"]["unschedulable"] == true);
-    let call = |function: &str| wanted.tool.call(function).arg(&node.name);
-    let seconds = wanted.wait_s.to_string();
+    let call = |function: &str| tool.call(function).arg(node);
+    let seconds = wait_s.to_string();
     let step = |what: &str, before: &str, after: &str| {
         let change = Change::Setting {
-            subject: format!("node {}", node.name),
+            subject: format!("node {node}"),
             name: "pods".to_owned(),
             before: before.to_owned(),
             after: after.to_owned(),
         };
-        let id = StepId(format!("kubernetes:{what}:{}", node.name));
-        let mut step = Step::new(id, "", format!("{what} node {}", node.name), change);
+        let id = StepId(format!("kubernetes:{what}:{node}"));
+        let mut step = Step::new(id, "", format!("{what} node {node}"), change);
         step.class = Class::Disruptive;
-        step.timeout_s = wanted.wait_s + 60;
+        step.timeout_s = wait_s + 60;
         step
     };
     let mut drain = step("drain", "may be placed here", "moved to other nodes");
@@ -89,14 +90,14 @@ pub(super) fn drain(
         // Whoever closed it opens it.
         drain.check = Script::one(call("kube_is_open").arg("no"));
         drain.undo = drain.check.clone();
-        return Ok(Some((drain, never(open))));
+        return Ok((drain, never(open)));
     }
     drain.check = Script::one(call("kube_is_open").arg("yes"));
     drain.undo = Script::one(call("kube_open").arg("yes"));
     open.apply = Script::one(call("kube_open").arg("yes"));
     open.verify = Script::one(call("kube_is_open").arg("yes"));
     open.undo = Script::one(call("kube_open").arg("no"));
-    Ok(Some((drain, open)))
+    Ok((drain, open))
 }
 
 /// A look in place of a change.

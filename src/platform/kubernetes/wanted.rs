@@ -26,6 +26,8 @@ pub(super) struct Wanted {
     pub(super) tool: Tool,
     /// `take_over`: whether fields are taken that others set.
     pub(super) take_over: bool,
+    /// `drain`: whether pods are moved away where cards change, on nodes that do not say.
+    pub(super) drain: bool,
     /// `wait_s`: seconds that the operator has for a change.
     pub(super) wait_s: u32,
     /// `operator`.
@@ -82,6 +84,15 @@ pub(super) struct Quota {
     pub(super) hard: Map<String, Json>,
 }
 
+impl Wanted {
+    /// Whether pods of a node are moved away where its cards change, which it need not have an
+    /// entry for: one that had is given up.
+    pub(super) fn drains(&self, node: &str) -> bool {
+        let found = self.nodes.iter().find(|wanted| wanted.name == node);
+        found.map_or(self.drain, |wanted| wanted.drain)
+    }
+}
+
 /// Reads the block.
 pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
     let mut block = platform::block(desired, VARIABLE, problems);
@@ -90,9 +101,10 @@ pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
         context: block.text("context", "").value,
     };
     let take_over = block.flag("take_over", false).value;
+    let drain = block.flag("drain", false).value;
     let wait_s = block.count("wait_s", 600, 5, 7200).value;
     let operator = nvidia::operator(block.child("operator"));
-    let nodes = nodes(&mut block);
+    let nodes = nodes(&mut block, drain);
     let quotas = quotas(&mut block);
     let test_pod = block.node("test_pod").is_some();
     let test_pod = test_pod.then(|| test_pod_of(block.child("test_pod")));
@@ -105,6 +117,7 @@ pub(super) fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
     let wanted = Wanted {
         tool,
         take_over,
+        drain,
         wait_s,
         operator,
         nodes,
@@ -241,7 +254,7 @@ fn path(block: &mut Block<'_, '_>, key: &'static str) -> String {
     found.value
 }
 
-fn nodes(block: &mut Block<'_, '_>) -> Vec<NodeWanted> {
+fn nodes(block: &mut Block<'_, '_>, drains: bool) -> Vec<NodeWanted> {
     let Some(node) = block.node("nodes") else {
         return Vec::new();
     };
@@ -268,7 +281,7 @@ fn nodes(block: &mut Block<'_, '_>) -> Vec<NodeWanted> {
             mig_config: label(&mut block, "mig_config"),
             plugin_config: label(&mut block, "device_plugin_config"),
             amd_profile: label(&mut block, "amd_profile"),
-            drain: block.flag("drain", false).value,
+            drain: block.flag("drain", drains).value,
         });
         block.finish();
     }
