@@ -185,8 +185,13 @@ fn a_port_that_somebody_else_has_is_theirs() {
     );
     let failed = bench.deploy(&["gpu", "--yes"]).expect(3);
     failed.says("rolled back");
+    // Who has the port is seen by its socket, and the kernel's table forgets it with its end.
+    let sockets = "grep -c ' 0A ' \"$R\"/proc/net/tcp; ls -d \"$R\"/proc/[0-9]*/fd | wc -l";
+    assert_eq!(bench.ssh(sockets), "1\n1\n");
     assert_eq!(bench.ssh("systemctl is-active theirs"), "active\n");
     assert!(asked(&bench, 9400).contains("DCGM"));
+    let ended = bench.ssh(&format!("systemctl stop theirs; {sockets}"));
+    assert_eq!(ended, "0\n0\n");
 }
 
 #[test]

@@ -358,3 +358,28 @@ gpu_podman:
         .says("--memory=1610612736 --memory-swap=1610612736 --cpus=4 localhost/busybox:1")
         .says("1610612736 1610612736 4000000000 100");
 }
+
+#[test]
+fn the_port_of_an_exporter_in_a_container_is_found_to_be_its_own() {
+    if !available() {
+        return;
+    }
+    // What stands in for Intel's image: it serves, and there is no program on the host to ask it.
+    let serve = "mkdir /tmp/w; echo >/tmp/w/metrics; exec /bin/busybox httpd -f -p 29999 -h /tmp/w";
+    let image = format!(
+        "podman import -q --change 'CMD [\"/bin/sh\",\"-c\",\"{serve}\"]' \
+         /usr/local/share/test-image/busybox.tar localhost/xpumanager:1"
+    );
+    let hosts = host(
+        TWO_CARDS,
+        "gpu_podman: {containers: []}
+gpu_exporters: {intel: {enabled: true, image: 'localhost/xpumanager:1', pull: never, wait_s: 20}}
+",
+    );
+    hosts.ssh("h1", &image).expect(0);
+    apply(&hosts).says("port 29999 answers /metrics");
+    // podman holds the port by a process of the unit.
+    let held = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ':752F 0.* 0A '";
+    assert_eq!(hosts.ssh("h1", held).expect(0).out, "1\n");
+    hosts.deploy(&["rollback", "--yes"]).expect(0);
+}

@@ -57,7 +57,7 @@ fn is_none(desired: &Desired) -> bool {
 /// Warns of a platform of a host that does nothing without its block.
 pub(super) fn missing_block(platform: &dyn Platform, desired: &Desired, problems: &mut Problems) {
     let variable = platform.variable();
-    if !platform.needs_block() || desired.platforms.contains_key(variable) {
+    if !platform.needs_block(desired) || desired.platforms.contains_key(variable) {
         return;
     }
     let Some(node) = desired.platforms.get(VARIABLE) else {
@@ -116,5 +116,23 @@ mod tests {
         assert_eq!(of("incus"), 1);
         // Docker's daemon is configured without further words.
         assert_eq!(of("docker"), 0);
+        assert_eq!(of("podman"), 1);
+    }
+
+    #[test]
+    fn exporters_are_work_for_podman_without_its_block() {
+        let of = |exporter: Json| {
+            let vars = json!({ "gpu_platform": "podman", "gpu_exporters": { "dcgm": exporter } });
+            let mut problems = Problems::default();
+            missing_block(
+                &super::super::podman::Podman,
+                &desired(&vars),
+                &mut problems,
+            );
+            problems.0.len()
+        };
+        assert_eq!(of(json!({ "enabled": true })), 0);
+        assert_eq!(of(json!({ "enabled": true, "run": "unit" })), 1);
+        assert_eq!(of(json!({ "enabled": false })), 1);
     }
 }

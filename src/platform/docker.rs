@@ -45,7 +45,7 @@ impl Platform for Docker {
         VARIABLE
     }
 
-    fn needs_block(&self) -> bool {
+    fn needs_block(&self, _: &Desired) -> bool {
         false
     }
 

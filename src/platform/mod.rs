@@ -63,7 +63,7 @@ pub trait Platform: Debug + Sync {
     fn variable(&self) -> &'static str;
 
     /// Whether there is nothing to do for it without its block.
-    fn needs_block(&self) -> bool {
+    fn needs_block(&self, _: &Desired) -> bool {
         true
     }
 

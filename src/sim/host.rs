@@ -267,7 +267,8 @@ fn system_files(host: &Host, name: &str, spec: &MachineSpec) -> io::Result<()> {
 pub(super) fn boot_files(host: &Host, machine: &Machine) -> io::Result<()> {
     let id = uuid(&format!("{} boot {}", machine.name, machine.boots));
     host.write("/proc/sys/kernel/random/boot_id", format!("{id}\n"))?;
-    host.write("/proc/uptime", "120.50 940.12\n")
+    host.write("/proc/uptime", "120.50 940.12\n")?;
+    tools::forget_sockets(host)
 }
 
 fn hex16(text: &str) -> u16 {

@@ -54,6 +54,11 @@ impl Platform for Podman {
         wanted::VARIABLE
     }
 
+    fn needs_block(&self, desired: &Desired) -> bool {
+        // Exporters in containers are podman's too.
+        super::exporters::in_containers(desired).is_empty()
+    }
+
     fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
         let wanted = wanted::read(desired, problems);
         if !problems.has_errors() {

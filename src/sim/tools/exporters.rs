@@ -4,8 +4,7 @@
 //! Written from the vendors' documentation: dcgm-exporter serves on 9400 or `--address`, AMD's
 //! on `ServerPort` of its configuration, XPU Manager's web service by gunicorn on `--bind`, where
 //! a user is asked for whom `rest.conf` beside it names unless `XPUM_EXPORTER_NO_AUTH` is 1.
-//! No port is opened: who serves stands in a file that the machine does not see, so that many
-//! machines have the same port.
+//! No port is opened (`sockets`).
 
 use std::fs;
 use std::io;
@@ -22,19 +21,10 @@ use crate::sim::units::UNIT_VARIABLE;
 use crate::sim::units::files;
 use crate::sim::units::process::Process;
 
-use super::{Call, Outcome};
+use super::{Call, Outcome, sockets};
 
 /// Where XPU Manager's web service looks for who may read.
 const REST_CONF: &str = "/usr/lib/xpum/rest/conf/rest.conf";
-
-/// Who serves on a port.
-#[derive(Debug, Serialize, Deserialize)]
-struct Served {
-    process: Option<Process>,
-    metrics: String,
-    /// `USERNAME SALT HASH` of who may read; everybody if none.
-    reader: Option<String>,
-}
 
 /// What an exporter reads of its surroundings.
 struct Surroundings<'a> {
@@ -143,36 +133,15 @@ fn port_of(listens: &str) -> &str {
     listens.rsplit(':').next().unwrap_or(listens)
 }
 
-fn record(host: &Host, port: &str) -> PathBuf {
-    host.private(&format!("port-{port}"))
-}
-
-fn served(host: &Host, port: &str) -> Option<Served> {
-    let text = fs::read(record(host, port)).ok()?;
-    let found: Served = serde_json::from_slice(&text).ok()?;
-    found
-        .process
-        .is_some_and(Process::is_alive)
-        .then_some(found)
-}
-
 /// Serves until it is ended or the machine is gone.
 fn serve(host: &Host, listens: &str, metric: &str, reader: Option<String>) -> io::Result<Outcome> {
     let port = port_of(listens);
-    {
-        let _lock = host.lock()?;
-        if served(host, port).is_some() {
-            let text = format!("listen tcp {listens}: bind: address already in use\n");
-            return Ok(Outcome::err(text, 1));
-        }
-        let served = Served {
-            process: Process::own(),
-            metrics: format!(
-                "# HELP {metric} Of a simulated card.\n# TYPE {metric} gauge\n{metric}{{gpu=\"0\"}} 1\n"
-            ),
-            reader,
-        };
-        replace(&record(host, port), &serde_json::to_vec(&served)?)?;
+    let metrics = format!(
+        "# HELP {metric} Of a simulated card.\n# TYPE {metric} gauge\n{metric}{{gpu=\"0\"}} 1\n"
+    );
+    if !sockets::listen(host, port, metrics, reader)? {
+        let text = format!("listen tcp {listens}: bind: address already in use\n");
+        return Ok(Outcome::err(text, 1));
     }
     stay(host)
 }
@@ -194,7 +163,7 @@ pub(super) fn curl(call: &Call<'_>) -> io::Result<Outcome> {
         ));
     };
     let port = port_of(authority);
-    let (body, code) = match served(call.host, port) {
+    let (body, code) = match sockets::served(call.host, port) {
         None => {
             let mut refused = Outcome::err(
                 format!(

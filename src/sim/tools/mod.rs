@@ -28,6 +28,7 @@ mod ownership;
 mod power;
 mod selinux;
 mod small;
+mod sockets;
 mod sriov_manage;
 mod stat;
 mod sysfs;
@@ -41,6 +42,7 @@ pub(super) use exporters::{has_quadlet, runs as container_runs};
 pub(super) use modules::{load_module, modules_to_load, register_vfio, write_modules};
 pub(super) use power::boot_hardware;
 pub(super) use selinux::set_up as set_up_selinux;
+pub(super) use sockets::{forget_ended as forget_ended_sockets, forget_locked as forget_sockets};
 pub(super) use sysfs::put_num_vfs;
 
 /// Environment variable that holds the folder of the machine a tool runs on.

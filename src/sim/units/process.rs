@@ -50,6 +50,11 @@ impl Process {
         Self::of(std::process::id())
     }
 
+    /// Its number.
+    pub(in crate::sim) fn pid(self) -> u32 {
+        self.pid
+    }
+
     /// Whether it still runs.
     pub(in crate::sim) fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.start == self.start && stat.state != 'Z')

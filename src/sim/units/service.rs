@@ -418,6 +418,7 @@ impl<'a> Service<'a> {
 
     /// Writes down how it ended and starts what was to start then.
     fn finish(&mut self) -> io::Result<()> {
+        tools::forget_ended_sockets(self.host)?;
         let failed = !self.result.is_empty();
         let (mut exit, mut invocation) = (None, String::new());
         {
