@@ -98,6 +98,7 @@ fn profiles_and_instances_of_the_real_daemon() {
     a_device_goes_to_an_instance_and_what_others_made_stays(&incus);
     an_instance_is_made_from_its_image_and_the_client_leaves_nothing(&incus);
     what_the_daemon_refuses_is_undone_as_a_whole(&incus);
+    what_a_guest_is_told_is_in_no_argument_and_no_plan(&incus);
     an_undo_starts_the_daemon_that_it_needs(&incus);
     a_running_container_sees_its_card(&incus);
     the_doctor_finds_each_fault_and_its_command_mends_it(&incus);
@@ -257,6 +258,54 @@ fn an_instance_is_made_from_its_image_and_the_client_leaves_nothing(incus: &Incu
     incus.want("gpu_incus: {project: nowhere, instances: {made: {gpu: true}}}\n");
     let refused = incus.apply().expect(3);
     refused.says("incus project create nowhere");
+}
+
+/// cloud-init's data and variables of processes, on a new profile, a new instance and one that
+/// is there; every process that the client was started as is looked at.
+fn what_a_guest_is_told_is_in_no_argument_and_no_plan(incus: &Incus) {
+    let before = incus.everything();
+    let spy = "mkdir -p /usr/local/bin && mv /usr/bin/incus /usr/bin/incus.real && \
+        printf '#!/bin/sh\\nprintf \"%%s\\\\n\" \"$*\" >>/tmp/words\\nexec /usr/bin/incus.real \"$@\"\\n' \
+        >/usr/bin/incus && chmod 755 /usr/bin/incus";
+    incus.hosts.on("h1", spy).expect(0);
+    let want = |password: &str| {
+        incus.want(&format!(
+            "gpu_incus:
+  project: homelab
+  profiles:
+    told: {{config: {{cloud-init.vendor-data: 'password: {password}-1'}}}}
+  instances:
+    llm: {{gpu: true, config: {{environment.TOKEN: {password}-2}}}}
+    made: {{image: busybox, config: {{user.user-data: \"#cloud-config\\npassword: {password}-3\\n\"}}}}
+"
+        ));
+    };
+    for password in ["hunter2", "tiger3"] {
+        want(password);
+        let plan = incus.hosts.deploy(&["gpu", "--check", "--diff"]).expect(2);
+        let plan = plan.says("(not shown)");
+        assert!(!plan.all().contains(password), "{}", plan.all());
+        let ended = incus.applied();
+        assert!(!ended.all().contains(password), "{}", ended.all());
+        let has = incus.everything();
+        for number in 1..=3 {
+            assert!(has.contains(&format!("{password}-{number}")), "{has}");
+        }
+    }
+    for _ in 0..2 {
+        incus.hosts.deploy(&["rollback", "--yes"]).expect(0);
+    }
+    assert_eq!(incus.everything(), before);
+    let words = incus.hosts.on(
+        "h1",
+        "mv /usr/bin/incus.real /usr/bin/incus; cat /tmp/words; rm /tmp/words",
+    );
+    let words = words.expect(0).out;
+    assert!(words.contains("environment.TOKEN=-"), "{words}");
+    assert!(
+        !words.contains("hunter2") && !words.contains("tiger3"),
+        "{words}"
+    );
 }
 
 /// As at a boot that has not come to the daemon yet.

@@ -199,8 +199,27 @@ incus_config_is() (
         printf '%s\n' "$1: $have" >&2
         exit 1
     }
-    [ "$have" = "$6" ] && exit 0
+    # The shell takes the last line ends away, from what was wanted as from what is there.
+    want=$(printf '%s\n' "$6")
+    [ "$have" = "$want" ] && exit 0
     printf '%s\n' "$5 of $2 $4 (project $3) is ${have:-not set}, expected ${6:-not set}" >&2
+    exit 1
+)
+
+# incus_secret PROGRAM NOUN PROJECT NAME KEY VALUE: a setting whose value no process has for an
+# argument. What the client says of it may hold the value and is not told.
+incus_secret() (
+    incus_there "$1" "$2" "$3" "$4" || exit 1
+    printf '%s' "$6" |
+        incus_client "$1" "$(incus_noun "$2")" set "local:$4" "$5=-" --project "$3" >/dev/null 2>&1 && exit 0
+    printf '%s\n' "$1 refuses the value for $5 of $2 $4 (project $3)" >&2
+    exit 1
+)
+
+# incus_secret_is PROGRAM NOUN PROJECT NAME KEY VALUE: empty is not set.
+incus_secret_is() (
+    incus_config_is "$@" >/dev/null 2>&1 && exit 0
+    printf '%s\n' "$5 of $2 $4 (project $3) is not what was expected" >&2
     exit 1
 )
 

@@ -13,6 +13,7 @@ mod infra;
 mod marks;
 mod plan;
 mod prerequisites;
+mod private;
 mod seen;
 mod slices;
 mod steps;

@@ -14,6 +14,7 @@ use crate::step::{Change, Class, Step, StepId};
 use super::super::Wish;
 use super::device::Program;
 use super::marks::{KEY, Mark, Marks};
+use super::private::{HIDDEN, apart, is_private};
 use super::seen::Texts;
 
 /// Seconds that making an instance may take: its image may come over the network.
@@ -115,6 +116,24 @@ impl Steps {
         (before, marks.clone())
     }
 
+    /// Settings that stand in no argument, one after the other.
+    fn secrets(&self, object: &Object, settings: &Texts) -> Script {
+        let put = |(key, text): (&String, &String)| {
+            let call = self.call("incus_secret", object);
+            call.arg(key).arg(text)
+        };
+        Script(settings.iter().map(put).collect())
+    }
+
+    /// That settings are what they are to be.
+    fn settings_are(&self, object: &Object, settings: &Texts) -> Script {
+        let is = |(key, text): (&String, &String)| {
+            let call = self.call(reader_of(key), object);
+            call.arg(key).arg(text)
+        };
+        Script(settings.iter().map(is).collect())
+    }
+
     fn push(&mut self, step: Step) {
         self.wishes.push(Wish::Step(Box::new(step)));
     }
@@ -190,16 +209,26 @@ impl Steps {
     pub(super) fn config(&mut self, object: &Object, key: &str, before: &str, after: &str) {
         let mark = Mark::Config(key.to_owned());
         let (old, new) = self.marked(object, &mark, !after.is_empty());
+        let secret = is_private(key);
         let put = |text: &str, marks: &Marks| {
-            let body = body(&[(key, text), (KEY, &marks.to_string())]);
+            let marks = marks.to_string();
+            if secret && !text.is_empty() {
+                let settings = Texts::from([(key.to_owned(), text.to_owned())]);
+                let body = body(&[(KEY, &marks)]);
+                let marks = self.call("incus_patch", object).arg(body);
+                return self.secrets(object, &settings).then(marks);
+            }
+            let body = body(&[(key, text), (KEY, &marks)]);
             Script::one(self.call("incus_patch", object).arg(body))
         };
         let is = |text: &str| {
-            let call = self.call("incus_config_is", object);
+            let call = self.call(reader_of(key), object);
             Script::one(call.arg(key).arg(text))
         };
         let word = |text: &str| match text {
             "" => "not set".to_owned(),
+            _ if secret && text == after && !before.is_empty() => format!("another value {HIDDEN}"),
+            _ if secret => HIDDEN.to_owned(),
             text => text.to_owned(),
         };
         let label = self.label(object);
@@ -213,6 +242,7 @@ impl Steps {
             apply: put(after, &new),
             verify: is(after),
             undo: put(before, &old),
+            secret,
             ..Step::new(object.id(&format!("/config/{key}")), "", title, change)
         };
         self.push(step);
@@ -277,12 +307,12 @@ impl Steps {
         let (keys, names) = (config.keys(), devices.keys());
         marks.0.extend(keys.map(|key| Mark::Config(key.clone())));
         marks.0.extend(names.map(|name| Mark::Device(name.clone())));
-        let mut config = config.clone();
-        config.insert(KEY.to_owned(), marks.to_string());
+        let (mut open, private) = apart(config);
+        open.insert(KEY.to_owned(), marks.to_string());
         let body = json!({
             "name": object.name,
             "description": description,
-            "config": config,
+            "config": open,
             "devices": devices,
         });
         let mut verify = Script::one(self.call("incus_there", object));
@@ -291,15 +321,12 @@ impl Steps {
             let call = self.call("incus_device_is", object).arg(name);
             verify = verify.then(call.args(words));
         }
-        config.remove(KEY);
-        for (key, text) in &config {
-            let call = self.call("incus_config_is", object);
-            verify = verify.then(call.arg(key).arg(text));
-        }
-        let mut parts: Vec<String> = config
-            .iter()
-            .map(|(key, text)| format!("{key}={text}"))
-            .collect();
+        verify.0.extend(self.settings_are(object, config).0);
+        let shown = |(key, text): (&String, &String)| match is_private(key) {
+            true => format!("{key}={HIDDEN}"),
+            false => format!("{key}={text}"),
+        };
+        let mut parts: Vec<String> = config.iter().map(shown).collect();
         parts.extend(
             devices
                 .iter()
@@ -311,12 +338,14 @@ impl Steps {
         };
         let title = format!("make {}", self.label(object));
         let change = self.setting(object, "profile", ["absent".to_owned(), after]);
+        let make = Script::one(self.call("incus_make", object).arg(body.to_string()));
         let step = Step {
             check: Script::one(self.call("incus_gone", object)),
-            apply: Script::one(self.call("incus_make", object).arg(body.to_string())),
+            apply: together(make, self.secrets(object, &private)),
             verify,
             undo: Script::one(self.call("incus_remove", object)),
             idle: Script::one(self.idle(object)),
+            secret: !private.is_empty(),
             ..Step::new(object.id(""), "", title, change)
         };
         self.push(step);
@@ -324,10 +353,11 @@ impl Steps {
 
     /// A profile that is ours and wanted no longer. `before` is all of it, for the undo.
     pub(super) fn delete_profile(&mut self, object: &Object, before: &super::seen::Object) {
+        let (open, private) = apart(&before.config);
         let body = json!({
             "name": object.name,
             "description": before.description,
-            "config": before.config,
+            "config": open,
             "devices": before.devices,
         });
         let label = self.label(object);
@@ -340,11 +370,13 @@ impl Steps {
             let call = self.call("incus_device_is", object).arg(name);
             check = check.then(call.args(words));
         }
+        let make = Script::one(self.call("incus_make", object).arg(body.to_string()));
         let step = Step {
             check,
             apply: Script::one(self.call("incus_remove", object)),
             verify: Script::one(self.call("incus_gone", object)),
-            undo: Script::one(self.call("incus_make", object).arg(body.to_string())),
+            undo: together(make, self.secrets(object, &private)),
+            secret: !private.is_empty(),
             ..Step::new(object.id("/away"), "", format!("delete {label}"), change)
         };
         self.push(step);
@@ -373,7 +405,8 @@ impl Steps {
         for profile in made.profiles {
             create = create.arg("--profile").arg(profile);
         }
-        for (key, text) in made.config {
+        let (open, private) = apart(made.config);
+        for (key, text) in &open {
             create = create.arg("--config").arg(format!("{key}={text}"));
         }
         let rest = json!({ "config": { KEY: marks }, "devices": made.devices });
@@ -384,6 +417,7 @@ impl Steps {
             let call = self.call("incus_device_is", object).arg(name);
             verify = verify.then(call.args(words));
         }
+        verify.0.extend(self.settings_are(object, made.config).0);
         let change = self.setting(
             object,
             "instance",
@@ -395,11 +429,12 @@ impl Steps {
         let title = format!("make {}", self.label(object));
         let step = Step {
             check: Script::one(self.call("incus_gone", object)),
-            apply: Script::one(create).then(rest),
+            apply: together(Script::one(create), self.secrets(object, &private)).then(rest),
             verify,
             undo: Script::one(self.call("incus_remove", object)),
             idle: Script::one(self.idle(object)),
             timeout_s: CREATE_TIMEOUT_S,
+            secret: !private.is_empty(),
             ..Step::new(object.id(""), "", title, change)
         };
         self.push(step);
@@ -428,6 +463,20 @@ pub(super) struct Made<'a> {
     pub(super) profiles: &'a [String],
     pub(super) config: &'a Texts,
     pub(super) devices: &'a BTreeMap<String, Texts>,
+}
+
+/// The function that reads a setting back.
+fn reader_of(key: &str) -> &'static str {
+    match is_private(key) {
+        true => "incus_secret_is",
+        false => "incus_config_is",
+    }
+}
+
+/// One after the other.
+fn together(mut first: Script, then: Script) -> Script {
+    first.0.extend(then.0);
+    first
 }
 
 /// A PATCH of settings.
