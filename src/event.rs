@@ -10,7 +10,7 @@ use crate::drift::Finding;
 use crate::error::Problems;
 use crate::facts::HostFacts;
 use crate::plan::HostPlan;
-use crate::step::StepId;
+use crate::step::{Slice, StepId};
 use crate::transport::Unreachable;
 pub use crate::value::HostName;
 
@@ -63,6 +63,13 @@ pub enum Event {
         host: HostName,
         /// What was seen.
         facts: Arc<HostFacts>,
+    },
+    /// How the cards of a host are sliced before it is changed, and how they are to be.
+    Slices {
+        /// The host.
+        host: HostName,
+        /// Its cards.
+        cards: Arc<Vec<CardSlices>>,
     },
     /// A host's plan is made.
     Planned {
@@ -119,6 +126,40 @@ pub enum Event {
         /// The sentence.
         text: String,
     },
+}
+
+/// How a card is sliced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardSlices {
+    /// What it is called in plans.
+    pub name: String,
+    /// Its key in the catalog, or its ids.
+    pub model: String,
+    /// How it stands, in a few words.
+    pub state: String,
+    /// Units of the grid that its instances lie on.
+    pub grid: Option<u32>,
+    /// The instances that are there.
+    pub slices: Vec<Slice>,
+    /// How it is to be sliced, where that is managed.
+    pub technology: Option<&'static str>,
+    /// Whether something differs from what is wanted; none where it could not be compared.
+    pub differs: Option<bool>,
+    /// Slices of any technology, by kind.
+    pub counts: Vec<SliceCount>,
+}
+
+/// Slices of one kind on one card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceCount {
+    /// What makes them.
+    pub technology: &'static str,
+    /// What they are called.
+    pub profile: String,
+    /// How many there should be, where that is managed and known.
+    pub wanted: Option<u32>,
+    /// How many there are.
+    pub found: u32,
 }
 
 /// Why a host did not go well.

@@ -387,3 +387,92 @@ fn runs_of_a_schedule_that_never_began_are_told() {
     let third = fleet.deploy("run", &words).expect(2);
     assert!(!third.out.contains("missing"), "{}", third.out);
 }
+
+/// The fleet over time: slices as they are and are to be, drift that came and went.
+#[test]
+fn the_fleet_is_told_as_a_page() {
+    let scratch = Scratch::new();
+    let hosts = scratch.write(
+        "hosts.yml",
+        "all:\n  hosts: {h1: {sim: {gpus: [H100-80GB], driver: 590.48.01}}, f1: {sim: {gpus: [Flex-170]}, containers_gpu_slicing: {enabled: true, strategy: sriov, sriov: {vf_count: 2}}}}\n  vars:\n    \
+         ansible_connection: sim\n    containers_gpu_slicing: {enabled: true, strategy: mig, mig: {profiles: [3g.40gb, 1g.10gb]}}\n",
+    );
+    let hosts = hosts.display().to_string();
+    let page = || {
+        let file = scratch.path().join("fleet.html").display().to_string();
+        scratch
+            .deploy(&["report", "--html", "--out", &file, "--since", "2d"])
+            .expect(0);
+        fs::read_to_string(file).expect("a page")
+    };
+    assert!(page().contains("No run of this time was about any host."));
+    let check = scratch
+        .deploy(&["gpu", "-i", &hosts, "--check", "--output", "json"])
+        .expect(2);
+    let cards: Vec<Json> = objects(&check.out)
+        .into_iter()
+        .filter(|line| line["type"] == "gpu_slices")
+        .collect();
+    assert_eq!(cards.len(), 2);
+    let of = |host: &str| {
+        cards
+            .iter()
+            .find(|card| card["host"] == host)
+            .expect("a card")
+    };
+    assert_eq!(
+        (&of("f1")["technology"], &of("f1")["differs"]),
+        (&json!("sriov"), &json!(true))
+    );
+    assert_eq!(of("f1")["counts"][0]["wanted"], 2);
+    let before = page();
+    assert!(before.contains("sriov vf: 2 wanted, 0 found"), "{before}");
+    assert!(
+        before.contains("<li class=\"host is-pending\" data-host=\"h1\""),
+        "{before}"
+    );
+    assert!(
+        before.contains("class=\"slice w4 new\" title=\"3g.40gb at"),
+        "{before}"
+    );
+
+    scratch.deploy(&["gpu", "-i", &hosts, "--yes"]).expect(0);
+    let applied = page();
+    assert!(
+        applied.contains("2 of 2 hosts are as they should be"),
+        "{applied}"
+    );
+    assert!(
+        applied.contains("class=\"slice w4 \" title=\"3g.40gb at"),
+        "{applied}"
+    );
+    assert!(applied.contains("other slices before"), "{applied}");
+
+    let conf = crate::harness::below(
+        &scratch.path().join("state/deploy/sim"),
+        "h1/etc/deploy/gpu/mig.conf",
+    );
+    let text = fs::read_to_string(&conf).expect("it was written");
+    fs::write(&conf, text + "# <script>\n").expect("ours");
+    scratch.deploy(&["drift", "-i", &hosts]).expect(2);
+    let drifted = page();
+    assert!(
+        drifted.contains("<li class=\"host is-drifted\" data-host=\"h1\""),
+        "{drifted}"
+    );
+    assert!(drifted.contains("<b>drifted</b> h1/"), "{drifted}");
+    scratch
+        .deploy(&["drift", "-i", &hosts, "--remediate", "--yes"])
+        .expect(0);
+    let mended = page();
+    assert!(mended.contains("<b>gone after "), "{mended}");
+    assert!(
+        mended.contains("2 of 2 hosts are as they should be"),
+        "{mended}"
+    );
+    scratch.deploy(&["report"]).expect(64);
+    scratch
+        .deploy(&["report", "--html", "--since", "ever"])
+        .expect(64)
+        .says("12h, 30d or 2w");
+}

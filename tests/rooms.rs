@@ -22,10 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("inventory", &["yaml"]),
     ("transport", &[]),
     ("manifest", &["yaml", "content"]),
-    (
-        "catalog",
-        &["yaml", "content", "facts", "step", "manifest"],
-    ),
+    ("catalog", &["yaml", "content", "facts", "step", "manifest"]),
     ("desired", &["catalog", "facts"]),
     ("discover", &["transport", "facts", "catalog", "desired"]),
     ("strategy", &["catalog", "facts", "desired", "step"]),
@@ -81,10 +78,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["drift", "facts", "plan", "step", "transport"]),
     ("fleet", &[]),
-    ("history", &[]),
+    ("history", &["step"]),
     (
         "report",
-        &["event", "diff", "drift", "step", "plan", "saved", "catalog"],
+        &[
+            "event", "diff", "drift", "step", "plan", "saved", "history", "catalog",
+        ],
     ),
     ("sim", &["facts"]),
     ("schedule", &["content", "render", "manifest", "yaml"]),

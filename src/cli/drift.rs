@@ -21,7 +21,7 @@ use crate::cli::record::Record;
 use crate::cli::settings::once;
 use crate::cli::settle::settle;
 use crate::cli::telling::Telling;
-use crate::cli::{Failure, blame, remediate};
+use crate::cli::{Failure, blame, remediate, slices};
 use crate::drift::{self, Finding, Rules};
 use crate::error::Problems;
 use crate::event::{Event, HostProblem, Outcome};
@@ -196,6 +196,15 @@ impl Watch {
         terms: Terms<'_>,
         events: &Events,
     ) -> Result<Inspected, HostProblem> {
+        let share = self.shares.of(host).map_err(HostProblem::Refused)?;
+        let wanted = (self.hosts.desired.get(host), share);
+        slices::tell(
+            host,
+            terms.facts,
+            wanted,
+            &self.job.settings.catalog,
+            events,
+        );
         let last = self.last_applied(probe, &answers).await?;
         let mut cache = ReadCache::default();
         let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();

@@ -82,7 +82,11 @@ fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn lines(run: &Kept) -> Result<Vec<Json>, Diagnostic> {
+/// What a run told.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn lines(run: &Kept) -> Result<Vec<Json>, Diagnostic> {
     run.lines().map_err(|error| {
         let id = &run.entry.begun.id;
         Diagnostic::error(format!("what run {id} told cannot be read: {error}"))

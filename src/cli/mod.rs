@@ -34,6 +34,7 @@ pub mod reach;
 mod record;
 mod remediate;
 pub mod render;
+mod report_page;
 pub mod resume;
 pub mod rollback;
 pub mod runs;
@@ -42,6 +43,7 @@ mod schema;
 pub mod settings;
 mod settle;
 pub mod sim;
+mod slices;
 pub mod standing;
 mod telling;
 
@@ -265,6 +267,7 @@ async fn run(verb: Verb, interrupts: &Interrupts, record: &Record) -> Result<Exi
             Some(RunsVerb::Unlock { id, args }) => standing::unlock(&id, &args, interrupts).await,
         },
         Verb::History(args) => history::run(&args),
+        Verb::Report(args) => report_page::run(&args),
         Verb::Render(args) => render::run(args).await,
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::record::Record;
 use crate::cli::resume::{self, Standing};
 use crate::cli::settings::once;
 use crate::cli::settle::settle;
-use crate::cli::{Failure, rollback};
+use crate::cli::{Failure, rollback, slices};
 use crate::error::Diagnostic;
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::{Confirm, Guard, HostPlan};
@@ -368,6 +368,8 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         host: host.clone(),
         facts: Arc::clone(&reached.facts),
     });
+    let wanted = (apply.hosts.desired.get(host), share);
+    slices::tell(host, &reached.facts, wanted, &job.settings.catalog, events);
     if let Some(keeping) = &apply.keeping {
         let wanted = apply.hosts.desired.get(host);
         let discovery = wanted.map(|wanted| wanted.discovery.clone());

@@ -191,6 +191,18 @@ pub struct Entry {
     pub ended: Option<Ended>,
 }
 
+impl Entry {
+    /// A run in the form of today.
+    #[must_use]
+    pub fn new(begun: Begun, ended: Option<Ended>) -> Self {
+        Self {
+            format: FORMAT,
+            begun,
+            ended,
+        }
+    }
+}
+
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

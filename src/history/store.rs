@@ -197,11 +197,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn text(begun: &Begun, ended: Option<Ended>) -> String {
-    let entry = Entry {
-        format: FORMAT,
-        begun: begun.clone(),
-        ended,
-    };
+    let entry = Entry::new(begun.clone(), ended);
     // Texts, numbers and times only: they always have a form in JSON.
     let mut text = serde_json::to_string_pretty(&entry).unwrap_or_default();
     text.push('\n');
@@ -241,6 +237,16 @@ impl Writer {
 }
 
 impl Kept {
+    /// A run that lies nowhere.
+    #[cfg(test)]
+    pub(super) fn of(entry: Entry) -> Self {
+        Self {
+            entry,
+            state: State::Ended,
+            folder: PathBuf::new(),
+        }
+    }
+
     /// The lines that the run told, in their order. What is no line of ours, such as the half
     /// of one that a crash has left, is passed over.
     ///

@@ -93,7 +93,7 @@ impl Human {
                 }
             }
             Event::Plans(plans) => return self.plans(plans),
-            Event::StepStart { .. } => {}
+            Event::StepStart { .. } | Event::Slices { .. } => {}
             Event::Drift {
                 host,
                 findings,

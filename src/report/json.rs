@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::drift::{Finding, Side};
 use crate::error::{Diagnostic, Problems, Severity};
-use crate::event::{Event, HostProblem, Outcome, StepOutcome};
+use crate::event::{CardSlices, Event, HostProblem, Outcome, SliceCount, StepOutcome};
 use crate::report::exit::Exit;
 use crate::report::line::{Kind, Line};
 use crate::report::{NotBegun, Tally};
@@ -40,6 +40,10 @@ pub fn objects(event: &Event) -> Vec<Line> {
                     }),
                 )
             })
+            .collect(),
+        Event::Slices { host, cards } => cards
+            .iter()
+            .map(|card| gpu_slices(host.as_str(), card))
             .collect(),
         Event::Plans(_) => Vec::new(),
         Event::Drift {
@@ -156,6 +160,31 @@ pub fn summary_of(lines: &[Value], not_begun: &Value, exit: Exit) -> Line {
     let mut body = summary(&tally, &[], exit).value().clone();
     body["not_begun"] = not_begun.clone();
     Line::new(Kind::Summary, body)
+}
+
+fn gpu_slices(host: &str, card: &CardSlices) -> Line {
+    let count = |row: &SliceCount| {
+        json!({
+            "technology": row.technology,
+            "profile": row.profile,
+            "wanted": row.wanted,
+            "found": row.found,
+        })
+    };
+    Line::new(
+        Kind::GpuSlices,
+        json!({
+            "host": host,
+            "gpu": card.name,
+            "model": card.model,
+            "state": card.state,
+            "technology": card.technology,
+            "differs": card.differs,
+            "grid": card.grid,
+            "slices": card.slices,
+            "counts": card.counts.iter().map(count).collect::<Vec<_>>(),
+        }),
+    )
 }
 
 fn drift(host: &str, last: Option<&str>, finding: &Finding) -> Line {

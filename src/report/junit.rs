@@ -139,7 +139,8 @@ impl Junit {
                 suite.end = Some(ended(*outcome, &why));
             }
             Event::Diagnostics(problems) if problems.has_errors() => self.refuse(problems),
-            Event::Plans(_) | Event::Diagnostics(_) | Event::Note { .. } => {}
+            Event::Plans(_) | Event::Slices { .. } | Event::Diagnostics(_) | Event::Note { .. } => {
+            }
         }
     }
 

@@ -14,6 +14,8 @@ pub const VERSION: u32 = 1;
 pub enum Kind {
     /// What a host has.
     HostFacts,
+    /// How a card is sliced, and is to be.
+    GpuSlices,
     /// A step that would be made.
     PlannedChange,
     /// What differs on a host from what was applied or is wanted.
@@ -40,8 +42,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HostFacts,
+        Self::GpuSlices,
         Self::PlannedChange,
         Self::Drift,
         Self::StepStart,
@@ -60,6 +63,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::HostFacts => "host_facts",
+            Self::GpuSlices => "gpu_slices",
             Self::PlannedChange => "planned_change",
             Self::Drift => "drift",
             Self::StepStart => "step_start",

@@ -145,6 +145,7 @@ impl Review {
             }
             Event::Plans(_)
             | Event::Drift { .. }
+            | Event::Slices { .. }
             | Event::StepStart { .. }
             | Event::StepEnd { .. }
             | Event::Diagnostics(_)

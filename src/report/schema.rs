@@ -24,6 +24,7 @@ impl Kind {
     fn file(self) -> &'static str {
         match self {
             Self::HostFacts => include_str!("schemas/host_facts.json"),
+            Self::GpuSlices => include_str!("schemas/gpu_slices.json"),
             Self::PlannedChange => include_str!("schemas/planned_change.json"),
             Self::Drift => include_str!("schemas/drift.json"),
             Self::StepStart => include_str!("schemas/step_start.json"),

@@ -1,10 +1,11 @@
-//! The verb for what was done from this machine: `history`.
+//! The verbs for what was done from this machine: `history`, `report`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::OutputArgs;
+use crate::cli::report_page;
 
 /// `deploy history`.
 #[derive(Debug, Args)]
@@ -45,4 +46,21 @@ pub struct HistoryArgs {
     /// How output looks.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `deploy report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A page for a browser that needs nothing else
+    #[arg(long, required = true)]
+    pub html: bool,
+    /// Write it to this file; else it is printed
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How far back, such as 12h, 30d, 2w
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = report_page::since)]
+    pub since: jiff::SignedDuration,
+    /// Where the runs are kept; else where they are kept if nothing is said
+    #[arg(long, value_name = "DIR")]
+    pub history: Option<PathBuf>,
 }

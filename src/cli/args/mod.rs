@@ -12,7 +12,7 @@ pub use files::{
     CatalogArgs, CatalogVerb, ContentArgs, ContentVerb, FitArgs, InventoryVerb, InventoryVerbArgs,
     SchemaArgs,
 };
-pub use history::{HistoryArgs, HistoryVerb, HistoryVerbArgs};
+pub use history::{HistoryArgs, HistoryVerb, HistoryVerbArgs, ReportArgs};
 pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, MendTo, RenderArgs};
 pub use play::{ApplyArgs, OnFailure, PlanArgs, PlanShowArgs, PlanVerb, PlayArgs, RunArgs};
 pub use runs::{ExtendArgs, RollbackArgs, RunsArgs, RunsVerb, RunsVerbArgs, UndoArgs, UnlockArgs};
@@ -71,6 +71,8 @@ pub enum Verb {
     Runs(RunsVerbArgs),
     /// Show what was done from this machine: the runs, and what each of them told
     History(HistoryVerbArgs),
+    /// Show the fleet over time, from the history: hosts, cards, drift, runs
+    Report(ReportArgs),
     /// Print one file as it would land on a host
     Render(RenderArgs),
     /// Show hosts, groups and variables, as ansible-inventory does
@@ -126,6 +128,7 @@ impl Verb {
             },
             Self::Catalog(args) => &args.output,
             Self::Render(_)
+            | Self::Report(_)
             | Self::Schedule(_)
             | Self::Schema(_)
             | Self::Sim(_)

@@ -2,10 +2,11 @@
 //! with scripts off nothing is missing but the filter.
 //!
 //! `frame` is the page around any content with its styles and its policy, `slices` draws
-//! cards, `filter` narrows a list of hosts down. `plan_page` is the content of a plan; another
-//! page brings its own. All text goes through `escaped`.
+//! cards, `filter` narrows a list of hosts down. `plan_page` is the content of a plan,
+//! `fleet_page` that of the fleet over time. All text goes through `escaped`.
 
 mod filter;
+mod fleet_page;
 mod frame;
 mod plan_page;
 mod slices;
@@ -13,6 +14,7 @@ mod slices;
 use crate::text::printable;
 
 pub use filter::Filter;
+pub use fleet_page::FleetPage;
 pub use frame::Frame;
 pub use plan_page::page as plan_page;
 pub use slices::{Drawing, draw};

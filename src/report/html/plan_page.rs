@@ -95,6 +95,7 @@ fn host(host: &ReviewedHost) -> String {
             grid: planned.map(|(grid, _)| grid).or(card.grid),
             now: &card.slices,
             then: planned.map(|(_, then)| then),
+            rows: ("now", "then"),
         }));
     }
     if !host.problem.is_empty() {

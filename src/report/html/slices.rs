@@ -21,6 +21,8 @@ pub struct Drawing<'a> {
     pub now: &'a [Slice],
     /// The slices that will be there, where that is something else.
     pub then: Option<&'a [Slice]>,
+    /// What the two rows are called.
+    pub rows: (&'a str, &'a str),
 }
 
 /// The card as HTML.
@@ -32,14 +34,14 @@ pub fn draw(card: &Drawing<'_>) -> String {
     );
     match (card.grid, card.then) {
         (Some(grid), None) if !card.now.is_empty() => {
-            text.push_str(&row("now", grid, card.now, |_| ""));
+            text.push_str(&row(card.rows.0, grid, card.now, |_| ""));
         }
         (Some(grid), Some(then)) => {
             let lacks = |all: &[Slice], slice: &Slice| !all.contains(slice);
-            text.push_str(&row("now", grid, card.now, |slice| {
+            text.push_str(&row(card.rows.0, grid, card.now, |slice| {
                 if lacks(then, slice) { "gone" } else { "" }
             }));
-            text.push_str(&row("then", grid, then, |slice| {
+            text.push_str(&row(card.rows.1, grid, then, |slice| {
                 if lacks(card.now, slice) { "new" } else { "" }
             }));
         }
@@ -161,6 +163,7 @@ mod tests {
             grid: Some(8),
             now: &now,
             then: Some(&then),
+            rows: ("now", "then"),
         });
         assert!(html.contains(
             "<div class=\"bar g8\"><div class=\"slice w4 gone\" title=\"3g.40gb at 0, goes\">3g.40gb</div><div class=\"free w4\">free</div></div>"
@@ -183,6 +186,7 @@ mod tests {
             grid: Some(8),
             now: &now,
             then: None,
+            rows: ("now", "then"),
         });
         assert!(html.contains("title=\"1g.10gb at 1\">1g</div>"), "{html}");
         assert!(html.contains(">3g.40gb</div>"), "{html}");
@@ -196,7 +200,7 @@ mod tests {
             places in prop::collection::vec((0u32..u32::MAX, 0u32..12), 0..6),
         ) {
             let slices: Vec<Slice> = places.iter().map(|(start, size)| slice("<x>", *start, *size)).collect();
-            let html = draw(&Drawing { name: "<b>", state: "<i>", grid: Some(grid), now: &slices, then: Some(&[]) });
+            let html = draw(&Drawing { name: "<b>", state: "<i>", grid: Some(grid), now: &slices, then: Some(&[]), rows: ("now", "then") });
             prop_assert!(!html.contains("<x>") && !html.contains("<b>") && !html.contains("<i>"));
         }
     }
