@@ -25,6 +25,7 @@ mod handlers_owed;
 mod harness;
 mod history;
 mod hosts;
+mod init;
 mod inventory;
 mod junit;
 mod lines;

@@ -22,6 +22,7 @@ pub mod gate;
 mod group_request;
 mod history;
 pub mod hosts;
+mod init;
 pub mod interrupt;
 pub mod inventory;
 pub mod job;
@@ -249,6 +250,7 @@ async fn run(verb: Verb, interrupts: &Interrupts, record: &Record) -> Result<Exi
             play::run(&Which::File(args.playbook), &args.play, interrupts, record).await
         }
         Verb::Discover(args) => fleet_verbs::discover(&args).await,
+        Verb::Init(args) => init::run(&args).await,
         Verb::Doctor(args) => doctor::run(&args).await,
         Verb::Apply(args) => plan_file::apply::run(&args, interrupts, record).await,
         Verb::Plan(args) => match args.verb {

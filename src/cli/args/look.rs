@@ -114,3 +114,17 @@ pub struct RenderArgs {
     #[arg(long, value_name = "PLAYBOOK")]
     pub playbook: Option<PathBuf>,
 }
+
+/// `deploy init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to; files that are there are kept
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Which hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// How they are reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}

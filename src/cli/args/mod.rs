@@ -13,7 +13,7 @@ pub use files::{
     SchemaArgs,
 };
 pub use history::{HistoryArgs, HistoryVerb, HistoryVerbArgs, ReportArgs};
-pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, MendTo, RenderArgs};
+pub use look::{DiscoverArgs, DoctorArgs, DriftArgs, InitArgs, MendTo, RenderArgs};
 pub use play::{ApplyArgs, OnFailure, PlanArgs, PlanShowArgs, PlanVerb, PlayArgs, RunArgs};
 pub use runs::{ExtendArgs, RollbackArgs, RunsArgs, RunsVerb, RunsVerbArgs, UndoArgs, UnlockArgs};
 pub use shared::{
@@ -57,6 +57,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Show what is there: facts of hosts and GPUs
     Discover(DiscoverArgs),
+    /// Make a project for hosts that are there, with the layout that they have now
+    Init(InitArgs),
     /// Look for what keeps workloads from their GPUs, and say what mends it
     Doctor(DoctorArgs),
     /// Apply a saved plan: exactly that, or nothing where a host has moved since
@@ -132,6 +134,7 @@ impl Verb {
             | Self::Schedule(_)
             | Self::Schema(_)
             | Self::Sim(_)
+            | Self::Init(_)
             | Self::Content(_)
             | Self::Completions { .. }
             | Self::Man => return None,
