@@ -236,9 +236,10 @@ fn what_somebody_changes_on_a_fleet_is_found_by_its_address_and_mended() {
     told.says("drifted=1");
 
     // Looking has changed nothing: all is found once more, and then mended.
+    // What is pending stays, and is found still.
     fleet
         .deploy("drift", &["--remediate", "--yes"])
-        .expect(0)
+        .expect(2)
         .says("drifted=5 pending=1");
     let (found, _) = fleet.drift(2, &[]);
     assert_eq!(found, set(&pending));
@@ -268,7 +269,9 @@ fn what_comes_back_each_time_is_left_to_a_person() {
     fleet
         .deploy("drift", &["--remediate", "--yes"])
         .expect(2)
-        .says("needs a person");
+        .says("needs a person")
+        .says("ok=0")
+        .says("skipped=1 drifted=1");
     assert_eq!(
         fleet.drift(2, &[]).0,
         set(&[&format!("{address} flapping")])
@@ -368,7 +371,7 @@ fn what_a_newer_version_renders_otherwise_is_not_drift() {
     fleet.edit("n01", "/etc/deploy/gpu/mig.conf");
     let (found, _) = fleet.drift(2, &[]);
     assert_eq!(found, set(&[&format!("{file} drifted_and_pending")]));
-    fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
+    fleet.deploy("drift", &["--remediate", "--yes"]).expect(2);
     assert_eq!(fleet.drift(2, &[]).0, set(&[&format!("{file} pending")]));
 }
 
@@ -590,4 +593,77 @@ fn a_playbook_with_a_secret_in_its_text_is_not_recorded_and_that_is_said() {
         .deploy("drift", &[])
         .expect(2)
         .says("what was last applied is not recorded: what must not be shown of the task");
+}
+
+#[test]
+fn what_is_wanted_no_longer_is_still_watched_as_it_was_applied() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    two_files(&fleet, false);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    // A task is taken out: as long as nobody touches what it left there is nothing to tell.
+    let site = fs::read_to_string(fleet.playbook()).expect("it is there");
+    let (first, _) = site.split_once("    - name: write two").expect("two tasks");
+    fleet.scratch.write("site.yml", first);
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+    fleet.edit("n01", "/etc/two.conf");
+    let drifted = set(&["n01/file:/etc/two.conf drifted"]);
+    assert_eq!(fleet.drift(2, &[]).0, drifted);
+    fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+}
+
+#[test]
+fn slices_that_are_managed_no_longer_are_still_watched() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let text = fs::read_to_string(fleet.inventory()).expect("it is there");
+    fleet.scratch.write(
+        "inv/hosts.yml",
+        &text.replace("enabled: true", "enabled: false"),
+    );
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+    fleet.by_hand(&[("n01", DELETE_AN_INSTANCE)]);
+    let drifted = set(&["n01/mig:0000:17:00.0:layout drifted"]);
+    assert_eq!(fleet.drift(2, &[]).0, drifted);
+}
+
+#[test]
+fn a_wanted_state_that_cannot_be_planned_keeps_no_drift_from_being_told() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    two_files(&fleet, false);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    fleet.edit("n01", "/etc/one.conf");
+    // Only on the host it is seen that this cannot be: a folder stands there.
+    let site = fs::read_to_string(fleet.playbook()).expect("it is there");
+    let more = "    - copy: {content: x, dest: /etc/three.conf, mode: '0644'}\n";
+    fleet.scratch.write("site.yml", &format!("{site}{more}"));
+    fs::create_dir(fleet.root("n01").join("etc/three.conf")).expect("our folder");
+    let told = fleet.deploy("drift", &[]).expect(3);
+    let told = told.says("drifted: change /etc/one.conf");
+    told.says("/etc/three.conf");
+    // Nor is anything mended as long as that is so.
+    let told = fleet.deploy("drift", &["--remediate", "--yes"]).expect(3);
+    told.says("/etc/three.conf").says("drifted=1");
+    let file = fleet.root("n01").join("etc/one.conf");
+    let text = fs::read_to_string(file).expect("it is there");
+    assert_eq!(text, "one\n# by hand\n");
+}
+
+#[test]
+fn a_folder_in_a_files_place_is_drift_and_left_to_a_person() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    two_files(&fleet, false);
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let path = fleet.root("n01").join("etc/one.conf");
+    fs::remove_file(&path).expect("it was written");
+    fs::create_dir(&path).expect("our folder");
+    fs::write(path.join("inside"), "kept\n").expect("our folder");
+    fleet.edit("n01", "/etc/two.conf");
+    let one = "n01/file:/etc/one.conf drifted";
+    let both = set(&[one, "n01/file:/etc/two.conf drifted"]);
+    assert_eq!(fleet.drift(2, &[]).0, both);
+    let told = fleet.deploy("drift", &["--remediate", "--yes"]).expect(2);
+    told.says("a folder stands at /etc/one.conf");
+    assert_eq!(fleet.drift(2, &[]).0, set(&[one]));
+    assert!(path.join("inside").exists());
 }

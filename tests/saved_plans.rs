@@ -448,7 +448,8 @@ fn hosts_that_are_as_wanted_or_down_are_in_the_plan_and_left_alone() {
         .says(r#""host":"h1","outcome":"ok""#)
         .says(r#""unreachable":1"#)
         .says(r#""exit":0"#);
-    fleet.apply(&[]).expect(0).says("hosts=1 ok=0 changed=1");
+    let applied = fleet.apply(&[]).expect(0).says("hosts=1 ok=0 changed=1");
+    applied.says("1 host is not in the plan, for it was unreachable when it was made: h2");
 }
 
 #[test]

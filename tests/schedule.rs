@@ -318,3 +318,36 @@ fn the_timer_works_under_a_real_systemd() {
         .says("kept    /etc/systemd/system/deploy-drift.service")
         .says("kept    /etc/systemd/system/deploy-drift.timer");
 }
+
+#[test]
+fn words_for_drift_that_it_does_not_take_and_relative_paths_are_refused() {
+    let scratch = Scratch::new();
+    let file = inventory(&scratch);
+    let file = file.to_str().expect("a plain path");
+    for (words, said) in [
+        (
+            &["--private-key", "keys/id"][..],
+            "`keys/id` is no absolute path",
+        ),
+        (&["--private-key=keys/id"], "`keys/id` is no absolute path"),
+        (&["-e", "@more.yml"], "`more.yml` is no absolute path"),
+        (&["site.yml"], "`site.yml` is no absolute path"),
+        (&["--fork", "2"], "does not take these words"),
+        (&["--forks", "many"], "does not take these words"),
+    ] {
+        let all = [&["cron", "-i", file, "--"], words].concat();
+        schedule(&scratch, &all).expect(1).says(said);
+    }
+    let words = [
+        "cron",
+        "-i",
+        file,
+        "--",
+        "/srv/site.yml",
+        "-e",
+        "@/srv/more.yml",
+        "--forks",
+        "2",
+    ];
+    schedule(&scratch, &words).expect(0).says("/srv/site.yml");
+}

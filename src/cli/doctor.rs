@@ -75,15 +75,13 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     )
     .await;
     let reporter = reporter(&args.output, CheckMode::On, Plans::Together);
-    let mut is_well = true;
     for host in &settings.hosts {
         let Some(examined) = found.get(host) else {
             continue;
         };
-        is_well &= examined.findings.is_empty();
-        let outcome = match (args.output.output, examined.findings.is_empty()) {
-            (Format::Json, false) => Outcome::Changed,
-            _ => Outcome::Ok,
+        let outcome = match examined.findings.is_empty() {
+            true => Outcome::Ok,
+            false => Outcome::Changed,
         };
         ends.push((host.clone(), outcome, None));
         match args.output.output {
@@ -91,11 +89,8 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
             Format::Json => report::json_lines(&objects(host, &examined.findings)),
         }
     }
-    let exit = tell_ends(reporter, ends, args.output.output);
-    Ok(match exit {
-        Exit::Done if !is_well => Exit::ChangesFound,
-        exit => exit,
-    })
+    let reporter = reporter.calling_found("has faults");
+    Ok(tell_ends(reporter, ends, args.output.output))
 }
 
 fn outcome_of(problem: &HostProblem) -> Outcome {

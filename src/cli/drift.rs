@@ -3,7 +3,7 @@
 //! Looking is done over a connection that can only read, by its type. Mending is another
 //! verb, in `remediate`; both find out the same here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,13 +13,13 @@ use crate::cli::args::{DriftArgs, KeepArgs, MendTo, OnFailure, PlanOutputArgs, P
 use crate::cli::fleet_verbs::run_reporter;
 use crate::cli::flow::{Consent, Events};
 use crate::cli::group_request::Shares;
-use crate::cli::hosts::{self, Hosts};
+use crate::cli::hosts::Hosts;
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which, rounds};
-use crate::cli::reach::{self, Looked, Reached};
+use crate::cli::reach::{self, Looked, Way};
 use crate::cli::record::Record;
 use crate::cli::settings::once;
-use crate::cli::settle::settle;
+use crate::cli::settle::tell_open;
 use crate::cli::telling::Telling;
 use crate::cli::{Failure, blame, remediate, slices};
 use crate::drift::{self, Finding, Rules};
@@ -32,17 +32,18 @@ use crate::plan::{self, Complete, HostPlan, LastApplied, PlanInput, Used};
 use crate::render;
 use crate::report::Reporter;
 use crate::report::exit::Exit;
-use crate::transport::{FileReply, Probe, Read, Reply};
+use crate::step::PathLook;
+use crate::transport::{FileReply, PathState, Probe, Read, Reply};
 use crate::value::HostName;
 
 /// Most bytes of a host's record that are read.
 const MOST_RECORD: u64 = 4 << 20;
 
-/// Everything that all hosts share.
-pub(super) struct Watch {
+/// Everything that all hosts share. `C` is what a host is reached by.
+pub(super) struct Watch<C> {
     pub(super) job: Job,
     pub(super) hosts: Arc<Hosts>,
-    pub(super) shares: Shares,
+    pub(super) shares: Shares<C>,
     /// Where hosts keep what was last applied.
     record: Read,
     rules: HashMap<HostName, Rules>,
@@ -64,7 +65,9 @@ pub(super) struct Inspected {
     /// The way back to what was last applied, as it is looked at.
     pub(super) back: Option<Complete>,
     /// The way to what is wanted, as it is looked at.
-    pub(super) wanted: Complete,
+    pub(super) wanted: Option<Complete>,
+    /// Why there is none.
+    pub(super) problem: Option<HostProblem>,
     /// What was read of the host.
     cache: ReadCache,
 }
@@ -90,15 +93,24 @@ pub(super) async fn run(
     };
     let (remediate, to) = (args.remediate, args.to);
     let play = play_args(args);
-    let watch = match Watch::prepare(&which, &play, &mut reporter).await {
-        Ok(watch) => watch,
-        Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
-        Err(other) => return Err(other),
+    // Only who mends gets a connection that can change a host.
+    let ended = match remediate {
+        true => match Watch::prepare(&which, &play, &mut reporter).await {
+            Ok(watch) => {
+                let told = (record, reporter);
+                return Ok(remediate::run(watch, to, consent, &play, told, interrupts).await);
+            }
+            Err(failure) => failure,
+        },
+        false => match Watch::prepare(&which, &play, &mut reporter).await {
+            Ok(watch) => return Ok(look(watch, play.connection.forks.into(), reporter).await),
+            Err(failure) => failure,
+        },
     };
-    if remediate {
-        return Ok(remediate::run(watch, to, consent, &play, (record, reporter), interrupts).await);
+    match ended {
+        Failure::Problems(found) => Ok(reporter.refuse(&found)),
+        other => Err(other),
     }
-    Ok(look(watch, play.connection.forks.into(), reporter).await)
 }
 
 fn play_args(args: DriftArgs) -> PlayArgs {
@@ -119,7 +131,7 @@ fn play_args(args: DriftArgs) -> PlayArgs {
     }
 }
 
-impl Watch {
+impl<C: Way> Watch<C> {
     /// Everything that can be known before the first connection, and the looks at hosts that
     /// share something with others.
     async fn prepare(
@@ -128,38 +140,10 @@ impl Watch {
         reporter: &mut Reporter,
     ) -> Result<Self, Failure> {
         let job = Job::load(which, args)?;
-        let mut connection = args.connection.clone();
-        connection.r#become |= job.wants_become();
         let (rules, found) = rules_of(&job);
-        let checked = job.check().and_then(|desired| found.or(desired));
-        let checked = checked.and_then(|desired| Ok((job.pools(&desired)?, desired)));
-        let nobody = HashMap::new();
-        let beside = checked.as_ref().map_or(&nobody, |(pools, _)| &pools.beside);
-        let prepared = hosts::prepare(&job.settings, beside, &connection);
-        let ((pools, desired), prepared) = match (checked, prepared) {
-            (Ok(checked), Ok(prepared)) => (checked, prepared),
-            (checked, prepared) => {
-                let mut found = checked.err().unwrap_or_default();
-                found.extend(prepared.err().unwrap_or_default());
-                return Err(once(found).into());
-            }
-        };
-        let mut hosts = prepared.start(&args.hosts.inventory).await?;
-        hosts.desired = desired;
-        hosts.desired.extend(pools.beside.clone());
-        hosts.may_run(which)?;
-        let hosts = Arc::new(hosts);
-        let forks = connection.forks.into();
-        let soon: HashSet<HostName> = job.settings.hosts.iter().cloned().collect();
-        let shares = pools
-            .gather(&hosts, &job.settings.catalog, forks, &soon)
-            .await;
-        for note in &shares.notes {
-            reporter.event(&Event::Note {
-                host: None,
-                text: note.clone(),
-            });
-        }
+        let prepared = job.prepare(which, args, found).await?;
+        let shares = prepared.shares(&job.settings.hosts, reporter).await;
+        let hosts = prepared.hosts;
         let record = Read::File {
             path: format!("{STATE_DIR}/{}", job.applied_key().file_name()),
             limit: MOST_RECORD,
@@ -174,12 +158,12 @@ impl Watch {
     }
 
     /// Connects, with the record in the first batch.
-    pub(super) async fn reach(&self, host: &HostName) -> Result<Reached, HostProblem> {
+    pub(super) async fn reach(&self, host: &HostName) -> Result<C, HostProblem> {
         if let Some(reached) = self.shares.take(host) {
             return reached;
         }
         let more = std::slice::from_ref(&self.record);
-        reach::reach_and_read(&self.hosts, host, &self.job.settings.catalog, more).await
+        C::open(&self.hosts, host, &self.job.settings.catalog, more).await
     }
 
     /// The rules of a host.
@@ -209,24 +193,39 @@ impl Watch {
         let mut cache = ReadCache::default();
         let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
         cache.add(&reads, replies);
-        let wanted = self.to_wanted(host, probe, &mut cache, terms).await?;
-        let back = match &last {
-            None => None,
-            Some(last) => match last.lacks() {
-                Some(why) => {
-                    let _ = events.send(Event::Note {
-                        host: Some(host.clone()),
-                        text: format!("what was last applied is not recorded: {why}"),
-                    });
-                    None
-                }
-                None => {
-                    let from = (last, &wanted.used);
-                    Some(self.back(host, probe, &mut cache, from, terms).await?)
-                }
-            },
+        if let Some(why) = last.as_ref().and_then(LastApplied::lacks) {
+            let _ = events.send(Event::Note {
+                host: Some(host.clone()),
+                text: format!("what was last applied is not recorded: {why}"),
+            });
+        }
+        let recorded = last.as_ref().filter(|last| last.lacks().is_none());
+        let mut ways = self
+            .both_ways(host, probe, &mut cache, recorded, terms)
+            .await;
+        let mut in_the_way = Vec::new();
+        if let (Err(_), _) | (_, Some(Err(_))) = &ways
+            && let Some(last) = recorded
+        {
+            in_the_way = folders(last, probe, &mut cache).await?;
+            if !in_the_way.is_empty() {
+                ways = self
+                    .both_ways(host, probe, &mut cache, recorded, terms)
+                    .await;
+            }
+        }
+        let (wanted, back) = ways;
+        let back = back.transpose()?;
+        let (wanted, problem) = match wanted {
+            Ok(wanted) => (Some(wanted), None),
+            // What somebody changed can be told all the same.
+            Err(problem) if back.is_some() => (None, Some(problem)),
+            Err(problem) => return Err(problem),
         };
-        let mut findings = drift::compare(back.as_ref().map(|back| &back.plan), &wanted.plan);
+        let mut findings = drift::compare(back.as_ref().map(|back| &back.plan), wanted.as_ref());
+        for (path, look) in in_the_way {
+            drift::stands_instead(&mut findings, &path, &look);
+        }
         let now = Timestamp::now();
         let warnings = self.rules(host).ignore(host, &mut findings, now);
         if !warnings.is_empty() {
@@ -240,8 +239,33 @@ impl Watch {
             findings,
             back,
             wanted,
+            problem,
             cache,
         })
+    }
+
+    /// Plans the way to what is wanted, and the one back to what was last applied, if that is
+    /// recorded.
+    async fn both_ways(
+        &self,
+        host: &HostName,
+        probe: &mut dyn Probe,
+        cache: &mut ReadCache,
+        last: Option<&LastApplied>,
+        terms: Terms<'_>,
+    ) -> (
+        Result<Complete, HostProblem>,
+        Option<Result<Complete, HostProblem>>,
+    ) {
+        let wanted = self.to_wanted(host, probe, cache, terms).await;
+        let Some(last) = last else {
+            return (wanted, None);
+        };
+        // Without a plan of today's nothing of the user's is known to be used.
+        let nothing = Used::default();
+        let used = wanted.as_ref().map_or(&nothing, |wanted| &wanted.used);
+        let back = self.back(host, probe, cache, (last, used), terms).await;
+        (wanted, Some(back))
     }
 
     /// Plans anew, on the terms on which it is carried out; none where nothing was applied to
@@ -255,13 +279,13 @@ impl Watch {
         terms: Terms<'_>,
     ) -> Result<Option<Complete>, HostProblem> {
         let cache = &mut found.cache;
-        let plan = match (to, &found.last) {
-            (MendTo::Wanted, _) => self.to_wanted(host, probe, cache, terms).await?,
-            (MendTo::Applied, Some(last)) if found.back.is_some() => {
-                let from = (last, &found.wanted.used);
+        let plan = match (to, &found.last, &found.wanted) {
+            (MendTo::Wanted, ..) => self.to_wanted(host, probe, cache, terms).await?,
+            (MendTo::Applied, Some(last), Some(wanted)) if found.back.is_some() => {
+                let from = (last, &wanted.used);
                 self.back(host, probe, cache, from, terms).await?
             }
-            (MendTo::Applied, _) => return Ok(None),
+            (MendTo::Applied, ..) => return Ok(None),
         };
         Ok(Some(plan))
     }
@@ -364,6 +388,43 @@ impl Watch {
     }
 }
 
+/// The recorded files in whose place a folder stands: nothing plans to take one away. They are
+/// taken as if nothing stood there; what does is given back.
+async fn folders(
+    last: &LastApplied,
+    probe: &mut dyn Probe,
+    cache: &mut ReadCache,
+) -> Result<Vec<(String, PathLook)>, HostProblem> {
+    let unknown = last.files.keys().filter(|path| cache.state(path).is_none());
+    let reads: Vec<Read> = unknown
+        .map(|path| Read::State {
+            path: path.clone(),
+            unless: None,
+            limit: 0,
+        })
+        .collect();
+    if !reads.is_empty() {
+        let asked = probe.batch(&reads).await;
+        let replies = asked.map_err(|error| reach::failed(error.to_string()))?;
+        cache.add(&reads, replies);
+    }
+    let mut found = Vec::new();
+    for path in last.files.keys() {
+        if let Some(PathState::Directory { mode, owner, group }) = cache.state(path) {
+            let look = PathLook::Directory {
+                mode: *mode,
+                owner: owner.clone(),
+                group: group.clone(),
+            };
+            found.push((path.clone(), look));
+        }
+    }
+    for (path, _) in &found {
+        cache.clear(path);
+    }
+    Ok(found)
+}
+
 fn cannot_replay(last: &LastApplied, problem: HostProblem) -> HostProblem {
     let why = match problem {
         HostProblem::Refused(problems) => problems.to_string(),
@@ -398,7 +459,7 @@ fn rules_of(job: &Job) -> (HashMap<HostName, Rules>, Problems) {
 }
 
 /// Looks at all hosts, and tells what differs.
-async fn look(watch: Watch, forks: usize, reporter: Reporter) -> Exit {
+async fn look(watch: Watch<Looked>, forks: usize, reporter: Reporter) -> Exit {
     let watch = Arc::new(watch);
     let order = watch.job.settings.hosts.clone();
     let telling = Telling::start(reporter.expecting(order.len()));
@@ -413,7 +474,10 @@ async fn look(watch: Watch, forks: usize, reporter: Reporter) -> Exit {
         },
         |host, inspected| {
             let (outcome, problem) = match inspected {
-                Some(Ok(inspected)) if inspected.findings.is_empty() => (Outcome::Ok, None),
+                Some(Ok(inspected)) if inspected.findings.is_empty() => match inspected.problem {
+                    None => (Outcome::Ok, None),
+                    Some(problem) => (Outcome::Failed, Some(problem)),
+                },
                 Some(Ok(inspected)) => {
                     found.insert(host, inspected);
                     return;
@@ -439,15 +503,16 @@ async fn look(watch: Watch, forks: usize, reporter: Reporter) -> Exit {
             continue;
         };
         let counts = |finding: &Finding| finding.is_drifted() || finding.is_pending();
-        let outcome = match inspected.findings.iter().any(counts) {
-            true => Outcome::Changed,
-            false => Outcome::Ok,
+        let outcome = match (&inspected.problem, inspected.findings.iter().any(counts)) {
+            (Some(_), _) => Outcome::Failed,
+            (None, true) => Outcome::Changed,
+            (None, false) => Outcome::Ok,
         };
         tell(&host, inspected.last.as_ref(), inspected.findings, &events);
         let _ = events.send(Event::HostEnd {
             host,
             outcome,
-            problem: None,
+            problem: inspected.problem,
         });
     }
     drop(events);
@@ -472,17 +537,15 @@ pub(super) fn tell(
 }
 
 async fn one(
-    watch: &Watch,
+    watch: &Watch<Looked>,
     host: &HostName,
     events: &Events,
 ) -> Result<Inspected, (Outcome, HostProblem)> {
-    let reached = watch
+    let mut looked = watch
         .reach(host)
         .await
         .map_err(|problem| (Outcome::Unreachable, problem))?;
-    let catalog = &watch.job.settings.catalog;
-    let reached = settle(&watch.hosts, host, catalog, reached, Consent::Never, events).await?;
-    let mut looked = Looked::from(reached);
+    tell_open(host, &looked.answers, events);
     let facts = plan::facts_at_rest(&looked.facts);
     let terms = Terms {
         facts: &facts,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::Catalog;
 use crate::cli::hosts::Hosts;
-use crate::cli::reach::{Reached, reach};
+use crate::cli::reach::{Reached, Way};
 use crate::cli::settings::once;
 use crate::desired::{Desired, Located, Request};
 use crate::error::{Diagnostic, Problems};
@@ -42,12 +42,21 @@ pub(super) struct Pools {
 }
 
 /// What the group of each host gives it.
-#[derive(Default)]
-pub(super) struct Shares {
+pub(super) struct Shares<C = Reached> {
     of: HashMap<HostName, Result<Share, Problems>>,
-    reached: Mutex<HashMap<HostName, Result<Reached, HostProblem>>>,
+    reached: Mutex<HashMap<HostName, Result<C, HostProblem>>>,
     /// Which host gets what, where that is not what it has.
     pub(super) notes: Vec<String>,
+}
+
+impl<C> Default for Shares<C> {
+    fn default() -> Self {
+        Self {
+            of: HashMap::new(),
+            reached: Mutex::default(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// The group whose totals a host shares, if it does.
@@ -186,7 +195,7 @@ impl Pools {
     }
 
     /// Spreads the totals of all groups.
-    pub(super) fn shares(&self, wanted: &Wanted, seen: &Seen, catalog: &Catalog) -> Shares {
+    pub(super) fn shares<C>(&self, wanted: &Wanted, seen: &Seen, catalog: &Catalog) -> Shares<C> {
         let mut shares = Shares::default();
         for pool in &self.pools {
             match pool.shares(wanted, seen, catalog) {
@@ -209,13 +218,13 @@ impl Pools {
 
     /// Looks at all hosts that share something. The connections to `soon` are kept for their
     /// plans, those to others closed.
-    pub(super) async fn gather(
+    pub(super) async fn gather<C: Way>(
         &self,
         hosts: &Arc<Hosts>,
         catalog: &Arc<Catalog>,
         forks: usize,
         soon: &HashSet<HostName>,
-    ) -> Shares {
+    ) -> Shares<C> {
         let mut seen = Seen::new();
         let mut reached = HashMap::new();
         fleet::each(
@@ -225,12 +234,12 @@ impl Pools {
                 let (hosts, catalog) = (Arc::clone(hosts), Arc::clone(catalog));
                 let keep = soon.contains(&host);
                 async move {
-                    let reached = reach(&hosts, &host, &catalog).await?;
-                    let facts = Arc::clone(&reached.facts);
+                    let reached = C::open(&hosts, &host, &catalog, &[]).await?;
+                    let facts = Arc::clone(reached.facts());
                     if keep {
                         return Ok((facts, Some(reached)));
                     }
-                    reached.session.close().await;
+                    reached.leave().await;
                     Ok((facts, None))
                 }
             },
@@ -363,7 +372,7 @@ impl Pool {
     }
 }
 
-impl Shares {
+impl<C> Shares<C> {
     /// The share of a host; none if it shares nothing.
     ///
     /// # Errors
@@ -377,7 +386,7 @@ impl Shares {
     }
 
     /// The connection to a host that was looked at, once.
-    pub(super) fn take(&self, host: &HostName) -> Option<Result<Reached, HostProblem>> {
+    pub(super) fn take(&self, host: &HostName) -> Option<Result<C, HostProblem>> {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         reached.remove(host)
     }

@@ -9,21 +9,23 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use crate::catalog::Catalog;
 use crate::cli::Failure;
 use crate::cli::args::PlayArgs;
 use crate::cli::flow::Batches;
 use crate::cli::gate::Limits;
-use crate::cli::group_request::{self, Pools, Wanted};
-use crate::cli::reach::{self, Reached};
+use crate::cli::group_request::{self, Pools, Shares, Wanted};
+use crate::cli::hosts::{self, Hosts};
+use crate::cli::reach::{self, Reached, Way};
 use crate::cli::settings::{self, Settings, once, take};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
-use crate::event::HostProblem;
+use crate::event::{Event, HostProblem};
 use crate::module::{self, ReadCache};
 use crate::plan::{self, AppliedKey, Complete, HostInput, HostPlan, PlanInput};
 use crate::platform;
 use crate::playbook::{self, Batch, Playbook, Project, Tags};
-use crate::report;
+use crate::report::{self, Reporter};
 use crate::strategy::Share;
 use crate::transport::{Probe, Read, Session};
 use crate::value::{HostName, Vars};
@@ -141,6 +143,44 @@ impl Job {
             };
             let (desired, problems) = plan::desired(&input, &self.project);
             problems.or(Some(desired))
+        })
+    }
+
+    /// Everything that can be known before the first connection, and the way to the hosts.
+    /// `found` is what was found of their variables besides.
+    ///
+    /// # Errors
+    /// Every finding, all at once.
+    pub(super) async fn prepare(
+        &self,
+        which: &Which,
+        args: &PlayArgs,
+        found: Problems,
+    ) -> Result<Prepared, Problems> {
+        let mut connection = args.connection.clone();
+        connection.r#become |= self.wants_become();
+        let checked = self.check().and_then(|desired| found.or(desired));
+        let checked = checked.and_then(|desired| Ok((self.pools(&desired)?, desired)));
+        let nobody = HashMap::new();
+        let beside = checked.as_ref().map_or(&nobody, |(pools, _)| &pools.beside);
+        let prepared = hosts::prepare(&self.settings, beside, &connection);
+        let ((pools, desired), prepared) = match (checked, prepared) {
+            (Ok(checked), Ok(prepared)) => (checked, prepared),
+            (checked, prepared) => {
+                let mut found = checked.err().unwrap_or_default();
+                found.extend(prepared.err().unwrap_or_default());
+                return Err(once(found));
+            }
+        };
+        let mut hosts = prepared.start(&args.hosts.inventory).await?;
+        hosts.desired = desired;
+        hosts.desired.extend(pools.beside.clone());
+        hosts.may_run(which)?;
+        Ok(Prepared {
+            hosts: Arc::new(hosts),
+            pools,
+            catalog: Arc::clone(&self.settings.catalog),
+            forks: connection.forks.into(),
         })
     }
 
@@ -296,6 +336,37 @@ impl Job {
                 on_failure: args.on_failure,
             },
         }
+    }
+}
+
+/// A playbook's hosts as they can be reached, and the groups whose totals some of them share.
+pub(super) struct Prepared {
+    pub(super) hosts: Arc<Hosts>,
+    pools: Pools,
+    catalog: Arc<Catalog>,
+    forks: usize,
+}
+
+impl Prepared {
+    /// Looks at the hosts that share something with others, and says what each gets. The
+    /// connections to `soon` are kept for their plans.
+    pub(super) async fn shares<'a, C: Way>(
+        &self,
+        soon: impl IntoIterator<Item = &'a HostName>,
+        reporter: &mut Reporter,
+    ) -> Shares<C> {
+        let soon = soon.into_iter().cloned().collect();
+        let gathered = self
+            .pools
+            .gather(&self.hosts, &self.catalog, self.forks, &soon);
+        let shares = gathered.await;
+        for note in &shares.notes {
+            reporter.event(&Event::Note {
+                host: None,
+                text: note.clone(),
+            });
+        }
+        shares
     }
 }
 

@@ -1,7 +1,7 @@
 //! `deploy gpu` and `deploy run`: a playbook on the selected hosts, as the one way of
 //! `flow` goes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::manifest::Purpose;
@@ -11,17 +11,16 @@ use crate::cli::args::{PlanFormat, PlayArgs};
 use crate::cli::fleet_verbs::{self, plan_reporter};
 use crate::cli::flow::{self, Consent, Events, Planned, Verb};
 use crate::cli::group_request::Shares;
-use crate::cli::hosts::{self, Hosts};
+use crate::cli::hosts::Hosts;
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
 use crate::cli::plan_file::keep::Keeping;
 use crate::cli::reach::{self, reach};
 use crate::cli::record::Record;
 use crate::cli::resume::{self, Standing};
-use crate::cli::settings::once;
 use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback, slices};
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::{Confirm, Guard, HostPlan};
 use crate::platform;
@@ -60,31 +59,11 @@ pub(super) async fn run(
         Err(Failure::Problems(found)) => return Ok(reporter.refuse(&found)),
         Err(other) => return Err(other),
     };
-    let mut connection = args.connection.clone();
-    connection.r#become |= job.wants_become();
-    let checked = job.check();
-    let checked = checked.and_then(|desired| Ok((job.pools(&desired)?, desired)));
-    let nobody = HashMap::new();
-    let beside = checked.as_ref().map_or(&nobody, |(pools, _)| &pools.beside);
-    let prepared = hosts::prepare(&job.settings, beside, &connection);
-    let ((pools, desired), prepared) = match (checked, prepared) {
-        (Ok(checked), Ok(prepared)) => (checked, prepared),
-        (checked, prepared) => {
-            let mut found = checked.err().unwrap_or_default();
-            found.extend(prepared.err().unwrap_or_default());
-            return Ok(reporter.refuse(&once(found)));
-        }
-    };
-    let mut hosts = match prepared.start(&args.hosts.inventory).await {
-        Ok(hosts) => hosts,
+    let prepared = match job.prepare(which, args, Problems::default()).await {
+        Ok(prepared) => prepared,
         Err(found) => return Ok(reporter.refuse(&found)),
     };
-    hosts.desired = desired;
-    hosts.desired.extend(pools.beside.clone());
-    if let Err(found) = hosts.may_run(which) {
-        return Ok(reporter.refuse(&found));
-    }
-    let hosts = Arc::new(hosts);
+    let hosts = Arc::clone(&prepared.hosts);
     let forks = args.connection.forks.into();
     if let Some(run) = &resume
         && let Err(found) = resume::known(&hosts, &job.settings.hosts, forks, run).await
@@ -93,21 +72,8 @@ pub(super) async fn run(
     }
     let batches = job.batches(args);
     reporter = reporter.reviewing(Review::of_hosts(&job.settings.hosts));
-    let soon: HashSet<HostName> = batches
-        .batches
-        .first()
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect();
-    let catalog = &job.settings.catalog;
-    let shares = pools.gather(&hosts, catalog, forks, &soon).await;
-    for note in &shares.notes {
-        reporter.event(&Event::Note {
-            host: None,
-            text: note.clone(),
-        });
-    }
+    let soon = batches.batches.first().into_iter().flatten();
+    let shares = prepared.shares(soon, &mut reporter).await;
     let started = jiff::Timestamp::now();
     let run = record.run_id();
     reporter = reporter.of_run(run.as_str());

@@ -2,11 +2,13 @@
 //! connection's first request and brings back what the last run left to be
 //! remembered as well.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::apply;
 use crate::catalog::Catalog;
 use crate::cli::hosts::Hosts;
+use crate::desired::Discovery;
 use crate::discover;
 use crate::event::HostProblem;
 use crate::facts::HostFacts;
@@ -36,13 +38,122 @@ pub struct Looked {
     pub answers: Vec<(Read, Reply)>,
 }
 
-impl From<Reached> for Looked {
-    fn from(reached: Reached) -> Self {
-        Self {
-            probe: reached.session,
-            facts: reached.facts,
-            answers: reached.answers,
-        }
+/// A connection to a host with what it was read for: one that may change the host, or one that
+/// can only look at it. Who asks for the one has no way to the other.
+pub trait Way: Send + Sized + 'static {
+    /// Connects and discovers, with more to be read in the first batch.
+    ///
+    /// # Errors
+    /// The host cannot be reached, or our shell not be started there.
+    fn open(
+        hosts: &Hosts,
+        host: &HostName,
+        catalog: &Catalog,
+        more: &[Read],
+    ) -> impl Future<Output = Result<Self, HostProblem>> + Send;
+
+    /// What was seen.
+    fn facts(&self) -> &Arc<HostFacts>;
+
+    /// Ends the connection.
+    fn leave(self) -> impl Future<Output = ()> + Send;
+}
+
+impl Way for Reached {
+    async fn open(
+        hosts: &Hosts,
+        host: &HostName,
+        catalog: &Catalog,
+        more: &[Read],
+    ) -> Result<Self, HostProblem> {
+        let first = First::of(hosts, host, catalog, more)?;
+        let connected = transport::connect(first.target, &hosts.context, &first.reads)
+            .await
+            .map_err(HostProblem::Unreachable)?;
+        let (facts, answers) = first.answered(connected.first, catalog);
+        Ok(Self {
+            session: connected.session,
+            facts,
+            answers,
+        })
+    }
+
+    fn facts(&self) -> &Arc<HostFacts> {
+        &self.facts
+    }
+
+    async fn leave(self) {
+        self.session.close().await;
+    }
+}
+
+impl Way for Looked {
+    async fn open(
+        hosts: &Hosts,
+        host: &HostName,
+        catalog: &Catalog,
+        more: &[Read],
+    ) -> Result<Self, HostProblem> {
+        let first = First::of(hosts, host, catalog, more)?;
+        let seen = transport::look(first.target, &hosts.context, &first.reads)
+            .await
+            .map_err(HostProblem::Unreachable)?;
+        let (facts, answers) = first.answered(seen.first, catalog);
+        Ok(Self {
+            probe: seen.probe,
+            facts,
+            answers,
+        })
+    }
+
+    fn facts(&self) -> &Arc<HostFacts> {
+        &self.facts
+    }
+
+    async fn leave(self) {}
+}
+
+/// The first batch of a host.
+struct First<'a> {
+    target: &'a Target,
+    discovery: Discovery,
+    reads: Vec<Read>,
+}
+
+impl<'a> First<'a> {
+    fn of(
+        hosts: &'a Hosts,
+        host: &HostName,
+        catalog: &Catalog,
+        more: &[Read],
+    ) -> Result<Self, HostProblem> {
+        let target = target(hosts, host)?;
+        let discovery = match hosts.desired.get(host) {
+            Some(desired) => desired.discovery.clone(),
+            None => return Err(failed(format!("`{host}` has no variables"))),
+        };
+        let mut reads = discover::reads(&discovery, catalog);
+        reads.push(Read::Remembered);
+        reads.extend(plan::reads());
+        reads.push(apply::standing::open_read());
+        reads.extend_from_slice(more);
+        Ok(Self {
+            target,
+            discovery,
+            reads,
+        })
+    }
+
+    fn answered(
+        self,
+        replies: Vec<Reply>,
+        catalog: &Catalog,
+    ) -> (Arc<HostFacts>, Vec<(Read, Reply)>) {
+        let facts = discover::facts(&self.reads, &replies, catalog, &self.discovery);
+        (
+            Arc::new(facts),
+            self.reads.into_iter().zip(replies).collect(),
+        )
     }
 }
 
@@ -55,38 +166,7 @@ pub async fn reach(
     host: &HostName,
     catalog: &Catalog,
 ) -> Result<Reached, HostProblem> {
-    reach_and_read(hosts, host, catalog, &[]).await
-}
-
-/// The same, with more to be read in the first batch.
-///
-/// # Errors
-/// As `reach`.
-pub async fn reach_and_read(
-    hosts: &Hosts,
-    host: &HostName,
-    catalog: &Catalog,
-    more: &[Read],
-) -> Result<Reached, HostProblem> {
-    let target = target(hosts, host)?;
-    let discovery = match hosts.desired.get(host) {
-        Some(desired) => desired.discovery.clone(),
-        None => return Err(failed(format!("`{host}` has no variables"))),
-    };
-    let mut reads = discover::reads(&discovery, catalog);
-    reads.push(Read::Remembered);
-    reads.extend(plan::reads());
-    reads.push(apply::standing::open_read());
-    reads.extend_from_slice(more);
-    let connected = transport::connect(target, &hosts.context, &reads)
-        .await
-        .map_err(HostProblem::Unreachable)?;
-    let facts = discover::facts(&reads, &connected.first, catalog, &discovery);
-    Ok(Reached {
-        session: connected.session,
-        facts: Arc::new(facts),
-        answers: reads.into_iter().zip(connected.first).collect(),
-    })
+    Reached::open(hosts, host, catalog, &[]).await
 }
 
 /// Connects and reads nothing yet.

@@ -15,7 +15,7 @@ use crate::cli::drift::{Inspected, Terms, Watch, tell};
 use crate::cli::flow::{self, Batches, Consent, Events, Planned, Verb};
 use crate::cli::interrupt::Interrupts;
 use crate::cli::play::left_alone;
-use crate::cli::reach;
+use crate::cli::reach::{self, Reached};
 use crate::cli::record::Record;
 use crate::cli::settle::settle;
 use crate::drift::{self, Finding, Mending};
@@ -38,7 +38,7 @@ const COUNTED_HOURS: i64 = 24;
 
 /// Mends the selected hosts.
 pub(super) async fn run(
-    watch: Watch,
+    watch: Watch<Reached>,
     to: MendTo,
     consent: Consent,
     args: &PlayArgs,
@@ -67,18 +67,16 @@ pub(super) async fn run(
         batches,
         ..Batches::all(hosts, forks)
     };
-    flow::run(
-        verb,
-        batches,
-        consent,
-        reporter.calling_changed("mended"),
-        interrupts,
-    )
-    .await
+    let reporter = reporter.calling_changed("mended");
+    let reporter = match to {
+        MendTo::Applied => reporter.leaving_pending(),
+        MendTo::Wanted => reporter,
+    };
+    flow::run(verb, batches, consent, reporter, interrupts).await
 }
 
 struct Mend {
-    watch: Watch,
+    watch: Watch<Reached>,
     to: MendTo,
     consent: Consent,
     allow_reboot: bool,
@@ -98,6 +96,16 @@ struct Work {
     reads: Vec<Read>,
 }
 
+/// What there is to do on a host.
+enum Found {
+    /// This.
+    Work(Arc<HostPlan>, Work),
+    /// Something drifted, and is left for this reason.
+    Held(String),
+    /// Nothing.
+    Nothing,
+}
+
 impl Verb for Mend {
     type Work = Work;
 
@@ -105,11 +113,10 @@ impl Verb for Mend {
 
     async fn plan(&self, host: &HostName, events: &Events) -> Planned<Work> {
         match self.find(host, events).await {
-            Ok(Some((plan, work))) => Planned::Ready {
-                plan: Arc::new(plan),
-                work,
-            },
-            Ok(None) => Planned::AsWanted,
+            Ok(Found::Work(plan, work)) => Planned::Ready { plan, work },
+            Ok(Found::Nothing) => Planned::AsWanted,
+            // It is still not as it was applied.
+            Ok(Found::Held(why)) => Planned::Ended(Outcome::Skipped, HostProblem::NotBegun(why)),
             Err((outcome, problem)) => Planned::Ended(outcome, problem),
         }
     }
@@ -156,12 +163,12 @@ impl Verb for Mend {
 }
 
 impl Mend {
-    /// What there is to mend on a host; none if there is nothing that may be mended now.
+    /// What there is to mend on a host.
     async fn find(
         &self,
         host: &HostName,
         events: &Events,
-    ) -> Result<Option<(HostPlan, Work)>, (Outcome, HostProblem)> {
+    ) -> Result<Found, (Outcome, HostProblem)> {
         let reached = self
             .watch
             .reach(host)
@@ -200,25 +207,32 @@ impl Mend {
                 return Err((Outcome::Failed, problem));
             }
         };
+        if found.problem.is_some() {
+            for finding in &mut found.findings {
+                finding.held = Some("what is wanted here cannot be planned".to_owned());
+            }
+        }
         self.hold_lost(&mut found);
         self.hold_all(host, &mut found);
         let probe = session.as_mut();
         let ready = self.plan_of(host, probe, &mut found, in_earnest).await;
+        let mut held = found.findings.iter().filter(|finding| finding.is_drifted());
+        let held = held.find_map(|finding| finding.held.clone());
         if !found.findings.is_empty() {
             tell(host, found.last.as_ref(), found.findings, events);
         }
-        let ready = match ready {
-            Ok(ready) => ready,
-            Err(problem) => {
+        let ready = match (ready, found.problem.take()) {
+            (Ok(ready), None) => ready,
+            (Err(problem), _) | (Ok(_), Some(problem)) => {
                 session.close().await;
                 return Err((Outcome::Failed, problem));
             }
         };
         let Some((plan, reads)) = ready else {
             session.close().await;
-            return Ok(None);
+            return Ok(held.map_or(Found::Nothing, Found::Held));
         };
-        Ok(Some((plan, Work { session, reads })))
+        Ok(Found::Work(Arc::new(plan), Work { session, reads }))
     }
 
     /// Holds back files whose content as it was last applied nobody has any more.
@@ -282,7 +296,10 @@ impl Mend {
         let at_rest = match (self.to, &found.back) {
             (MendTo::Applied, Some(back)) => &back.plan,
             (MendTo::Applied, None) => return Ok(None),
-            (MendTo::Wanted, _) => &found.wanted.plan,
+            (MendTo::Wanted, _) => match &found.wanted {
+                Some(wanted) => &wanted.plan,
+                None => return Ok(None),
+            },
         };
         let mut plan = match drift::mending(way.plan, at_rest, &found.findings, counts) {
             Mending::Whole(plan) | Mending::Part(plan) => plan,

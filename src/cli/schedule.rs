@@ -1,6 +1,7 @@
 //! `deploy schedule`: what a scheduler has to be told to look for drift, printed; with
 //! `--install` the units of systemd are put onto this machine.
 
+use std::any::TypeId;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use crate::cli::args::DriftArgs;
 use crate::cli::{Failure, metrics};
 use crate::content::Content;
 use crate::error::{Diagnostic, Problems};
@@ -309,8 +311,41 @@ impl WhatArgs {
             words.extend(["--textfile".to_owned(), text(absolute(file)?)]);
         }
         words.extend(self.more.iter().cloned());
+        relative(&words)?;
         Ok(words)
     }
+}
+
+/// Refuses words that `deploy drift` does not take, and paths among them that would be looked for
+/// wherever a scheduler starts it.
+fn relative(words: &[String]) -> Result<(), Failure> {
+    let command = DriftArgs::augment_args(clap::Command::new("deploy drift"));
+    let is_path = |arg: &clap::Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let paths: Vec<clap::Id> = command
+        .get_arguments()
+        .filter(|arg| is_path(arg))
+        .map(|arg| arg.get_id().clone())
+        .collect();
+    let given = command.try_get_matches_from(words).map_err(|error| {
+        let said = error.to_string();
+        let line = said.lines().next().unwrap_or_default();
+        let line = line.trim_start_matches("error: ");
+        Diagnostic::error(format!("`deploy drift` does not take these words: {line}"))
+            .hint("what stands behind `--` goes to `deploy drift`; `deploy drift --help` lists it")
+    })?;
+    let mut problems = Problems::default();
+    let paths = paths.iter().flat_map(|id| {
+        let values = given.get_raw(id.as_str()).into_iter().flatten();
+        values.map(PathBuf::from)
+    });
+    let files = given.get_many::<String>("extra_vars").into_iter().flatten();
+    let files = files.filter_map(|word| word.strip_prefix('@').map(PathBuf::from));
+    for path in paths.chain(files).filter(|path| path.is_relative()) {
+        let message = format!("`{}` is no absolute path", path.display());
+        let hint = "a scheduler starts the command in a folder of its own";
+        problems.push(Diagnostic::error(message).hint(hint));
+    }
+    Ok(problems.or(())?)
 }
 
 fn config_map_lacks(path: &Path, why: &str) -> Diagnostic {

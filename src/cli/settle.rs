@@ -1,6 +1,7 @@
 //! A host on which a run is still open, before it is planned: one that nobody is at any
 //! more is undone first, if the user has agreed to changes; another one keeps us out.
 
+use crate::apply::RunId;
 use crate::apply::runs::{self, RunRecord, Status};
 use crate::apply::standing::{self, Settled};
 use crate::catalog::Catalog;
@@ -8,6 +9,7 @@ use crate::cli::flow::{Consent, Events};
 use crate::cli::hosts::Hosts;
 use crate::cli::reach::{self, Again, Reached};
 use crate::event::{Event, HostProblem, Outcome};
+use crate::transport::{Read, Reply};
 use crate::value::HostName;
 
 /// Gives back the host as it can be planned. In check mode nothing is undone: what is
@@ -38,9 +40,7 @@ pub(super) async fn settle(
         });
     };
     if consent == Consent::Never {
-        note(format!(
-            "note: run {run} is still open on this host; `deploy runs show {run}` tells how it stands"
-        ));
+        note(still_open(&run));
         return Ok(reached);
     }
     let failed = |problem| (Outcome::Failed, problem);
@@ -80,6 +80,23 @@ pub(super) async fn settle(
             Err((result.outcome, problem))
         }
     }
+}
+
+/// Says of a host that is only looked at that what is found may not last, if a run is open there.
+pub(super) fn tell_open(host: &HostName, answers: &[(Read, Reply)], events: &Events) {
+    let mut open = answers.iter();
+    if let Some(run) = open.find_map(|(read, reply)| standing::open_run(read, reply)) {
+        let _ = events.send(Event::Note {
+            host: Some(host.clone()),
+            text: still_open(&run),
+        });
+    }
+}
+
+fn still_open(run: &RunId) -> String {
+    format!(
+        "note: run {run} is still open on this host; `deploy runs show {run}` tells how it stands"
+    )
 }
 
 /// Whose run is open on a host, and what to do about it.

@@ -6,11 +6,12 @@
 //! here, and nothing is changed.
 
 mod lines;
+mod managed;
 mod rules;
 mod variable;
 
-use crate::plan::HostPlan;
-use crate::step::{Change, Class, Phase, Step, StepId};
+use crate::plan::{Complete, HostPlan};
+use crate::step::{Change, Class, PathLook, Phase, Step, StepId};
 use crate::text::printable_line;
 
 pub use lines::{LineFinding, Side};
@@ -80,30 +81,60 @@ impl Finding {
 }
 
 /// What differs, in the order of the plans. `applied` is the plan that leads back to what was
-/// last applied, if anything was; `wanted` the one that leads to what is wanted today.
+/// last applied, if anything was; `wanted` the one that leads to what is wanted today, if that
+/// could be planned.
 ///
 /// What is done rather than set (a command, a restart) follows from something that is set,
 /// and is no difference of its own. What is as wanted is none either, even if something else
-/// was applied last: there is nothing to do about it.
+/// was applied last: there is nothing to do about it. But of what is wanted no longer, that it
+/// was changed since it was applied is told.
 #[must_use]
-pub fn compare(applied: Option<&HostPlan>, wanted: &HostPlan) -> Vec<Finding> {
+pub fn compare(applied: Option<&HostPlan>, wanted: Option<&Complete>) -> Vec<Finding> {
     let back = applied.map_or(&[][..], |plan| &plan.steps);
+    let newly = wanted.map_or(&[][..], |wanted| &wanted.plan.steps);
     let mut found: Vec<Finding> = back
         .iter()
         .filter(|step| is_state(&step.change))
         .filter_map(|step| {
-            let now = wanted.steps.iter().find(|other| other.id == step.id)?;
-            let pending = (!same_end(&step.change, &now.change)).then(|| now.change.clone());
+            let pending = match newly.iter().find(|other| other.id == step.id) {
+                Some(now) if same_end(&step.change, &now.change) => None,
+                Some(now) => Some(now.change.clone()),
+                None if wanted.is_some_and(|wanted| managed::by(wanted, step)) => return None,
+                None => None,
+            };
             Some(finding(step, Some(step.change.clone()), pending))
         })
         .collect();
-    for step in &wanted.steps {
+    for step in newly {
         let known = back.iter().any(|other| other.id == step.id);
         if is_state(&step.change) && !known {
             found.push(finding(step, None, Some(step.change.clone())));
         }
     }
     found
+}
+
+/// Says of the finding about a file what stands in its place, which only a person takes away.
+pub fn stands_instead(findings: &mut [Finding], path: &str, instead: &PathLook) {
+    for finding in findings {
+        let mut is_it = false;
+        for change in [&mut finding.drift, &mut finding.pending] {
+            if let Some(Change::Path {
+                path: own, before, ..
+            }) = change
+                && own == path
+            {
+                *before = instead.clone();
+                is_it = true;
+            }
+        }
+        if is_it {
+            finding.held = Some(format!(
+                "it needs a person: a folder stands at {}, and what is in it would be lost",
+                printable_line(path, LONGEST_TITLE)
+            ));
+        }
+    }
 }
 
 /// Longest title that a reason quotes, in characters.

@@ -19,6 +19,21 @@ fn plan(steps: &[Step]) -> HostPlan {
     }
 }
 
+/// A plan that also looked at `/etc/settled`, which is as wanted.
+fn complete(plan: HostPlan) -> Complete {
+    let settled = crate::transport::Read::State {
+        path: "/etc/settled".to_owned(),
+        unless: None,
+        limit: 0,
+    };
+    Complete {
+        plan,
+        reads: vec![settled],
+        files: Vec::new(),
+        used: crate::plan::Used::default(),
+    }
+}
+
 fn file(path: &str, found: &str, after: &str) -> Step {
     let look = |text: &str| PathLook::File {
         mode: 0o644,
@@ -55,7 +70,7 @@ fn what_somebody_changed_and_what_is_newly_wanted_are_kept_apart() {
     let settled = file("/etc/settled", "b\n", "a\n");
     let back = plan(&[edited.clone(), both, settled, restart.clone()]);
     let wanted = plan(&[edited, newly, new.clone(), restart]);
-    let found = compare(Some(&back), &wanted);
+    let found = compare(Some(&back), Some(&complete(wanted)));
     let words: Vec<(&str, &str)> = found
         .iter()
         .map(|finding| (finding.step.0.as_str(), finding.word()))
@@ -84,7 +99,7 @@ fn what_somebody_changed_and_what_is_newly_wanted_are_kept_apart() {
     );
 
     // Where nothing was ever applied, nothing can have drifted.
-    let found = compare(None, &plan(&[new]));
+    let found = compare(None, Some(&complete(plan(&[new]))));
     assert_eq!(found[0].word(), "pending");
 }
 
@@ -95,7 +110,7 @@ fn only_what_drifted_is_mended() {
     let settled = file("/etc/settled", "b\n", "a\n");
     let back = plan(&[edited.clone(), ignored.clone(), settled]);
     let wanted = plan(&[edited, ignored]);
-    let mut found = compare(Some(&back), &wanted);
+    let mut found = compare(Some(&back), Some(&complete(wanted)));
     found[1].ignored = Some("why not".to_owned());
     let Mending::Part(part) = mending(back.clone(), &back, &found, Finding::is_drifted) else {
         panic!("it can be told apart");
@@ -109,7 +124,7 @@ fn a_plan_with_what_may_belong_to_all_of_it_is_mended_whole_or_not_at_all() {
     let edited = file("/etc/edited", "x\n", "a\n");
     let ignored = file("/etc/ignored", "x\n", "a\n");
     let at_rest = plan(&[edited.clone(), ignored.clone()]);
-    let mut found = compare(Some(&at_rest), &at_rest);
+    let mut found = compare(Some(&at_rest), Some(&complete(at_rest.clone())));
     let unit = |verb: &str, phase: Phase| {
         let change = Change::Setting {
             subject: "unit train".to_owned(),
@@ -156,4 +171,55 @@ fn a_plan_with_what_may_belong_to_all_of_it_is_mended_whole_or_not_at_all() {
     });
     let mended = mending(in_earnest, &at_rest, &found, Finding::is_drifted);
     assert!(matches!(mended, Mending::Held(why) if why.contains("restart it")));
+}
+
+#[test]
+fn what_is_wanted_no_longer_and_what_cannot_be_planned_is_told_as_drift() {
+    let setting = |id: &str| {
+        let change = Change::Setting {
+            subject: id.to_owned(),
+            name: "state".to_owned(),
+            before: "stopped".to_owned(),
+            after: "started".to_owned(),
+        };
+        Step::new(StepId(id.to_owned()), "t", id.to_owned(), change)
+    };
+    let dropped = file("/etc/dropped", "x\n", "a\n");
+    let settled = file("/etc/settled", "b\n", "a\n");
+    let unit = setting("unit:gone.service:state");
+    let layout = setting("mig:0000:17:00.0:layout");
+    let back = plan(&[dropped, settled, unit, layout]);
+    let ids = |found: &[Finding]| -> Vec<String> {
+        assert!(found.iter().all(|finding| finding.word() == "drifted"));
+        found.iter().map(|finding| finding.step.0.clone()).collect()
+    };
+    let mut wanted = complete(plan(&[]));
+    wanted.plan.desired = serde_json::json!({ "slices": [{ "pci": "0000:17:00.0" }] });
+    let found = compare(Some(&back), Some(&wanted));
+    assert_eq!(
+        ids(&found),
+        ["file:/etc/dropped", "unit:gone.service:state"]
+    );
+    let found = compare(Some(&back), None);
+    assert_eq!(ids(&found).len(), 4);
+}
+
+#[test]
+fn what_stands_in_a_files_place_is_shown_and_left_to_a_person() {
+    let edited = file("/etc/edited", "x\n", "a\n");
+    let back = plan(std::slice::from_ref(&edited));
+    let mut found = compare(Some(&back), Some(&complete(plan(&[edited]))));
+    let look = PathLook::Directory {
+        mode: 0o755,
+        owner: "root".to_owned(),
+        group: "root".to_owned(),
+    };
+    stands_instead(&mut found, "/etc/edited", &look);
+    assert!(
+        found[0]
+            .held
+            .as_deref()
+            .is_some_and(|why| why.contains("a folder stands"))
+    );
+    assert!(matches!(&found[0].drift, Some(Change::Path { before, .. }) if *before == look));
 }

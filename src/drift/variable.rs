@@ -68,7 +68,15 @@ fn windows(block: &mut Block<'_, '_>) -> Vec<Window> {
     for (index, node) in entries(block, "windows").into_iter().enumerate() {
         let mut entry = Block::new(&format!("{path}[{index}]"), Some(node), block.problems);
         let mut days = Vec::new();
-        for day in entry.texts("days").value {
+        let written = entry.texts("days");
+        if written.is_written() && written.value.is_empty() {
+            let message = format!("`{}` lists no day", entry.path_of("days"));
+            let problem = written.blame(Diagnostic::error(message));
+            entry
+                .problems
+                .push(problem.hint("leave it out for all days"));
+        }
+        for day in written.value {
             match DAYS.iter().find(|(name, _)| *name == day.value) {
                 Some((_, weekday)) => days.push(*weekday),
                 None => {
@@ -83,26 +91,43 @@ fn windows(block: &mut Block<'_, '_>) -> Vec<Window> {
         }
         let from = time(&mut entry, "from");
         let to = time(&mut entry, "to");
+        // Neither written is the whole day.
+        let at = [&to, &from].into_iter().find(|time| time.is_written());
+        if let Some(at) = at.filter(|_| from.value == to.value) {
+            let message = format!("`{path}[{index}]` ends when it begins");
+            let problem = at.blame(Diagnostic::error(message));
+            entry
+                .problems
+                .push(problem.hint("leave `from` and `to` out for the whole day"));
+        }
         entry.finish();
-        windows.push(Window { days, from, to });
+        windows.push(Window {
+            days,
+            from: from.value,
+            to: to.value,
+        });
     }
     windows
 }
 
-fn time(entry: &mut Block<'_, '_>, key: &'static str) -> Time {
+fn time(entry: &mut Block<'_, '_>, key: &'static str) -> Located<Time> {
     let text = entry.text(key, "00:00");
     let read = text
         .value
         .split_once(':')
         .and_then(|(hour, minute)| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok());
-    read.unwrap_or_else(|| {
+    let value = read.unwrap_or_else(|| {
         let message = format!("`{}` is no time of the day", text.value);
         let problem = text.blame(Diagnostic::error(message));
         entry
             .problems
             .push(problem.hint("write hours and minutes in UTC, in quotes: \"22:30\""));
         Time::midnight()
-    })
+    });
+    Located {
+        value,
+        origin: text.origin,
+    }
 }
 
 fn ignored(block: &mut Block<'_, '_>) -> Vec<Ignored> {
@@ -172,6 +197,28 @@ mod tests {
         assert_eq!(rules.windows[0].days, [Weekday::Saturday]);
         assert_eq!(rules.windows[0].from, Time::constant(22, 30, 0, 0));
         assert_eq!(rules.ignore[0].until, Some(Date::constant(2026, 12, 31)));
+    }
+
+    #[test]
+    fn a_window_that_is_open_at_no_time_is_refused_where_it_stands() {
+        let told = |window: &str| {
+            let text = format!("gpu_drift:\n  windows:\n    - {window}\n");
+            rules(&text).1.to_string()
+        };
+        assert_eq!(told("{days: [sat]}"), "");
+        assert_eq!(told("{from: '22:00', to: '21:00'}"), "");
+        for wrong in ["{from: '22:00', to: '22:00'}", "{from: '00:00'}"] {
+            let told = told(wrong);
+            assert!(
+                told.contains("v.yml:3:") && told.contains("ends when it begins"),
+                "{told}"
+            );
+        }
+        let told = told("{days: []}");
+        assert!(
+            told.contains("v.yml:3:14") && told.contains("lists no day"),
+            "{told}"
+        );
     }
 
     #[test]

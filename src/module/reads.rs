@@ -1,6 +1,6 @@
 //! What was read from a host so far, as a plan looks at it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::transport::{FileReply, Output, PathState, Read, Reply};
 
@@ -10,6 +10,8 @@ pub struct ReadCache {
     /// By path, whatever content was asked to be left out.
     states: HashMap<String, PathState>,
     answers: HashMap<Read, Reply>,
+    /// Paths at which nothing is taken to stand.
+    cleared: BTreeSet<String>,
 }
 
 impl ReadCache {
@@ -41,8 +43,18 @@ impl ReadCache {
         }
     }
 
+    /// Takes a path as if nothing stood there, whatever the host says of it: so that what is in
+    /// the way of a plan keeps nobody from seeing the rest.
+    pub fn clear(&mut self, path: &str) {
+        self.states.insert(path.to_owned(), PathState::Absent);
+        self.cleared.insert(path.to_owned());
+    }
+
     /// An answer with content is worth more than one of the same file without.
     fn put_state(&mut self, path: &str, state: &PathState) {
+        if self.cleared.contains(path) {
+            return;
+        }
         let poorer = matches!(state, PathState::File { content: None, .. });
         if poorer
             && let Some(PathState::File {

@@ -129,6 +129,15 @@ pub struct Complete {
     pub used: Used,
 }
 
+impl Complete {
+    /// Whether the plan asked what stands at a path.
+    #[must_use]
+    pub fn looked_at(&self, path: &str) -> bool {
+        let asks = |read: &Read| matches!(read, Read::State { path: other, .. } if other == path);
+        self.reads.iter().any(asks) || self.files.iter().any(|file| file.path == path)
+    }
+}
+
 /// Plans one host.
 ///
 /// # Errors

@@ -28,6 +28,8 @@ pub struct Human {
     verbose: bool,
     /// What a host is called that was changed.
     changed: &'static str,
+    /// What a host is called that would be.
+    found: &'static str,
     /// What a failure has left of a host.
     failed: &'static str,
     /// Changes that were shown, with what guards them, and for which host first.
@@ -54,6 +56,7 @@ impl Human {
             told,
             verbose,
             changed: "changed",
+            found: "would be changed",
             failed: "nothing was left changed",
             shown: HashMap::new(),
             steps: HashMap::new(),
@@ -67,6 +70,11 @@ impl Human {
     /// Another word for hosts that were changed.
     pub(super) fn call_changed(&mut self, word: &'static str) {
         self.changed = word;
+    }
+
+    /// Other words for hosts that would be changed.
+    pub(super) fn call_found(&mut self, words: &'static str) {
+        self.found = words;
     }
 
     /// Other words for what a failure has left of a host.
@@ -295,13 +303,10 @@ impl Human {
             }
             Outcome::Ok => format!("{host}: {}\n", self.paint(GREEN, "ok")),
             Outcome::Changed if self.check == CheckMode::On && steps == 0 => {
-                format!("{host}: {}\n", self.paint(YELLOW, "would be changed"))
+                format!("{host}: {}\n", self.paint(YELLOW, self.found))
             }
             Outcome::Changed if self.check == CheckMode::On => {
-                format!(
-                    "{host}: {} by {count}\n",
-                    self.paint(YELLOW, "would be changed")
-                )
+                format!("{host}: {} by {count}\n", self.paint(YELLOW, self.found))
             }
             Outcome::Changed if steps == 0 => {
                 format!("{host}: {}\n", self.paint(YELLOW, self.changed))

@@ -148,8 +148,10 @@ pub struct Reporter {
     /// Hosts with drift, and those for which something is pending.
     drifted: HashSet<HostName>,
     pending: HashSet<HostName>,
-    /// Whether there is drift that is not mended now.
-    held: bool,
+    /// Whether something was found to differ that is not mended.
+    stays: bool,
+    /// Whether what is pending is left as it is.
+    pending_stays: bool,
     check: CheckMode,
     interrupted: bool,
     progress: Progress,
@@ -223,7 +225,8 @@ impl Reporter {
             not_begun: Vec::new(),
             drifted: HashSet::new(),
             pending: HashSet::new(),
-            held: false,
+            stays: false,
+            pending_stays: false,
             check,
             interrupted: false,
             progress: Progress::none(),
@@ -244,6 +247,24 @@ impl Reporter {
     #[must_use]
     pub fn beside_data(mut self) -> Self {
         self.stream = Stream::Talk;
+        self
+    }
+
+    /// The same reporter for a verb that mends drift and leaves what is pending: that is still
+    /// found at the end then.
+    #[must_use]
+    pub fn leaving_pending(mut self) -> Self {
+        self.pending_stays = true;
+        self
+    }
+
+    /// The same reporter, with another word for a host that is not as wanted where nothing is
+    /// changed.
+    #[must_use]
+    pub fn calling_found(mut self, words: &'static str) -> Self {
+        if let Form::Human(human) = &mut self.form {
+            human.call_found(words);
+        }
         self
     }
 
@@ -293,8 +314,11 @@ impl Reporter {
             if findings.iter().any(Finding::is_drifted) {
                 self.drifted.insert(host.clone());
             }
-            let held = |finding: &Finding| finding.is_drifted() && finding.held.is_some();
-            self.held |= findings.iter().any(held);
+            let stays = |finding: &Finding| {
+                (finding.is_drifted() && finding.held.is_some())
+                    || (self.pending_stays && finding.is_pending())
+            };
+            self.stays |= findings.iter().any(stays);
             if findings.iter().any(Finding::is_pending) {
                 self.pending.insert(host.clone());
             }
@@ -357,7 +381,7 @@ impl Reporter {
 
     fn exit(&self) -> Exit {
         let exit = match Exit::of(self.outcomes.values().copied(), self.check) {
-            Exit::Done if self.held => Exit::ChangesFound,
+            Exit::Done if self.stays => Exit::ChangesFound,
             exit => exit,
         };
         match self.interrupted {

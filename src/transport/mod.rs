@@ -304,6 +304,34 @@ impl std::fmt::Debug for Connected {
     }
 }
 
+/// A host that can only be looked at, and what it answered to the first batch.
+pub struct Seen {
+    /// For everything that follows.
+    pub probe: Box<dyn Probe>,
+    /// The replies to the first reads, in their order.
+    pub first: Vec<Reply>,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen")
+            .field("first", &self.first)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `connect` for who only looks: what comes of it can change nothing, by its type.
+///
+/// # Errors
+/// As `connect`.
+pub async fn look(target: &Target, context: &Context, first: &[Read]) -> Result<Seen, Unreachable> {
+    let Connected { session, first } = connect(target, context, first).await?;
+    Ok(Seen {
+        probe: session,
+        first,
+    })
+}
+
 /// Reaches a host, starts our shell there and answers the first reads, all in
 /// as few round trips as there can be.
 ///

@@ -34,7 +34,7 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::plan::HostPlan;
 use crate::platform;
 use crate::report::exit::Exit;
-use crate::saved::{Resealed, SavedPlan, SavedPlaybook, Source, Tool, Work, moved, reads};
+use crate::saved::{End, Resealed, SavedPlan, SavedPlaybook, Source, Tool, Work, moved, reads};
 use crate::strategy;
 use crate::text::moment;
 use crate::transport::{self, PathState, Reply, Session};
@@ -57,6 +57,7 @@ pub(in crate::cli) async fn run(
     let connection = connection(args, &plan.source);
     let host_args = host_args(args, &plan.source, args.limit.clone())?;
     let mut settings = settings::load(&host_args, playbook_file(&plan.source))?;
+    let without = without_plan(&plan, &settings);
     let batches = selected(&plan, &mut settings)?;
     let sealed = settings.hosts.iter().any(|host| {
         let work = plan.host(host.as_str()).and_then(|host| host.work.as_ref());
@@ -65,7 +66,10 @@ pub(in crate::cli) async fn run(
     withheld_given(args, &plan, sealed)?;
 
     let reporter = run_reporter(&args.output, consent.check_mode(), consent.plans());
-    let reporter = record.hears(reporter).of_run(run.as_str());
+    let mut reporter = record.hears(reporter).of_run(run.as_str());
+    if !without.0.is_empty() {
+        reporter.event(&Event::Diagnostics(without));
+    }
     let (secrets, mut wanted) = match sealed {
         true => {
             let (secrets, wanted) = Secrets::load(args, &plan)?;
@@ -222,6 +226,31 @@ fn selected(plan: &SavedPlan, settings: &mut Settings) -> Result<Vec<Vec<HostNam
     }
     settings.hosts = batches.iter().flatten().cloned().collect();
     problems.or(batches)
+}
+
+/// Names the selected hosts that the plan has nothing for, because they could not be planned.
+fn without_plan(plan: &SavedPlan, settings: &Settings) -> Problems {
+    let mut problems = Problems::default();
+    for (end, why) in [
+        (End::Unreachable, "unreachable"),
+        (End::Failed, "not planned"),
+    ] {
+        let ended = plan.hosts.iter().filter(|host| host.end == end);
+        let names: Vec<&str> = ended
+            .map(|host| host.name.as_str())
+            .filter(|name| settings.hosts.contains(&HostName::from(*name)))
+            .collect();
+        let message = match names.len() {
+            0 => continue,
+            1 => format!("1 host is not in the plan, for it was {why} when it was made"),
+            many => {
+                format!("{many} hosts are not in the plan, for they were {why} when it was made")
+            }
+        };
+        let warning = Diagnostic::warning(format!("{message}: {}", names.join(", ")));
+        problems.push(warning.hint("make another plan for them once they are well"));
+    }
+    problems
 }
 
 /// Variables that were given on the command line when the plan was made, and are needed
