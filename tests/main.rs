@@ -37,6 +37,7 @@ mod nvidia_failures;
 mod openssh;
 mod pages;
 mod plan_checks;
+mod platform_containerd;
 mod platform_cozystack;
 mod platform_docker;
 mod platform_incus;

@@ -1,5 +1,5 @@
-//! The shell functions of Podman's and Docker's platform on every shell that a host may have,
-//! with stand-ins for the programs that they call.
+//! The shell functions of Podman's, Docker's and containerd's platforms on every shell that a host
+//! may have, with stand-ins for the programs that they call.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -54,6 +54,7 @@ impl Host {
             ("getent", GETENT),
             ("nvidia-ctk", PRINTS),
             ("docker", PRINTS),
+            ("containerd", PRINTS),
         ] {
             let path = folder.path().join("bin").join(name);
             fs::write(&path, format!("#!/bin/sh\n{text}")).expect("a stand-in");
@@ -248,6 +249,75 @@ fn a_daemon_that_reads_another_file_is_no_success() {
             let output = host.run(&["platform/docker.sh"], call);
             let said = (host.shell, call, &output);
             assert_eq!(output.status.success(), good, "{said:?}");
+        }
+    });
+}
+
+/// What `containerd config dump` of 1.6 and of 2.0 says of the runtimes, with much left out.
+const DUMPS: [&str; 2] = [
+    "disabled_plugins = []
+imports = [\"c.toml\"]
+version = 2
+
+[plugins]
+
+  [plugins.\"io.containerd.grpc.v1.cri\"]
+    disable_apparmor = false
+
+    [plugins.\"io.containerd.grpc.v1.cri\".containerd]
+      default_runtime_name = \"nvidia\"
+
+      [plugins.\"io.containerd.grpc.v1.cri\".containerd.default_runtime]
+        runtime_type = \"\"
+
+      [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes]
+
+        [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia]
+          runtime_type = \"io.containerd.runc.v2\"
+
+          [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia.options]
+            BinaryName = \"/usr/bin/nvidia-container-runtime\"
+
+[timeouts]
+  \"io.containerd.timeout.task.state\" = \"2s\"
+",
+    "version = 3
+disabled_plugins = ['io.containerd.grpc.v1.cri']
+
+[plugins]
+  [plugins.'io.containerd.cri.v1.runtime']
+    enable_cdi = true
+
+    [plugins.'io.containerd.cri.v1.runtime'.containerd]
+      default_runtime_name = 'runc'
+
+      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes]
+        [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia]
+          runtime_type = 'io.containerd.runc.v2'
+
+          [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia.options]
+            BinaryName = '/usr/bin/nvidia-container-runtime'
+            SystemdCgroup = true
+",
+];
+
+#[test]
+fn what_containerd_says_of_itself_is_read_in_every_shell() {
+    let facts = [
+        "default nvidia\nruntime nvidia\nbinary nvidia /usr/bin/nvidia-container-runtime\n",
+        "cri off\ncdi true\ndefault runc\nruntime nvidia\nbinary nvidia /usr/bin/nvidia-container-runtime\n",
+    ];
+    on_every_shell(|host| {
+        for (dump, facts) in DUMPS.iter().zip(facts) {
+            host.set("says", dump);
+            let output = host.run(&["platform/containerd.sh"], "containerd_says");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(said, facts, "{:?} {output:?}", host.shell);
+            for (which, good) in [("any", true), ("default", facts.starts_with("default"))] {
+                let call = format!("containerd_knows {which}");
+                let output = host.run(&["platform/containerd.sh"], &call);
+                assert_eq!(output.status.success(), good, "{:?} {output:?}", host.shell);
+            }
         }
     });
 }

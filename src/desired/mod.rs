@@ -137,6 +137,7 @@ pub const PLATFORM_VARIABLES: &[&str] = &[
     "gpu_platform",
     "gpu_podman",
     "gpu_docker",
+    "gpu_containerd",
     "gpu_incus",
     "gpu_kubernetes",
     "gpu_cozystack",

@@ -9,6 +9,7 @@
 
 mod blocks;
 mod cards;
+mod containerd;
 mod cozystack;
 mod docker;
 mod doctor;
@@ -42,6 +43,7 @@ pub use policy::{GpuInstance, check_fleet};
 static PLATFORMS: &[&dyn Platform] = &[
     &podman::Podman,
     &docker::Docker,
+    &containerd::Containerd,
     &incus::Incus,
     &kubernetes::Kubernetes,
     &cozystack::Cozystack,

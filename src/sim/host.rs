@@ -611,6 +611,17 @@ fn units(host: &Host, machine: &Machine) -> io::Result<()> {
         &format!("{shipped}/multi-user.target"),
         "[Unit]\nDescription=Multi-User System\n",
     )?;
+    if machine
+        .spec
+        .container_tools
+        .contains(&ContainerTool::Containerd)
+    {
+        service(
+            "containerd.service",
+            "containerd container runtime",
+            "Type=notify\nExecStart=/usr/bin/containerd\nKillMode=process",
+        )?;
+    }
     if machine.spec.driver.is_some() && !machine.gpus.is_empty() {
         service(
             "nvidia-persistenced.service",

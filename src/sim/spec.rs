@@ -123,6 +123,8 @@ pub(super) enum ContainerTool {
     Podman,
     /// Docker's daemon.
     Docker,
+    /// containerd by itself.
+    Containerd,
     /// NVIDIA's container toolkit.
     NvidiaCtk,
 }
@@ -361,10 +363,11 @@ impl Reader<'_> {
             };
         }
         for node in get(map, "container_tools").map_or(&[][..], |node| self.list(node)) {
-            let words = ["podman", "docker", "nvidia-ctk"].into_iter();
+            let words = ["podman", "docker", "containerd", "nvidia-ctk"].into_iter();
             match self.one_of(node, "container tool", words).as_deref() {
                 Some("podman") => spec.container_tools.push(ContainerTool::Podman),
                 Some("docker") => spec.container_tools.push(ContainerTool::Docker),
+                Some("containerd") => spec.container_tools.push(ContainerTool::Containerd),
                 Some(_) => spec.container_tools.push(ContainerTool::NvidiaCtk),
                 None => {}
             }

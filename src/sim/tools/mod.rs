@@ -14,6 +14,7 @@ use super::{confine, units};
 mod amd;
 mod binding;
 mod boot_loader;
+mod containerd;
 mod containers;
 mod exporters;
 mod gridd;
@@ -110,6 +111,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("crun", containers::run),
     ("runc", containers::run),
     ("dockerd", containers::run),
+    ("containerd", containerd::run),
     ("xpu-smi", xpu_smi::run),
     ("amd-smi", amd::amd_smi),
     ("rocm-smi", amd::rocm_smi),

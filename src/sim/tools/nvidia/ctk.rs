@@ -1,4 +1,4 @@
-//! `nvidia-ctk`: `cdi generate`, `cdi list` and `runtime configure` for Docker, written from
+//! `nvidia-ctk`: `cdi generate`, `cdi list` and `runtime configure` for Docker and containerd, written from
 //! the sources of NVIDIA's container toolkit 1.17.
 //!
 //! What a specification says besides device nodes (libraries of the driver, hooks) has no
@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::sim::machine::{Host, Machine};
 use crate::sim::spec::ContainerTool;
-use crate::sim::tools::{Call, Outcome};
+use crate::sim::tools::{Call, Outcome, containerd};
 
 use super::list;
 
@@ -212,13 +212,44 @@ fn listed(host: &Host) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
+/// Until 1.18 into containerd's own file.
+fn configure_containerd(call: &Call<'_>) -> io::Result<Outcome> {
+    let named = option(call, "--config").unwrap_or(containerd::FILE);
+    let path = file(call.host, named);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let default = call.has("--set-as-default") || call.has("--nvidia-set-as-default");
+    let cdi = call.has("--cdi.enabled") || call.has("--enable-cdi");
+    let text = match containerd::with_nvidia(&text, default, cdi) {
+        Ok(text) => text,
+        Err(error) => {
+            let text =
+                format!("ERRO[0000] unable to load config for runtime containerd: {error}\n");
+            return Ok(Outcome::err(text, 1));
+        }
+    };
+    if call.has("--dry-run") {
+        return Ok(Outcome::out(text, 0));
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&path, text)?;
+    let said = format!(
+        "INFO[0000] Wrote updated config to {} \nINFO[0000] It is recommended that containerd daemon be restarted. \n",
+        containerd::FILE
+    );
+    Ok(Outcome::err(said, 0))
+}
+
 fn configure(call: &Call<'_>) -> io::Result<Outcome> {
     let runtime = option(call, "--runtime").unwrap_or("docker");
-    if runtime != "docker" {
-        return Ok(Outcome::err(
-            format!("ERRO[0000] this stand-in configures docker only, not '{runtime}'\n"),
-            1,
-        ));
+    match runtime {
+        "docker" => {}
+        "containerd" => return configure_containerd(call),
+        _ => {
+            let text = format!("ERRO[0000] this stand-in configures no '{runtime}'\n");
+            return Ok(Outcome::err(text, 1));
+        }
     }
     let path = file(call.host, option(call, "--config").unwrap_or(DAEMON_JSON));
     let mut config: Map<String, Json> = match fs::read(&path) {
