@@ -58,6 +58,7 @@ gpu_podman:
       image: localhost/busybox:1
       user_namespace: keep-id
       environment: {'A B': 1}
+      secrets: ['a,type=env', {name: fine, env: 'A B'}]
 ",
     )
     .expect(1);
@@ -73,6 +74,8 @@ gpu_podman:
         "`-four` is no name for a unit",
         "container `-four` of root has no user to keep",
         "`A B` cannot be set in a unit",
+        "`a,type=env` is no name of a secret in podman's store",
+        "`A B` is no name of a variable",
         "group_vars/all.yml:9:14",
     ] {
         assert!(

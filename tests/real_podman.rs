@@ -330,6 +330,44 @@ gpu_podman:
 }
 
 #[test]
+fn a_secret_comes_from_podmans_store_and_stands_nowhere_else() {
+    if !available() {
+        return;
+    }
+    let hosts = host(
+        TWO_CARDS,
+        "gpu_podman:
+  containers:
+    - name: work
+      image: localhost/busybox:1
+      pull: never
+      gpu: any
+      network: none
+      command: [sleep, 100000]
+      environment: {API_TOKEN: in-the-open, PATH: /bin}
+      secrets: [hub, {name: db, env: DB_WORD}]
+",
+    );
+    let refused = hosts.deploy(&["gpu", "--yes"]).expect(3);
+    refused.says("rolled-back=1");
+    hosts
+        .ssh("h1", "systemctl is-active work.service")
+        .expect(4);
+    let store = "printf %s hunter2 | podman secret create hub -; \
+        printf %s tiger3 | podman secret create db -";
+    hosts.on("h1", store).expect(0);
+    let shown = hosts.deploy(&["gpu", "--check", "--diff"]).expect(2);
+    let shown = shown
+        .says("+Secret=hub\n")
+        .says("+Secret=db,type=env,target=DB_WORD")
+        .says("has API_TOKEN in its unit, where everybody on the host can read it");
+    assert!(!shown.all().contains("hunter2"), "{}", shown.all());
+    apply(&hosts);
+    let has = "podman exec work sh -c 'cat /run/secrets/hub; echo \" $DB_WORD\"'";
+    assert_eq!(hosts.ssh("h1", has).expect(0).out, "hunter2 tiger3\n");
+}
+
+#[test]
 fn limits_that_the_host_cannot_hold_are_refused_and_the_generator_reads_them() {
     if !available() {
         return;

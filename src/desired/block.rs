@@ -30,7 +30,9 @@ impl<T> Located<T> {
         }
     }
 
-    fn written(value: T, node: &Node) -> Self {
+    /// A value where it stands.
+    #[must_use]
+    pub fn written(value: T, node: &Node) -> Self {
         Self {
             value,
             origin: Some(node.origin.clone()),

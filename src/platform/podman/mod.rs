@@ -14,6 +14,7 @@ mod look;
 mod ours;
 mod preflight;
 mod rootless;
+mod secrets;
 mod unit;
 mod wanted;
 

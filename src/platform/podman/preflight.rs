@@ -249,6 +249,7 @@ pub(super) fn notes(wanted: &PodmanWanted) -> Vec<Wish> {
         if container.user.is_none() && container.user_namespace.value == UserNamespace::Default {
             has.push("has the host's user numbers, since root runs it (`user` or `user_namespace: auto` would change that)".to_owned());
         }
+        has.extend(super::secrets::in_the_open(container));
         if !has.is_empty() {
             let name = &container.name.value;
             said.push(Wish::Note(format!("container {name} {}", has.join("; "))));

@@ -120,6 +120,9 @@ pub(super) fn container_vars(
         "environment": container.environment.iter()
             .map(|(name, value)| quoted(&format!("{name}={value}")))
             .collect::<Vec<_>>(),
+        "secrets": container.secrets.iter()
+            .map(super::secrets::SecretRef::line)
+            .collect::<Vec<_>>(),
         "command": (!container.command.is_empty())
             .then(|| container.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
         "pids": bounds.pids,

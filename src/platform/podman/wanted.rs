@@ -11,6 +11,7 @@ use crate::error::{Diagnostic, Origin, Problems};
 use crate::value::{Node, Value};
 
 use super::limits::{self, Limits};
+use super::secrets::{self, SecretRef};
 
 /// The variable.
 pub(super) const VARIABLE: &str = "gpu_podman";
@@ -43,6 +44,8 @@ pub(super) struct Container {
     pub(super) command: Vec<String>,
     /// `environment`.
     pub(super) environment: Vec<(String, String)>,
+    /// `secrets`: of podman's store, which is filled without us.
+    pub(super) secrets: Vec<SecretRef>,
     /// `volumes`: `SOURCE:TARGET[:OPTIONS]`.
     pub(super) volumes: Vec<Located<String>>,
     /// `ports`: `[IP:]HOST:CONTAINER`.
@@ -230,6 +233,7 @@ fn read_container(block: &mut Block<'_, '_>, desired: &Desired) -> Container {
         pod: written(block.text("pod", "")),
         command: words(block, "command"),
         environment: environment(block),
+        secrets: secrets::read(block),
         volumes: plain_texts(block, "volumes"),
         ports: plain_texts(block, "ports"),
         network: written(block.text("network", "")),
