@@ -85,7 +85,7 @@ fn check(entry: &SecretRef, block: &mut Block<'_, '_>) {
         block.problems.push(problem);
     }
     if let Some(env) = &entry.env
-        && !(is_name(&env.value, "_") && !env.value.starts_with(|c: char| c.is_ascii_digit()))
+        && (!is_name(&env.value, "_") || env.value.starts_with(|c: char| c.is_ascii_digit()))
     {
         let message = format!("`{}` is no name of a variable", env.value);
         block.problems.push(env.blame(Diagnostic::error(message)));
