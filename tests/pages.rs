@@ -45,6 +45,14 @@ fn fits(browser: &mut Browser) {
     assert_eq!(browser.value(scrolls), json!(true), "the page scrolls");
 }
 
+/// Names whose box is too narrow for them.
+const CUT_OFF: &str = "[...document.querySelectorAll('.host h3, .slice')].filter(e => \
+    e.scrollWidth > e.clientWidth + 1 && e.checkVisibility()).map(e => e.outerHTML).slice(0, 3)";
+
+/// The smallest letters of the fleet, in CSS pixels.
+const SMALLEST: &str = "Math.min(...[...document.querySelectorAll('.fleet *')]\
+    .map(e => parseFloat(getComputedStyle(e).fontSize)))";
+
 /// The lowest contrast between any text and what is behind it, by the formula of WCAG 2.
 const LOWEST_CONTRAST: &str = r#"(() => {
   const parse = c => { const m = c.match(/[\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
@@ -72,10 +80,18 @@ fn readable(browser: &mut Browser) {
     assert!((4.5..50.0).contains(&ratio), "contrast {lowest}");
 }
 
-#[test]
-fn the_page_of_a_plan_works_with_scripts_and_without_and_asks_for_nothing() {
-    let scratch = Scratch::new();
-    let page = plan_page(&scratch, DEMO);
+/// The page of what the history of this scratch folder tells.
+fn fleet_page(scratch: &Scratch) -> PathBuf {
+    let page = scratch.path().join("fleet.html");
+    let path = page.display().to_string();
+    scratch
+        .deploy(&["report", "--html", "--out", &path])
+        .expect(0);
+    page
+}
+
+/// Opens a page in all ways and looks at what is the same in each.
+fn in_all_ways(page: &Path, name: &str) {
     let mut browser = Browser::start();
     let visible = "[...document.querySelectorAll('.host')].filter(e => e.checkVisibility()).length";
     for scripts in [true, false] {
@@ -86,22 +102,38 @@ fn the_page_of_a_plan_works_with_scripts_and_without_and_asks_for_nothing() {
                     scripts,
                     ..look
                 };
-                browser.open(&page, look);
+                browser.open(page, look);
                 assert_eq!(browser.complaints(), Vec::<String>::new(), "{look:?}");
                 fits(&mut browser);
                 readable(&mut browser);
                 assert_eq!(browser.value(visible), json!(7), "all hosts are shown");
                 let form = browser.value("document.getElementById('filter').checkVisibility()");
-                assert_eq!(
-                    form,
-                    json!(scripts),
-                    "a filter that does nothing is not shown"
-                );
-                let name = format!("plan-{}-{dark}-{scripts}.png", look.window.0);
+                assert_eq!(form, json!(scripts), "a filter that does nothing is hidden");
+                let light = if dark { "dark" } else { "light" };
+                let with = if scripts { "scripts" } else { "no-scripts" };
+                let name = format!("{name}-{}-{light}-{with}.png", look.window.0);
                 keep(&name, &browser.picture(6000));
             }
         }
     }
+}
+
+#[test]
+fn the_fleet_view_works_with_scripts_and_without_and_asks_for_nothing() {
+    let scratch = Scratch::new();
+    scratch.deploy(&["gpu", "-i", DEMO, "--yes"]).expect(0);
+    let fleets = fs::read_dir(scratch.path().join("state/deploy/sim")).expect("fleets");
+    let fleet = fleets.flatten().next().expect("a fleet").path();
+    let file = fleet.join("hosts/h100-01/etc/deploy/gpu/mig.conf");
+    fs::write(file, "# <script>alert(1)</script>\n").expect("a file");
+    scratch.deploy(&["drift", "-i", DEMO]).expect(2);
+    in_all_ways(&fleet_page(&scratch), "fleet");
+}
+
+#[test]
+fn the_page_of_a_plan_works_with_scripts_and_without_and_asks_for_nothing() {
+    let scratch = Scratch::new();
+    in_all_ways(&plan_page(&scratch, DEMO), "plan");
 }
 
 #[test]
@@ -151,7 +183,7 @@ fn the_page_of_a_plan_is_used_by_keyboard_alone() {
 }
 
 #[test]
-fn the_page_of_two_hundred_hosts_can_be_read() {
+fn the_pages_of_two_hundred_hosts_can_be_read() {
     let scratch = Scratch::new();
     let products = [
         "H100-80GB",
@@ -173,154 +205,23 @@ fn the_page_of_two_hundred_hosts_can_be_read() {
         );
     }
     let inventory = scratch.write("inv/hosts.yml", &hosts).display().to_string();
-    let page = plan_page(&scratch, &inventory);
-    let mut browser = Browser::start();
-    for (look, name) in [(Look::DESK, "desk"), (Look::PHONE, "phone")] {
-        browser.open(&page, look);
-        assert_eq!(browser.complaints(), Vec::<String>::new());
-        fits(&mut browser);
-        readable(&mut browser);
-        let hosts = browser.value("document.querySelectorAll('.host').length");
-        assert_eq!(hosts, json!(200));
-        let cut = browser.value("[...document.querySelectorAll('.host h3, .slice')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.checkVisibility()).map(e => e.outerHTML).slice(0, 3)");
-        assert_eq!(cut, json!([]), "names that are cut off");
-        let small = browser.value("Math.min(...[...document.querySelectorAll('.fleet *')].map(e => parseFloat(getComputedStyle(e).fontSize)))");
-        assert!(small.as_f64().expect("a size") >= 12.0, "{small}");
-        keep(&format!("plan-200-{name}.png"), &browser.picture(6000));
-    }
-}
-
-/// A history of 200 hosts: a look at drift each six hours for three weeks.
-fn long_history(scratch: &Scratch) -> PathBuf {
-    let folder = scratch.path().join("long");
-    let now = jiff::Timestamp::now();
-    for run in 0..84_i64 {
-        let at = now - jiff::SignedDuration::from_hours(6 * (84 - run));
-        let id = format!("{}-abc123", at.strftime("%Y%m%dT%H%M%SZ"));
-        let own = folder.join(&id);
-        fs::create_dir_all(&own).expect("a folder");
-        let mut lines = String::new();
-        let mut open = serde_json::Map::new();
-        for n in 0..200_i64 {
-            let host = format!("rack{:02}-gpu{:02}.example.net", n / 10, n % 10);
-            let drifted = n % 17 == 3 && run > 60 || (n + run) % 61 == 0;
-            let outcome = match (drifted, (n * 7 + run) % 97) {
-                (_, 0) => "unreachable",
-                (true, _) => "changed",
-                (false, _) => "ok",
-            };
-            let slice = |profile: &str, start: u32, size: u32| json!({"placement": {"start": start, "size": size}, "profile": profile, "compute": [profile]});
-            let wanted = json!([
-                slice("3g.40gb", 0, 4),
-                slice("2g.20gb", 4, 2),
-                slice("1g.10gb", 6, 1)
-            ]);
-            let found = match drifted {
-                true => json!([slice("3g.40gb", 0, 4), slice("1g.10gb", 6, 1)]),
-                false => wanted.clone(),
-            };
-            for card in 0..=n % 2 {
-                let gpu = format!("GPU {card} (0000:{card}7:00.0, NVIDIA H100 80GB HBM3)");
-                let line = json!({"type": "gpu_slices", "version": 1, "host": host, "gpu": gpu, "model": "H100-80GB",
-                    "state": "3 MIG instances", "technology": "mig", "differs": drifted, "grid": 8, "slices": found, "counts": []});
-                lines += &format!("{line}\n");
-                if drifted {
-                    let address = format!("{host}/layout:{card}");
-                    let change = json!({"kind": "layout", "subject": gpu, "grid": 8, "before": found, "after": wanted});
-                    let line = json!({"type": "drift", "version": 1, "host": host, "address": address, "step": "layout", "status": "drifted",
-                        "title": "create 1 MIG instance on <script>alert(1)</script>", "class": "disruptive", "last_run": null, "to_applied": change,
-                        "to_wanted": null, "lines": [], "who": [], "mended": 0, "held": null, "ignored": null});
-                    lines += &format!("{line}\n");
-                    open.insert(
-                        address,
-                        json!({"since": at, "status": "drifted", "title": line["title"]}),
-                    );
-                }
-            }
-            let mut end =
-                json!({"type": "host_end", "version": 1, "host": host, "outcome": outcome});
-            if outcome == "unreachable" {
-                end["problem"] = json!({"reason": "down", "message": "<b onclick=x>connection refused</b>", "hint": null});
-            }
-            lines += &format!("{end}\n");
-        }
-        let sums = json!({"type": "summary", "version": 1, "exit": 2});
-        fs::write(own.join("events.jsonl"), format!("{lines}{sums}\n")).expect("a file");
-        let entry = json!({"format": 1, "id": id, "tool": "1.0", "who": "deploy", "from": "controller", "started": at,
-            "asked": {"verb": "drift", "inventory": ["/srv/fleet/hosts.yml"]}, "every": 21600,
-            "ended": {"at": at + jiff::SignedDuration::from_secs(9), "summary": sums, "open": open}});
-        fs::write(own.join("run.json"), entry.to_string()).expect("a file");
-    }
-    folder
-}
-
-#[test]
-fn the_fleet_over_time_can_be_read_everywhere() {
-    let scratch = Scratch::new();
-    let history = long_history(&scratch);
-    let page = scratch.path().join("fleet.html");
-    let words = ["report", "--html", "--history"]
-        .map(str::to_owned)
-        .to_vec();
-    let more = [
-        history.display().to_string(),
-        "--out".to_owned(),
-        page.display().to_string(),
+    let pages = [
+        ("plan", plan_page(&scratch, &inventory)),
+        ("fleet", fleet_page(&scratch)),
     ];
-    scratch.deploy(&[words, more.to_vec()].concat()).expect(0);
     let mut browser = Browser::start();
-    for scripts in [true, false] {
-        for dark in [true, false] {
-            for look in [Look::DESK, Look::PHONE] {
-                let look = Look {
-                    dark,
-                    scripts,
-                    ..look
-                };
-                browser.open(&page, look);
-                assert_eq!(browser.complaints(), Vec::<String>::new(), "{look:?}");
-                fits(&mut browser);
-                readable(&mut browser);
-                let shown = browser.value("[...document.querySelectorAll('.host')].filter(e => e.checkVisibility()).length");
-                assert_eq!(shown, json!(200), "all hosts are shown");
-                let cut = browser.value("[...document.querySelectorAll('.host h3, .slice')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.checkVisibility()).map(e => e.outerHTML).slice(0, 3)");
-                assert_eq!(cut, json!([]), "names that are cut off");
-                keep(
-                    &format!("fleet-{}-{dark}-{scripts}.png", look.window.0),
-                    &browser.picture(3000),
-                );
-            }
+    for (name, page) in pages {
+        for (look, kind) in [(Look::DESK, "desk"), (Look::PHONE, "phone")] {
+            browser.open(&page, look);
+            assert_eq!(browser.complaints(), Vec::<String>::new());
+            fits(&mut browser);
+            readable(&mut browser);
+            let hosts = browser.value("document.querySelectorAll('.host').length");
+            assert_eq!(hosts, json!(200));
+            assert_eq!(browser.value(CUT_OFF), json!([]), "names that are cut off");
+            let small = browser.value(SMALLEST);
+            assert!(small.as_f64().expect("a size") >= 12.0, "{small}");
+            keep(&format!("{name}-200-{kind}.png"), &browser.picture(6000));
         }
     }
-    // Nothing that a host or a file says is more than text.
-    assert_eq!(
-        browser.value("document.querySelectorAll('script').length"),
-        json!(1)
-    );
-    assert_eq!(
-        browser.value("document.querySelectorAll('[onclick]').length"),
-        json!(0)
-    );
-    let text = browser.value("document.body.textContent.includes('<script>alert(1)</script>')");
-    assert_eq!(text, json!(true));
-
-    browser.open(&page, Look::DESK);
-    browser.press("Tab");
-    browser.press("Tab");
-    for letter in ["0", "3"] {
-        browser.press(letter);
-    }
-    browser.until(
-        "[...document.querySelectorAll('.host')].filter(e => e.checkVisibility()).length < 200",
-    );
-    for _ in 0..3 {
-        browser.press("Tab");
-    }
-    assert_eq!(
-        browser.value("document.activeElement.tagName"),
-        json!("SUMMARY")
-    );
-    browser.press("Enter");
-    browser.until("document.activeElement.parentElement.open");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
 }
