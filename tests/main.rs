@@ -11,6 +11,7 @@ mod captures_vgpu;
 mod catalog;
 mod cdi_shell;
 mod cli;
+mod completions;
 mod crash;
 mod discover;
 mod discover_sim;

@@ -9,6 +9,7 @@
 pub mod args;
 mod blame;
 pub mod catalog;
+mod complete;
 pub mod content;
 pub mod discover;
 pub mod doctor;
@@ -90,6 +91,9 @@ impl From<anyhow::Error> for Failure {
 /// Reads the arguments, runs the verb, and gives the process's exit code.
 #[must_use]
 pub fn main() -> u8 {
+    if complete::answered() {
+        return Exit::Done.code();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -223,9 +227,7 @@ async fn dispatch(verb: Verb, interrupts: &Interrupts, record: &Record) -> Exit 
 async fn run(verb: Verb, interrupts: &Interrupts, record: &Record) -> Result<Exit, Failure> {
     match verb {
         Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "deploy", &mut script);
-            report::data(&String::from_utf8_lossy(&script));
+            report::data(&complete::script(shell));
             Ok(Exit::Done)
         }
         Verb::Man => {

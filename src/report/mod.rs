@@ -524,6 +524,13 @@ pub fn data(text: &str) {
     let _ = out.flush();
 }
 
+/// Writes to standard output as it is, for a program that takes control characters as such.
+pub fn raw(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(bytes);
+    let _ = out.flush();
+}
+
 /// Writes to standard error.
 pub fn talk(text: &str) {
     let mut out = anstream::stderr().lock();

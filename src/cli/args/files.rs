@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::{HostArgs, OutputArgs};
+use crate::cli::complete;
 
 /// `deploy inventory`.
 #[derive(Debug, Args)]
@@ -29,7 +31,7 @@ pub enum InventoryVerb {
     /// Groups as a tree
     Graph {
         /// From this group down
-        #[arg(default_value = "all")]
+        #[arg(default_value = "all", add = ArgValueCompleter::new(complete::groups))]
         group: String,
         /// Which hosts.
         #[command(flatten)]
@@ -41,6 +43,7 @@ pub enum InventoryVerb {
     /// One host: each variable, and which file and line it comes from
     Host {
         /// The host
+        #[arg(add = ArgValueCompleter::new(complete::hosts))]
         name: String,
         /// Which hosts.
         #[command(flatten)]

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::OutputArgs;
+use crate::cli::complete;
 use crate::cli::report_page;
 
 /// `deploy history`.
@@ -27,6 +29,7 @@ pub enum HistoryVerb {
     /// Tell one run again
     Show {
         /// The run, as the list has it
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Where it is kept, and how it looks.
         #[command(flatten)]

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs, RunOutputArgs};
+use crate::cli::complete;
 
 /// `deploy discover`.
 #[derive(Debug, Args)]
@@ -67,10 +69,10 @@ pub struct DriftArgs {
     #[command(flatten)]
     pub keep: KeepArgs,
     /// What was applied with these tags
-    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
+    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS", add = ArgValueCompleter::new(complete::tags))]
     pub tags: Vec<String>,
     /// What was applied without these tags
-    #[arg(long, value_delimiter = ',', value_name = "TAGS")]
+    #[arg(long, value_delimiter = ',', value_name = "TAGS", add = ArgValueCompleter::new(complete::tags))]
     pub skip_tags: Vec<String>,
     /// Mend what drifted: put back what was last applied, and leave what is pending
     #[arg(long)]
@@ -105,7 +107,7 @@ pub struct RenderArgs {
     #[command(flatten)]
     pub connection: ConnectionArgs,
     /// The host
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", add = ArgValueCompleter::new(complete::hosts))]
     pub host: String,
     /// Only this template; else all files that the playbook makes
     #[arg(long, value_name = "TEMPLATE")]

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::{ConnectionArgs, HostArgs, KeepArgs, PlanOutputArgs, RunOutputArgs};
+use crate::cli::complete;
 
 /// `deploy gpu`.
 #[derive(Debug, Args)]
@@ -22,10 +24,10 @@ pub struct PlayArgs {
     #[command(flatten)]
     pub keep: KeepArgs,
     /// Only tasks with these tags
-    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS")]
+    #[arg(short = 't', long, value_delimiter = ',', value_name = "TAGS", add = ArgValueCompleter::new(complete::tags))]
     pub tags: Vec<String>,
     /// All but tasks with these tags
-    #[arg(long, value_delimiter = ',', value_name = "TAGS")]
+    #[arg(long, value_delimiter = ',', value_name = "TAGS", add = ArgValueCompleter::new(complete::tags))]
     pub skip_tags: Vec<String>,
     /// Change nothing; exit 2 if something would be changed
     #[arg(short = 'C', long)]
@@ -49,7 +51,7 @@ pub struct PlayArgs {
     pub allow_reboot: bool,
     /// Go on with this run: hosts on which it is done are left alone, one in progress is
     /// followed, an unconfirmed one is confirmed, all others are applied anew
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", add = ArgValueCompleter::new(complete::runs))]
     pub resume: Option<String>,
     /// What a host that fails means for the others; it undoes its own changes in any case
     #[arg(long, value_enum, default_value_t = OnFailure::RollbackHost, value_name = "WHAT")]
@@ -75,7 +77,7 @@ pub struct ApplyArgs {
     #[arg(short = 'i', long = "inventory", value_name = "INVENTORY")]
     pub inventory: Vec<PathBuf>,
     /// Only these of the plan's hosts: names, groups, globs, `&` and `!`
-    #[arg(short = 'l', long, value_name = "PATTERN")]
+    #[arg(short = 'l', long, value_name = "PATTERN", add = ArgValueCompleter::new(complete::patterns))]
     pub limit: Option<String>,
     /// Variables that the plan does not hold, because they were given on the command line
     #[arg(short = 'e', long = "extra-vars", value_name = "VARS")]

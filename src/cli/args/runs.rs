@@ -1,8 +1,10 @@
 //! The verbs for what was applied: `runs` and `rollback`.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::{ConnectionArgs, HostArgs, KeepArgs, OutputArgs};
+use crate::cli::complete;
 
 /// `deploy rollback`.
 #[derive(Debug, Args)]
@@ -20,7 +22,7 @@ pub struct RollbackArgs {
     #[command(flatten)]
     pub keep: KeepArgs,
     /// Which run; else the last one that was applied
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::runs))]
     pub run: Option<String>,
     /// Undo even if the host is no longer as the run left it
     #[arg(long)]
@@ -51,6 +53,7 @@ pub enum RunsVerb {
     /// Explain one run from its journal
     Show {
         /// The run
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Which hosts, and how to reach them.
         #[command(flatten)]
@@ -59,6 +62,7 @@ pub enum RunsVerb {
     /// Keep a run that waits for it; the host repeats its checks first
     Confirm {
         /// The run
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Which hosts, and how to reach them.
         #[command(flatten)]
@@ -67,6 +71,7 @@ pub enum RunsVerb {
     /// Undo a run, with its diff shown first: `deploy rollback --run ID`
     Undo {
         /// The run
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Which hosts, and how it is undone.
         #[command(flatten)]
@@ -75,6 +80,7 @@ pub enum RunsVerb {
     /// Give a run more time to be confirmed, and print when it is undone
     Extend {
         /// The run
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Which hosts, and by how much.
         #[command(flatten)]
@@ -83,6 +89,7 @@ pub enum RunsVerb {
     /// End a run that hangs or was killed and keeps others out, and undo it
     Unlock {
         /// The run
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
         id: String,
         /// Which hosts, and how to reach them.
         #[command(flatten)]

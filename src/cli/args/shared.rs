@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::cli::complete;
 use crate::inventory::shard::Shard;
 use crate::schedule::Every;
 
@@ -19,7 +21,7 @@ pub struct HostArgs {
     )]
     pub inventory: Vec<PathBuf>,
     /// Only these hosts: names, groups, globs, `&` and `!`
-    #[arg(short = 'l', long, value_name = "PATTERN")]
+    #[arg(short = 'l', long, value_name = "PATTERN", add = ArgValueCompleter::new(complete::patterns))]
     pub limit: Option<String>,
     /// Of these only a stable share, for controllers that work side by side; K from 0
     #[arg(long, value_name = "K/N")]
