@@ -11,6 +11,7 @@ mod captures_vgpu;
 mod catalog;
 mod cdi_shell;
 mod cli;
+mod ci_examples;
 mod completions;
 mod crash;
 mod discover;
