@@ -40,6 +40,7 @@ pub mod apply;
 pub mod event;
 pub mod fleet;
 pub mod history;
+pub mod notify;
 pub mod report;
 pub mod saved;
 

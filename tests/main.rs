@@ -34,6 +34,7 @@ mod lines;
 mod made_up_model;
 mod manifests;
 mod metrics;
+mod notify;
 mod nvidia_drivers;
 mod nvidia_failures;
 mod openssh;

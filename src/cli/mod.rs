@@ -29,6 +29,7 @@ pub mod inventory;
 pub mod job;
 mod metrics;
 mod mig_parted;
+mod notifying;
 pub mod plan_file;
 pub mod play;
 pub mod prompt;
@@ -189,7 +190,11 @@ async fn attended(verb: Verb) -> Exit {
 
 async fn dispatch(verb: Verb, interrupts: &Interrupts, record: &Record) -> Exit {
     let (format, wants_junit) = (verb.format(), verb.wants_junit());
-    let failure = match run(verb, interrupts, record).await {
+    let done = match record.refusal() {
+        Some(problems) => Err(Failure::Problems(problems)),
+        None => run(verb, interrupts, record).await,
+    };
+    let failure = match done {
         Ok(exit) => return exit,
         Err(failure) => failure,
     };

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use crate::apply::RunId;
 use crate::cli::args::{HostArgs, KeepArgs, MendTo, OnFailure, PlayArgs, RunsVerb, Verb};
 use crate::cli::metrics;
+use crate::cli::notifying::{Notify, Over};
 use crate::cli::play::chance;
 use crate::cli::reach;
 use crate::error::{Diagnostic, Problems, Severity};
@@ -45,7 +46,12 @@ struct Inner {
     summary: Option<Json>,
     /// What was said of hosts.
     heard: Heard,
+    /// The first error that was told of no host.
+    error: Option<String>,
     textfile: Option<PathBuf>,
+    notify: Option<Notify>,
+    /// What is wrong with the file of `--notify`.
+    problems: Problems,
 }
 
 impl Record {
@@ -61,7 +67,10 @@ impl Record {
             missed: None,
             summary: None,
             heard: Heard::default(),
+            error: None,
             textfile: None,
+            notify: None,
+            problems: Problems::default(),
         };
         if let Some((asked, keep)) = asked(verb)
             && let Some(id) = EntryId::parse(run.as_str())
@@ -101,6 +110,12 @@ impl Record {
         reporter
     }
 
+    /// Why the command must not begin.
+    pub(super) fn refusal(&self) -> Option<Problems> {
+        let problems = self.lock().problems.clone();
+        problems.has_errors().then_some(problems)
+    }
+
     /// The command ended before any host: keeps why.
     pub(super) fn refused(&self, problems: &Problems, exit: Exit) {
         for line in report::end_lines(problems, exit) {
@@ -127,6 +142,10 @@ impl Inner {
     fn begin(&mut self, begun: Begun, keep: &KeepArgs) {
         self.begun = Some(begun.clone());
         self.textfile.clone_from(&keep.textfile);
+        match keep.notify.as_deref().map(Notify::load).transpose() {
+            Ok(notify) => self.notify = notify,
+            Err(problems) => self.problems = problems,
+        }
         let store = match folder(keep.history.as_deref()) {
             Ok(folder) => folder.map(Store::at),
             Err(why) => return warn(&why, None),
@@ -156,6 +175,9 @@ impl Inner {
             self.summary = Some(object.clone());
         }
         self.heard.line(object);
+        if object["type"] == "diagnostic" && object["severity"] == "error" && self.error.is_none() {
+            self.error = object["message"].as_str().map(str::to_owned);
+        }
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -185,7 +207,7 @@ impl Inner {
             report::problems(&as_warning(problem).into());
         }
         let written = match self.writer.take() {
-            Some(writer) => writer.end(ended),
+            Some(writer) => writer.end(ended.clone()),
             None => Ok(()),
         };
         let pruned = match &self.store {
@@ -195,6 +217,27 @@ impl Inner {
         if let Err(error) = written.and(pruned) {
             warn(&error.to_string(), self.store.as_ref().map(Store::folder));
         }
+        self.notify(&begun, &ended);
+    }
+
+    fn notify(&self, begun: &Begun, ended: &Ended) {
+        let Some(notify) = &self.notify else { return };
+        let every = begun.every.unwrap_or_default();
+        let missed = self.missed.map(|missed| told(missed, every).message);
+        let well = [Exit::Done, Exit::ChangesFound, Exit::Interrupted].map(Exit::code);
+        let is_well = ended.exit().is_none_or(|exit| well.contains(&exit));
+        let refused = match (is_well, self.heard.hosts.is_empty()) {
+            (false, true) => Some(self.error.as_deref().unwrap_or("nothing could be begun")),
+            _ => None,
+        };
+        let run = Over {
+            begun,
+            ended,
+            heard: &self.heard,
+            missed: missed.as_deref(),
+            refused,
+        };
+        notify.tell(run, self.store.as_ref());
     }
 
     /// The drift that is open after this look.

@@ -104,6 +104,9 @@ pub struct WhatArgs {
     /// be writable by whoever runs it
     #[arg(long, value_name = "FILE")]
     pub textfile: Option<PathBuf>,
+    /// Tell others what each run finds, by the webhooks and commands that this file names
+    #[arg(long, value_name = "FILE")]
+    pub notify: Option<PathBuf>,
     /// What units and objects are called
     #[arg(long, default_value = "deploy-drift", value_name = "NAME", value_parser = name)]
     pub name: Name,
@@ -209,6 +212,10 @@ impl WhatArgs {
             let folder = path.parent().map(Path::to_owned);
             reads.push(folder.unwrap_or(path));
         }
+        if let Some(file) = &self.notify {
+            let file = absolute(file)?;
+            reads.extend(file.parent().map(Path::to_owned));
+        }
         reads.extend(content.project().map(absolute).transpose()?);
         let words = self.words(absolute)?;
         if let Some(word) = words.iter().find(|word| word.contains(char::is_control)) {
@@ -309,6 +316,9 @@ impl WhatArgs {
         words.extend(["--every".to_owned(), self.every.word()]);
         if let Some(file) = &self.textfile {
             words.extend(["--textfile".to_owned(), text(absolute(file)?)]);
+        }
+        if let Some(file) = &self.notify {
+            words.extend(["--notify".to_owned(), text(place(file)?)]);
         }
         words.extend(self.more.iter().cloned());
         relative(&words)?;

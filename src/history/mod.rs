@@ -10,9 +10,11 @@ mod fleet;
 mod missed;
 mod open;
 mod store;
+mod told;
 
 pub use entry::{Asked, Begun, Ended, Entry, EntryId, State};
 pub use fleet::{Card, Fleet, Host, Mark, News, Run};
 pub use missed::{Missed, missed};
 pub use open::{Found, Heard, Open, OpenDrift};
 pub use store::{Kept, Store, Writer};
+pub use told::{Memory, Told};

@@ -4,6 +4,7 @@
 //! half of one. Its `run.json` stays locked while the run is at work; what is neither locked
 //! nor ended was interrupted. All of it is for its owner only.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -14,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value as Json;
 
 use super::entry::FORMAT;
-use super::{Begun, Ended, Entry, EntryId, OpenDrift, State};
+use super::{Begun, Ended, Entry, EntryId, OpenDrift, State, Told};
 
 /// Most runs that are kept.
 const MOST_RUNS: usize = 500;
@@ -39,6 +40,12 @@ const MOST_LAST_LINE: u64 = 1 << 18;
 
 /// The file of a run that says what it is.
 const RUN: &str = "run.json";
+
+/// The file with what others were told.
+const TOLD: &str = "told.json";
+
+/// Most bytes of it.
+const MOST_TOLD: u64 = 64 << 20;
 
 /// The file of a run with what it told.
 const EVENTS: &str = "events.jsonl";
@@ -126,6 +133,46 @@ impl Store {
             when(b).cmp(&when(a))
         });
         Ok(runs)
+    }
+
+    /// What others were told, by whom and of which fleet; nothing if it cannot be read.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<String, Told> {
+        let text = File::open(self.folder.join(TOLD)).and_then(|file| {
+            let mut text = Vec::new();
+            file.take(MOST_TOLD).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        text.ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Remembers what somebody was told; what was told to others last before `oldest` is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn tell(&self, to: String, told: Told, oldest: Timestamp) -> io::Result<()> {
+        self.prepare()?;
+        // A file of its own: the other one is replaced.
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.folder.join(".told.lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        let mut all = self.told();
+        all.retain(|_, told| told.values().any(|memory| memory.told >= oldest));
+        all.insert(to, told);
+        let beside = self.folder.join(format!(".{TOLD}.new"));
+        // What somebody has left who was killed here; nobody else is, for we have the lock.
+        let _ = fs::remove_file(&beside);
+        let mut file = create(&beside)?;
+        file.write_all(serde_json::to_string(&all).unwrap_or_default().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, self.folder.join(TOLD))
     }
 
     /// Removes what is over the bounds; what is at work stays.

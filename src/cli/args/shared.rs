@@ -81,6 +81,9 @@ pub struct KeepArgs {
     /// for node_exporter's textfile collector
     #[arg(long, value_name = "FILE")]
     pub textfile: Option<PathBuf>,
+    /// Tell others what the run found, by the webhooks and commands that this file names
+    #[arg(long, value_name = "FILE")]
+    pub notify: Option<PathBuf>,
 }
 
 /// How output looks.
