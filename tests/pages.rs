@@ -127,7 +127,11 @@ fn the_fleet_view_works_with_scripts_and_without_and_asks_for_nothing() {
     let file = fleet.join("hosts/h100-01/etc/deploy/gpu/mig.conf");
     fs::write(file, "# <script>alert(1)</script>\n").expect("a file");
     scratch.deploy(&["drift", "-i", DEMO]).expect(2);
-    in_all_ways(&fleet_page(&scratch), "fleet");
+    let page = fleet_page(&scratch);
+    let text = fs::read_to_string(&page).expect("a page");
+    let first = text.find("<h3>").map(|at| &text[at + 4..at + 11]);
+    assert_eq!(first, Some("h100-01"), "what drifted comes first");
+    in_all_ways(&page, "fleet");
 }
 
 #[test]

@@ -65,7 +65,10 @@ impl FleetPage<'_> {
             text.push_str(&filter.form());
         }
         text.push_str("<ul class=\"fleet\">\n");
-        for (name, host) in hosts {
+        // Those that somebody has to look at come first.
+        let mut worst_first: Vec<_> = hosts.iter().collect();
+        worst_first.sort_by_key(|(_, host)| std::cmp::Reverse(host.mark()));
+        for (name, host) in worst_first {
             text.push_str(&self.host(name, host));
         }
         text + "</ul>\n</section>\n"
@@ -91,10 +94,14 @@ impl FleetPage<'_> {
         }
         if !host.open.is_empty() {
             let count = host.open.len();
-            let things = if count == 1 { "thing" } else { "things" };
+            let things = if count == 1 {
+                "thing differs"
+            } else {
+                "things differ"
+            };
             let _ = writeln!(
                 text,
-                "<details><summary>{count} {things} differ since {}</summary>\n<ul>",
+                "<details><summary>{count} {things} since {}</summary>\n<ul>",
                 host.open
                     .values()
                     .map(|open| moment(open.since))
@@ -185,7 +192,8 @@ fn sums(fleet: &Fleet) -> String {
         }
     }
     let count = fleet.runs.len();
-    let _ = writeln!(text, "<li><b>{count}</b> runs</li>");
+    let runs = if count == 1 { "run" } else { "runs" };
+    let _ = writeln!(text, "<li><b>{count}</b> {runs}</li>");
     text + "</ul>\n"
 }
 
