@@ -37,7 +37,7 @@ use crate::value::{Node, Value};
 
 pub use blocks::unread_blocks;
 pub use doctor::{Examined, Finding, examine};
-pub use policy::{GpuInstance, check_fleet};
+pub use policy::{AskedCard, GpuInstance, MigAsk, check_fleet};
 
 /// The platforms that this version sets up, in the order in which that is done.
 static PLATFORMS: &[&dyn Platform] = &[

@@ -2,7 +2,8 @@
 //! that only software keeps apart.
 //!
 //! Instances of all hosts and of all platforms count together. What an instance has of a card,
-//! its platform says. Slices that hardware keeps apart do not count.
+//! its platform says. Slices that hardware keeps apart do not count, but one is for one instance:
+//! two platforms of a host that give out MIG devices of a kind would each begin with the first.
 
 use crate::desired::{Desired, GpuPolicy};
 use crate::error::{Diagnostic, Origin, Problems};
@@ -21,18 +22,66 @@ pub struct GpuInstance {
     /// What the file that names it says of the policy, where that is another than the
     /// variable: `global.gpu_policy` of an `infra.yml`.
     pub policy: Option<GpuPolicy>,
+    /// The MIG devices that its platform is to give it.
+    pub mig: Vec<MigAsk>,
+}
+
+/// A MIG device of a kind, which a platform picks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigAsk {
+    /// The profile; any where none is named.
+    pub profile: Option<String>,
+    /// The card.
+    pub card: AskedCard,
+}
+
+/// Of which card something is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedCard {
+    /// Of whichever has it.
+    Every,
+    /// Of that at this PCI address.
+    At(String),
+    /// Of one by a name that only the host knows.
+    Named,
+}
+
+impl MigAsk {
+    /// Whether one device may be what both are given, as far as the variables tell.
+    fn meets(&self, other: &Self) -> bool {
+        let card = match (&self.card, &other.card) {
+            (AskedCard::Every, _) | (_, AskedCard::Every) => true,
+            (AskedCard::At(one), AskedCard::At(two)) => one == two,
+            (AskedCard::Named, _) | (_, AskedCard::Named) => false,
+        };
+        let kind = match (&self.profile, &other.profile) {
+            (Some(one), Some(two)) => one == two,
+            (None, _) | (_, None) => true,
+        };
+        card && kind
+    }
 }
 
 /// Holds the policy over all hosts of an inventory, those included that this run leaves alone.
 #[must_use]
 pub fn check_fleet<'a>(hosts: impl IntoIterator<Item = (&'a HostName, &'a Desired)>) -> Problems {
     let mut counted: Vec<(&HostName, GpuInstance, GpuPolicy)> = Vec::new();
+    let mut problems = Problems::default();
     for (host, desired) in hosts {
         let Ok(Some(wanted)) = super::wanted(desired) else {
             continue;
         };
+        let mut given: Vec<(&str, GpuInstance)> = Vec::new();
         for platform in wanted {
             for instance in platform.gpu_instances(desired) {
+                problems.extend(given_twice(
+                    host,
+                    desired,
+                    &given,
+                    platform.name(),
+                    &instance,
+                ));
+                given.push((platform.name(), instance.clone()));
                 if instance.is_isolated {
                     continue;
                 }
@@ -45,7 +94,46 @@ pub fn check_fleet<'a>(hosts: impl IntoIterator<Item = (&'a HostName, &'a Desire
             }
         }
     }
-    let [(first, ..), (_, second, _), ..] = &counted[..] else {
+    problems.extend(too_many(&counted));
+    problems
+}
+
+/// One MIG device for instances of two platforms of a host: each counts them for itself.
+fn given_twice(
+    host: &HostName,
+    desired: &Desired,
+    given: &[(&str, GpuInstance)],
+    platform: &str,
+    instance: &GpuInstance,
+) -> Problems {
+    let mut problems = Problems::default();
+    for (other_platform, other) in given.iter().filter(|(name, _)| *name != platform) {
+        let meets = |ask: &&MigAsk| other.mig.iter().any(|given| given.meets(ask));
+        let Some(ask) = instance.mig.iter().find(meets) else {
+            continue;
+        };
+        let what = match &ask.profile {
+            Some(profile) => format!("MIG device {profile}"),
+            None => "MIG device".to_owned(),
+        };
+        let message = format!(
+            "{} of {other_platform} and {} of {platform} may be given the same {what} on {host}, since each platform counts them for itself",
+            other.name, instance.name
+        );
+        let hint = "give them MIG devices of different profiles or of different cards by `pci`";
+        let found = match desired.policy.value {
+            GpuPolicy::Shared => Diagnostic::warning(message),
+            GpuPolicy::Exclusive => Diagnostic::error(message),
+        };
+        let found = found.hint(hint).at(&instance.origin);
+        problems.push(found.related(&other.origin, "asks for it, too"));
+    }
+    problems
+}
+
+/// More than one that has a whole card, or a share that only software keeps apart.
+fn too_many(counted: &[(&HostName, GpuInstance, GpuPolicy)]) -> Problems {
+    let [(first, ..), (_, second, _), ..] = counted else {
         return Problems::default();
     };
     let one_host = counted.iter().all(|(host, ..)| host == first);
@@ -217,6 +305,42 @@ mod tests {
             said(&[("h1", one("a")), ("h2", shared)])[0].0,
             Severity::Error
         );
+    }
+
+    #[test]
+    fn one_mig_device_is_not_for_two_platforms() {
+        let both = |gpu: &Json, profile: &str, policy: &str| {
+            let mut vars = host(Some(policy), &[("vm", by_profile("slice"))]);
+            vars["gpu_platform"] = json!(["podman", "incus"]);
+            let device = &mut vars["gpu_incus"]["profiles"]["slice"]["devices"]["gpu"];
+            device["mig.profile"] = json!(profile);
+            device["pci"] = json!("0000:17:00.0");
+            let container = json!({"name": "work", "image": "localhost/a:1", "gpu": gpu});
+            vars["gpu_podman"] = json!({ "containers": [container] });
+            vars["containers_gpu_slicing"] = json!({
+                "enabled": true, "strategy": "mig",
+                "mig": {"enabled": true, "profiles": ["1g.10gb", "1g.10gb", "3g.40gb"]},
+            });
+            said(&[("h", vars)])
+        };
+        let profile = json!({"profile": "1g.10gb"});
+        for gpu in [
+            &profile,
+            &json!("any"),
+            &json!({"profile": "1g.10gb", "pci": "0000:17:00.0"}),
+        ] {
+            let told = both(gpu, "1g.10gb", "exclusive");
+            let [(Severity::Error, text)] = &told[..] else {
+                panic!("{gpu}: {told:?}");
+            };
+            let words =
+                "work of podman and vm of incus may be given the same MIG device 1g.10gb on h";
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(both(&profile, "1g.10gb", "shared")[0].0, Severity::Warning);
+        assert_eq!(both(&profile, "3g.40gb", "exclusive"), []);
+        let elsewhere = json!({"profile": "1g.10gb", "pci": "0000:65:00.0"});
+        assert_eq!(both(&elsewhere, "1g.10gb", "exclusive"), []);
     }
 
     #[test]

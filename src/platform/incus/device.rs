@@ -14,6 +14,7 @@ use indexmap::IndexMap;
 use crate::desired::Located;
 use crate::error::{Diagnostic, Origin, Problems, nearest};
 use crate::facts::PciAddress;
+use crate::platform::{AskedCard, MigAsk};
 use crate::value::{Map, Node, Value};
 
 /// Settings by name, as Incus has them: texts.
@@ -197,6 +198,18 @@ impl Device {
     /// The card that it names by its address.
     pub(super) fn pci(&self) -> Option<PciAddress> {
         self.get("pci")?.parse().ok()
+    }
+
+    /// The MIG device that it is to be given by a profile; who names one by its UUID has picked
+    /// it already.
+    pub(super) fn mig_ask(&self) -> Option<MigAsk> {
+        let is_mig = self.gpu_type() == Some(GpuType::Mig);
+        let profile = self.get(PROFILE).filter(|_| is_mig)?;
+        let card = self.pci().map(|pci| AskedCard::At(pci.to_string()));
+        Some(MigAsk {
+            profile: Some(profile.to_owned()),
+            card: card.unwrap_or(AskedCard::Every),
+        })
     }
 
     /// Where a key is written, or else the device.

@@ -219,11 +219,14 @@ impl Wanted {
                 && types().all(|found| found.is_some_and(device::GpuType::is_isolated));
             // Where it stands: the device may be that of a profile that several share.
             let origin = instance.flag.as_ref().map_or(&instance.origin, |_| origin);
+            let mig = gpus.iter().filter_map(|(_, device)| device.mig_ask());
+            let mig = mig.collect();
             found.push(GpuInstance {
                 name: instance.name.clone(),
                 origin: origin.clone(),
                 is_isolated,
                 policy: instance.policy,
+                mig,
             });
         }
         found

@@ -2,10 +2,10 @@
 //! rights that were asked for.
 
 use crate::catalog::Technology;
-use crate::desired::{Choice, ContainerRuntime, Desired, Wanted};
+use crate::desired::{Choice, ContainerRuntime, Desired, DeviceRef, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Init, Vendor};
-use crate::platform::{GpuInstance, View, Wish};
+use crate::platform::{AskedCard, GpuInstance, MigAsk, View, Wish};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Step, StepId};
@@ -87,6 +87,10 @@ pub(super) fn gpu_instances(wanted: &PodmanWanted, desired: &Desired) -> Vec<Gpu
             let apart = [Technology::Mig, Technology::Sriov].map(Choice::Use);
             apart.contains(&wanted.strategy.value)
         });
+    let entries = slicing.gpus.iter().map(|entry| &entry.wanted);
+    let mut wanteds = entries.chain([&slicing.default]);
+    let all_mig = slicing.enabled.value
+        && wanteds.all(|wanted| wanted.strategy.value == Choice::Use(Technology::Mig));
     let containers = wanted.containers.iter();
     let instance = |container: &Container| {
         let ask = container.gpu.first()?;
@@ -96,9 +100,30 @@ pub(super) fn gpu_instances(wanted: &PodmanWanted, desired: &Desired) -> Vec<Gpu
             origin: ask.origin.clone()?,
             is_isolated: all_apart || container.gpu.iter().all(is_profile),
             policy: None,
+            mig: container
+                .gpu
+                .iter()
+                .filter_map(|ask| mig_of(ask, all_mig))
+                .collect(),
         })
     };
     containers.filter_map(instance).collect()
+}
+
+/// The MIG device that is asked for; what is no profile is one where all cards are cut so.
+fn mig_of(ask: &SliceAsk, all_mig: bool) -> Option<MigAsk> {
+    let at = |card: &DeviceRef| match card {
+        DeviceRef::Pci(pci) => AskedCard::At(pci.to_string()),
+        DeviceRef::Uuid(_) | DeviceRef::Index(_) => AskedCard::Named,
+    };
+    let (profile, card) = match &ask.which {
+        Which::Profile(profile, card) => (Some(profile.value.clone()), card.as_ref()),
+        Which::Card(card) if all_mig => (None, Some(card)),
+        Which::Any if all_mig => (None, None),
+        Which::Card(_) | Which::Any => return None,
+    };
+    let card = card.map_or(AskedCard::Every, |card| at(&card.value));
+    Some(MigAsk { profile, card })
 }
 
 /// What the host lacks for these containers.
