@@ -110,6 +110,16 @@ fn what_the_host_has_not_is_told_with_what_there_is() {
     plan_one("{gpus: [Flex-170]}", "gpu: any")
         .expect(3)
         .says("podman is not installed on this host");
+    // All that the host lacks at once.
+    plan_one(
+        "{gpus: [Flex-170]}",
+        "gpu: {index: 7}, apparmor: tight, user: nobody-is-called-so",
+    )
+    .expect(3)
+    .says("podman is not installed on this host")
+    .says("this host has no AppArmor")
+    .says("there is no user `nobody-is-called-so` on this host")
+    .says("asks for GPU 7, which this host will not have");
     plan_one(INTEL, "gpu: {index: 7}")
         .expect(3)
         .says("container `work` asks for GPU 7, which this host will not have")

@@ -336,6 +336,29 @@ fn sound<T>(read: T, problems: Problems) -> Rendered<T> {
     error.map_or(Ok(read), |problem| Err(problem.into()))
 }
 
+/// Halts where there are errors: the first tells of the others too, with what helps against each.
+fn halted(problems: Problems) -> Rendered<()> {
+    let errors = problems.0.into_iter();
+    let mut errors = errors.filter(|problem| problem.severity == Severity::Error);
+    let Some(mut first) = errors.next() else {
+        return Ok(());
+    };
+    for other in errors {
+        first.message = format!("{}; and {}", first.message, other.message);
+        match (&mut first.hint, other.hint) {
+            (Some(hint), Some(more)) if !hint.contains(&more) => {
+                *hint = format!("{hint}; {more}");
+            }
+            (hint @ None, Some(more)) => *hint = Some(more),
+            _ => {}
+        }
+        if let Some(origin) = &other.origin {
+            first = first.related(origin, "this, too");
+        }
+    }
+    Err(first.into())
+}
+
 /// Shell functions for the steps of all platforms.
 #[must_use]
 pub fn host_library() -> String {

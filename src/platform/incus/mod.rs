@@ -21,7 +21,7 @@ mod wanted;
 
 use crate::catalog::Catalog;
 use crate::desired::Desired;
-use crate::error::{Problems, Severity};
+use crate::error::Problems;
 use crate::render::{Halt, Rendered};
 
 use super::{Finding, GpuInstance, Host, Platform, View, Wish};
@@ -59,10 +59,10 @@ impl Platform for Incus {
         problems
             .0
             .extend(prerequisites::container_tools(&wanted, host)?);
-        halt(problems)?;
+        super::halted(problems)?;
         match plan::plan(&wanted, &seen, view) {
             Ok(found) => wishes.extend(found),
-            Err(problems) => halt(problems)?,
+            Err(problems) => super::halted(problems)?,
         }
         Ok(wishes)
     }
@@ -88,7 +88,8 @@ impl Platform for Incus {
             program,
             ..Wanted::default()
         };
-        plan::plan(&nothing, &seen, view).or_else(|problems| halt(problems).map(|()| Vec::new()))
+        plan::plan(&nothing, &seen, view)
+            .or_else(|problems| super::halted(problems).map(|()| Vec::new()))
     }
 
     fn health(&self, view: &View<'_>, host: &mut dyn Host) -> Rendered<Vec<Wish>> {
@@ -132,26 +133,6 @@ impl Platform for Incus {
 fn read(view: &View<'_>) -> Rendered<Wanted> {
     let mut problems = Problems::default();
     let wanted = Wanted::read(view.desired, &mut problems);
-    halt(problems)?;
+    super::halted(problems)?;
     Ok(wanted)
-}
-
-/// The first error ends it, and tells of the others.
-fn halt(problems: Problems) -> Rendered<()> {
-    let mut errors = problems
-        .0
-        .into_iter()
-        .filter(|problem| problem.severity == Severity::Error);
-    let Some(first) = errors.next() else {
-        return Ok(());
-    };
-    let rest: Vec<String> = errors.map(|problem| problem.message).collect();
-    let first = match rest.is_empty() {
-        true => first,
-        false => {
-            let message = format!("{}; and {}", first.message, rest.join("; and "));
-            crate::error::Diagnostic { message, ..first }
-        }
-    };
-    Err(Halt::Problem(Box::new(first)))
 }

@@ -34,7 +34,8 @@ pub(super) fn examine(
     let seen = super::look_at(wanted, &kept, host)?;
     super::expect(wanted, Some(&seen), host);
     let mut found = Vec::new();
-    found.extend(refused(preflight::check(wanted, &seen, view))?);
+    let lacking = preflight::check(wanted, &seen, view).0.into_iter();
+    found.extend(lacking.map(Finding::from));
     if seen.podman.is_none() {
         return Ok(found);
     }
@@ -77,15 +78,6 @@ pub(super) fn examine(
         }
     }
     Ok(found)
-}
-
-/// What a check has against it, as a finding.
-fn refused(checked: Rendered<()>) -> Rendered<Option<Finding>> {
-    match checked {
-        Ok(()) => Ok(None),
-        Err(Halt::Problem(problem)) => Ok(Some(Finding::from(*problem))),
-        Err(pending) => Err(pending),
-    }
 }
 
 fn no_node(devices: &[&Device], node: &str, state: &PathState) -> Option<Finding> {

@@ -78,8 +78,16 @@ impl Platform for Podman {
         let seen = look_at(&wanted, &kept, host)?;
         expect(&wanted, Some(&seen), host);
         let offer = devices::offered(view);
-        let shares = first(devices::shared_out(&wanted, &offer, view))?;
-        preflight::check(&wanted, &seen, view)?;
+        let mut problems = preflight::check(&wanted, &seen, view);
+        problems.extend(rootless::unknown(&wanted, &seen));
+        let shares = match devices::shared_out(&wanted, &offer, view) {
+            Ok(shares) => shares,
+            Err(more) => {
+                problems.extend(more);
+                Vec::new()
+            }
+        };
+        super::halted(problems)?;
         let mut wishes = preflight::notes(&wanted);
         let all: Vec<&Device> = shares.iter().flatten().collect();
         wishes.extend(cdi::wishes(&all, &offer, &seen)?);
@@ -165,7 +173,7 @@ pub(super) fn apart(all: &[Apart], view: &View<'_>, host: &mut dyn Host) -> Rend
     };
     let wanted = read(view)?;
     let seen = look_at(&wanted, &Record::default(), host)?;
-    preflight::check(&wanted, &seen, view)?;
+    super::halted(preflight::check(&wanted, &seen, view))?;
     let offer = Offer::default();
     let mut wishes = preflight::notes(&wanted);
     for one in all {
@@ -254,16 +262,6 @@ fn read(view: &View<'_>) -> Rendered<PodmanWanted> {
     let mut problems = Problems::default();
     let wanted = wanted::read(view.desired, &mut problems);
     super::sound(wanted, problems)
-}
-
-/// The value, or the first that stands against it.
-fn first<T>(found: Result<T, Problems>) -> Rendered<T> {
-    found.map_err(|problems| {
-        let mut all = problems.0.into_iter();
-        let unsaid =
-            || crate::error::Diagnostic::error("containers cannot be given what they ask for");
-        all.next().unwrap_or_else(unsaid).into()
-    })
 }
 
 /// What goes because only containers wanted it that are not wanted any more, and the record of

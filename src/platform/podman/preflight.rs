@@ -6,7 +6,6 @@ use crate::desired::{Choice, ContainerRuntime, Desired, DeviceRef, Wanted};
 use crate::error::{Diagnostic, Problems};
 use crate::facts::{Init, Vendor};
 use crate::platform::{AskedCard, GpuInstance, MigAsk, View, Wish};
-use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Step, StepId};
 
@@ -127,69 +126,74 @@ fn mig_of(ask: &SliceAsk, all_mig: bool) -> Option<MigAsk> {
 }
 
 /// What the host lacks for these containers.
-pub(super) fn check(wanted: &PodmanWanted, seen: &Seen, view: &View<'_>) -> Rendered<()> {
+pub(super) fn check(wanted: &PodmanWanted, seen: &Seen, view: &View<'_>) -> Problems {
+    let mut problems = Problems::default();
     if let Init::Other(init) = &view.facts.init {
         let message = format!(
             "this host does not run systemd but {init}, and containers are units of it here"
         );
-        return Err(Diagnostic::error(message).into());
+        problems.push(Diagnostic::error(message));
     }
+    let mut lacks = |message: &str, hint: &str| {
+        problems.push(Diagnostic::error(message).hint(hint));
+    };
     let oldest = match wanted.pods.is_empty() {
         true => OLDEST,
         false => OLDEST_WITH_PODS,
     };
     match seen.podman {
-        None => {
-            let hint = "install the package podman";
-            return Err(Diagnostic::error("podman is not installed on this host")
-                .hint(hint)
-                .into());
-        }
+        None => lacks(
+            "podman is not installed on this host",
+            "install the package podman",
+        ),
         Some(found) if found < oldest => {
             let message = format!(
                 "podman {}.{} is too old: units for what `gpu_podman` asks for take {}.{}",
                 found.0, found.1, oldest.0, oldest.1
             );
-            return Err(Diagnostic::error(message).into());
+            lacks(&message, "install a later podman");
         }
+        // Without podman it cannot be there.
+        Some(_) if !seen.quadlet => lacks(
+            "podman's generator of units (Quadlet) is not installed on this host",
+            "it is a part of podman, or the package podman-quadlet",
+        ),
         Some(_) => {}
     }
-    if !seen.quadlet {
-        let message = "podman's generator of units (Quadlet) is not installed on this host";
-        return Err(Diagnostic::error(message)
-            .hint("it is a part of podman, or the package podman-quadlet")
-            .into());
-    }
-    if !wanted.pods.is_empty() && !seen.programs.contains("catatonit") {
-        let message =
-            "catatonit is not installed on this host: podman holds the network of a pod by it";
-        let hint = "install the package catatonit";
-        return Err(Diagnostic::error(message).hint(hint).into());
+    // These come with podman.
+    let lacks_program = |name: &str| seen.podman.is_some() && !seen.programs.contains(name);
+    if !wanted.pods.is_empty() && lacks_program("catatonit") {
+        lacks(
+            "catatonit is not installed on this host: podman holds the network of a pod by it",
+            "install the package catatonit",
+        );
     }
     let runtime = &view.desired.integration.runtime;
     let word = match runtime.value {
         ContainerRuntime::Crun => "crun",
         ContainerRuntime::Runc => "runc",
     };
-    if !wanted.containers.is_empty() && !seen.programs.contains(word) {
+    if !wanted.containers.is_empty() && lacks_program(word) {
         let message = format!("{word} is not installed on this host");
         let hint =
             "install it, or give another `runtime` in `containers_gpu_container_integration`";
-        return Err(runtime.blame(Diagnostic::error(message).hint(hint)).into());
+        problems.push(runtime.blame(Diagnostic::error(message).hint(hint)));
     }
     for container in &wanted.containers {
-        check_one(container, seen, view)?;
+        problems.0.extend(check_limits(container, seen, view));
+        problems.0.extend(check_apparmor(container, seen));
     }
-    Ok(())
+    problems
 }
 
-fn check_one(container: &Container, seen: &Seen, view: &View<'_>) -> Rendered<()> {
+fn check_limits(container: &Container, seen: &Seen, view: &View<'_>) -> Option<Diagnostic> {
     let name = &container.name.value;
     let needed = limits::bounds(&container.limits, &view.desired.integration).controllers();
     let given = match &container.user {
         None => seen.controllers.as_ref(),
         Some(user) => {
-            let user = super::rootless::known(user, seen)?;
+            // Of a user who is not there nothing can be told.
+            let user = super::rootless::found(user, seen).ok()?;
             // Before its systemd runs, what it will be given is not to be seen.
             user.delegated.as_ref().or(seen.controllers.as_ref())
         }
@@ -198,45 +202,42 @@ fn check_one(container: &Container, seen: &Seen, view: &View<'_>) -> Rendered<()
         .into_iter()
         .filter(|controller| given.is_none_or(|given| given.iter().all(|have| have != controller)))
         .collect();
-    if !lacking.is_empty() {
-        let has = match given {
-            None => "no control groups of version 2".to_owned(),
-            Some(given) if given.is_empty() => "none".to_owned(),
-            Some(given) => given.join(", "),
-        };
-        let message = format!(
-            "the limits of container `{name}` take the control group controllers {}, and {} has {has}",
-            lacking.join(", "),
-            match &container.user {
-                None => "this host".to_owned(),
-                Some(user) => format!("user `{}` on this host", user.value),
-            }
-        );
-        let hint = "see `systemd.unified_cgroup_hierarchy` and, for users, `Delegate=` of user@.service; or leave these limits out";
-        let problem = Diagnostic::error(message).hint(hint);
-        return Err(match &container.origin {
-            Some(origin) => problem.at(origin),
-            None => problem,
-        }
-        .into());
+    if lacking.is_empty() {
+        return None;
     }
-    if let Some(profile) = &container.apparmor {
-        let problem = match &seen.apparmor {
-            None => Some(format!(
-                "container `{name}` names an AppArmor profile, and this host has no AppArmor"
-            )),
-            Some(_) if profile.value == "unconfined" => None,
-            Some(profiles) if profiles.contains(&profile.value) => None,
-            Some(_) => Some(format!(
-                "AppArmor has no profile `{}` on this host",
-                profile.value
-            )),
-        };
-        if let Some(message) = problem {
-            return Err(profile.blame(Diagnostic::error(message)).into());
+    let has = match given {
+        None => "no control groups of version 2".to_owned(),
+        Some(given) if given.is_empty() => "none".to_owned(),
+        Some(given) => given.join(", "),
+    };
+    let message = format!(
+        "the limits of container `{name}` take the control group controllers {}, and {} has {has}",
+        lacking.join(", "),
+        match &container.user {
+            None => "this host".to_owned(),
+            Some(user) => format!("user `{}` on this host", user.value),
         }
-    }
-    Ok(())
+    );
+    let hint = "see `systemd.unified_cgroup_hierarchy` and, for users, `Delegate=` of user@.service; or leave these limits out";
+    let problem = Diagnostic::error(message).hint(hint);
+    Some(match &container.origin {
+        Some(origin) => problem.at(origin),
+        None => problem,
+    })
+}
+
+fn check_apparmor(container: &Container, seen: &Seen) -> Option<Diagnostic> {
+    let name = &container.name.value;
+    let profile = container.apparmor.as_ref()?;
+    let message = match &seen.apparmor {
+        None => {
+            format!("container `{name}` names an AppArmor profile, and this host has no AppArmor")
+        }
+        Some(_) if profile.value == "unconfined" => return None,
+        Some(profiles) if profiles.contains(&profile.value) => return None,
+        Some(_) => format!("AppArmor has no profile `{}` on this host", profile.value),
+    };
+    Some(profile.blame(Diagnostic::error(message)))
 }
 
 /// Rights that containers have because they were asked for.

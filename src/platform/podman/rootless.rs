@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use crate::desired::Located;
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Problems};
 use crate::facts::Vendor;
 use crate::platform::{PlatformFile, Wish};
 use crate::render::Rendered;
@@ -15,6 +15,7 @@ use crate::step::{Change, Class, Step, StepId};
 
 use super::devices::{Device, Name};
 use super::look::{Seen, User};
+use super::wanted::PodmanWanted;
 
 /// What is to be so for a user who runs containers with these devices.
 pub(super) fn wishes(
@@ -54,11 +55,32 @@ pub(super) fn order_file(uid: u32) -> String {
     format!("{}/60-deploy-podman.conf", drop_ins(uid))
 }
 
+/// What stands against users whose containers are wanted, each told once.
+pub(super) fn unknown(wanted: &PodmanWanted, seen: &Seen) -> Problems {
+    let pods = wanted.pods.iter().filter_map(|pod| pod.user.as_ref());
+    let containers = wanted.containers.iter().filter_map(|one| one.user.as_ref());
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let mut problems = Problems::default();
+    for user in pods.chain(containers) {
+        if told.insert(&user.value)
+            && let Err(problem) = found(user, seen)
+        {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
 /// The user as the host knows it.
 pub(super) fn known<'a>(name: &Located<String>, seen: &'a Seen) -> Rendered<&'a User> {
+    Ok(found(name, seen)?)
+}
+
+/// The same, or what stands against it.
+pub(super) fn found<'a>(name: &Located<String>, seen: &'a Seen) -> Result<&'a User, Diagnostic> {
     let Some(user) = seen.users.get(&name.value) else {
         let message = format!("there is no user `{}` on this host", name.value);
-        return Err(name.blame(Diagnostic::error(message)).into());
+        return Err(name.blame(Diagnostic::error(message)));
     };
     if !user.subuids || !user.subgids {
         let message = format!(
@@ -69,7 +91,7 @@ pub(super) fn known<'a>(name: &Located<String>, seen: &'a Seen) -> Rendered<&'a 
             "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}`, with a range that nobody has",
             name.value
         );
-        return Err(name.blame(Diagnostic::error(message).hint(hint)).into());
+        return Err(name.blame(Diagnostic::error(message).hint(hint)));
     }
     Ok(user)
 }
