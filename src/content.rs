@@ -244,6 +244,7 @@ pub fn export(target: &Path) -> Result<Exported, Diagnostic> {
                 .and_then(|()| fs::write(&path, text))
                 .map_err(|e| {
                     Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))
+                        .hint("the folder must be one in which you may make files")
                 })?;
             done.written.push(path);
         }

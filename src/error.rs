@@ -170,6 +170,21 @@ impl Diagnostic {
         }
     }
 
+    /// The same finding about a file that the user named, with what mostly stands behind such
+    /// an error as its hint.
+    #[must_use]
+    pub fn of_file(self, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::NotFound => {
+                self.hint("a path that is relative begins at the folder in which deploy is started")
+            }
+            ErrorKind::PermissionDenied => self.hint("the user who starts deploy needs the right"),
+            ErrorKind::IsADirectory => self.hint("this is a folder: name the file in it"),
+            _ => self,
+        }
+    }
+
     /// The same finding, with this hint if it has none yet.
     #[must_use]
     pub fn or_hint(self, hint: impl Into<String>) -> Self {

@@ -25,6 +25,7 @@ mod flow;
 mod group_request;
 mod handlers_owed;
 mod harness;
+mod hints;
 mod history;
 mod hosts;
 mod init;

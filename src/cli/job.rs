@@ -448,6 +448,7 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
                     "the playbook {} cannot be read: {error}",
                     path.display()
                 ))
+                .of_file(&error)
             })?;
             let folder = match path.parent() {
                 Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),

@@ -300,6 +300,7 @@ fn inventory_verb(verb: &InventoryVerb) -> Result<Exit, Failure> {
             inventory::graph(&settings.inventory, group, vars).ok_or_else(|| {
                 Diagnostic::error(format!("there is no group `{group}`"))
                     .did_you_mean(group, settings.inventory.groups())
+                    .or_hint("`deploy inventory graph` shows all groups")
             })?
         }
         InventoryVerb::Host {
@@ -313,6 +314,7 @@ fn inventory_verb(verb: &InventoryVerb) -> Result<Exit, Failure> {
                 let known = settings.inventory.hosts().map(HostName::as_str);
                 return Err(Diagnostic::error(format!("there is no host `{name}`"))
                     .did_you_mean(name, known)
+                    .or_hint("`deploy inventory list` shows all hosts")
                     .into());
             }
             match output.output {

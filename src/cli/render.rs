@@ -11,6 +11,7 @@ use crate::cli::job::{Job, Which};
 use crate::cli::reach::reach;
 use crate::error::{Diagnostic, nearest};
 use crate::event::HostProblem;
+use crate::inventory;
 use crate::plan::Landing;
 use crate::report;
 use crate::report::exit::Exit;
@@ -44,14 +45,17 @@ pub async fn run(args: RenderArgs) -> Result<Exit, Failure> {
         resume: None,
         on_failure: OnFailure::RollbackHost,
     };
-    play.hosts.limit = Some(args.host);
-    let job = Job::load(&which, &play)?;
     // A group or a pattern selects hosts as well, but one is wanted.
-    if !job.settings.inventory.contains(&host) {
+    let (inventory, found) = inventory::load(&play.hosts.inventory, None, &[]);
+    if !found.has_errors() && !inventory.contains(&host) {
+        let known = inventory.hosts().map(HostName::as_str);
         return Err(Diagnostic::error(format!("there is no host `{host}`"))
-            .hint("--host takes the name of one host; `deploy inventory list` shows them")
+            .did_you_mean(&args.host, known)
+            .or_hint("--host takes the name of one host; `deploy inventory list` shows them")
             .into());
     }
+    play.hosts.limit = Some(args.host);
+    let job = Job::load(&which, &play)?;
     let desired = job.check()?;
     let mut connection = play.connection;
     connection.r#become |= job.wants_become();
@@ -113,7 +117,12 @@ fn one(name: &str, files: &[Landing]) -> Result<String, Failure> {
             Some(near) => finding.hint(format!("did you mean `{near}`?")),
             None => {
                 let known: Vec<&str> = known.filter(|name| !name.is_empty()).collect();
-                finding.hint(format!("it makes files from {}", known.join(", ")))
+                finding.hint(match known.is_empty() {
+                    true => {
+                        "it makes no file there: nothing that takes one is asked for".to_owned()
+                    }
+                    false => format!("it makes files from {}", known.join(", ")),
+                })
             }
         }
         .into());

@@ -118,7 +118,9 @@ impl Inventory {
             return problem.hint("a port is no part of a pattern; names are separated by `,`");
         }
         let names = self.groups().chain(self.hosts.keys().map(HostName::as_str));
-        problem.did_you_mean(expression, names)
+        problem
+            .did_you_mean(expression, names)
+            .or_hint("`deploy inventory graph` shows all groups with their hosts")
     }
 }
 

@@ -248,7 +248,7 @@ pub(super) fn read_text(path: &Path, problems: &mut Problems) -> Option<String> 
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::error(format!("`{}` cannot be read: {error}", path.display()))
+    Diagnostic::error(format!("`{}` cannot be read: {error}", path.display())).of_file(error)
 }
 
 // Only for names without an ending, which Ansible tries as YAML first: a section

@@ -204,7 +204,7 @@ fn files_below(path: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &m
         }
         Err(error) => {
             let problem = format!("`{}` cannot be read: {error}", path.display());
-            problems.push(Diagnostic::error(problem));
+            problems.push(Diagnostic::error(problem).of_file(&error));
             return;
         }
     };

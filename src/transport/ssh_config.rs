@@ -222,7 +222,8 @@ impl SshConfig {
             Err(error) if !must && error.kind() == std::io::ErrorKind::NotFound => return,
             Err(error) => {
                 let message = format!("`{}` cannot be read: {error}", path.display());
-                self.problems.push(Diagnostic::error(message));
+                self.problems
+                    .push(Diagnostic::error(message).of_file(&error));
                 return;
             }
         };
