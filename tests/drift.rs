@@ -172,7 +172,10 @@ impl Fleet {
             .expect("something was applied")
             .flatten();
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_os_string();
-        let is_record = |path: &PathBuf| name(path).to_string_lossy().starts_with("applied-");
+        let is_record = |path: &PathBuf| {
+            name(path).to_string_lossy().ends_with(".json")
+                && name(path).to_string_lossy().starts_with("applied-")
+        };
         let mut records = entries.map(|entry| entry.path()).filter(is_record);
         records.next().expect("there is one")
     }
@@ -667,3 +670,111 @@ fn a_folder_in_a_files_place_is_drift_and_left_to_a_person() {
     assert_eq!(fleet.drift(2, &[]).0, set(&[one]));
     assert!(path.join("inside").exists());
 }
+
+#[test]
+fn a_host_that_was_as_wanted_already_is_recorded_and_not_changed() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    two_files(&fleet, false);
+    fleet.deploy("run", &["--yes"]).expect(0).says("changed=1");
+    // As if somebody had made all of it by hand.
+    let state = fleet.root("n01").join("var/lib/deploy");
+    fs::remove_dir_all(&state).expect("it is there");
+    fleet.deploy("run", &["--check"]).expect(0);
+    assert!(!state.exists(), "looking records nothing");
+    let ended = fleet.deploy("run", &["--yes"]).expect(0);
+    ended.says("ok=1 changed=0");
+    assert!(!state.join("runs").exists(), "there was no run");
+    let record = fleet.record("n01");
+    let text = fs::read_to_string(&record).expect("a record");
+    assert_eq!(fleet.drift(0, &[]).0, set(&[]));
+    fleet.edit("n01", "/etc/one.conf");
+    let drifted = set(&["n01/file:/etc/one.conf drifted"]);
+    assert_eq!(fleet.drift(2, &[]).0, drifted);
+    fleet.deploy("drift", &["--remediate", "--yes"]).expect(0);
+    // It is put there once, and again only where something else is there or wanted.
+    let again = |what: &str, same: bool| {
+        let before = fs::read_to_string(&record).unwrap_or_default();
+        fleet.deploy("run", &["--yes"]).expect(0).says("changed=0");
+        let after = fs::read_to_string(&record).expect("a record");
+        assert_eq!(before == after, same, "{what}");
+    };
+    again("nothing is new", true);
+    fs::write(&record, &text[..text.len() / 2]).expect("our file");
+    again("it was damaged", false);
+    let site = fs::read_to_string(fleet.playbook()).expect("it is there");
+    fleet
+        .scratch
+        .write("site.yml", &format!("# said otherwise\n{site}"));
+    again("the playbook is another", false);
+    again("and no more", true);
+}
+
+#[test]
+fn a_run_leaves_the_record_that_the_next_one_would() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.deploy("run", &["--yes"]).expect(0).says("changed=1");
+    let record = fs::read_to_string(fleet.record("n01")).expect("a record");
+    fleet.deploy("run", &["--yes"]).expect(0).says("changed=0");
+    let after = fs::read_to_string(fleet.record("n01")).expect("a record");
+    assert_eq!(record, after);
+}
+
+#[test]
+fn playbooks_of_one_name_have_records_of_their_own_and_older_ones_are_read() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    two_files(&fleet, false);
+    let site = fs::read_to_string(fleet.playbook()).expect("it is there");
+    let play = |folder: &str, name: &str| {
+        let text = site.replace("/etc/", &format!("/etc/{name}-"));
+        let path = fleet.scratch.write(&format!("{folder}/site.yml"), &text);
+        path.display().to_string()
+    };
+    let (one, other) = (play("fleet", "a"), play("lab", "b"));
+    let inventory = fleet.inventory();
+    let deploy = |verb: &str, playbook: &str, more: &[&str]| {
+        let words = [&[verb, playbook, "-i", &inventory], more].concat();
+        fleet.scratch.deploy(&words)
+    };
+    deploy("run", &one, &["--yes"]).expect(0).says("changed=1");
+    deploy("run", &other, &["--yes"])
+        .expect(0)
+        .says("changed=1");
+    fleet.edit("n01", "/etc/a-one.conf");
+    let told = deploy("drift", &one, &[]).expect(2);
+    told.says("drifted: change /etc/a-one.conf");
+    deploy("drift", &other, &[]).expect(0);
+    // The same in a repository that was checked out elsewhere.
+    let moved = play("elsewhere/fleet", "a");
+    let told = deploy("drift", &moved, &[]).expect(2);
+    told.says("drifted: change /etc/a-one.conf");
+
+    // What an earlier version left goes by the file's name and the tags alone.
+    let state = fleet.root("n01").join("var/lib/deploy");
+    let entries = fs::read_dir(&state).expect("it is there").flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if !name.starts_with("applied-") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("our file");
+        fs::remove_file(&path).expect("our file");
+        if name.ends_with(".json") && text.contains("/lab/site.yml") {
+            let old = state.join(format!("applied-site-{OLD_SUM}.json"));
+            fs::write(old, text).expect("our file");
+        }
+    }
+    fleet.edit("n01", "/etc/b-one.conf");
+    let told = deploy("drift", &other, &[]).expect(2);
+    told.says("drifted: change /etc/b-one.conf");
+    // The record is of the other playbook.
+    deploy("drift", &one, &[])
+        .expect(2)
+        .says("nothing was applied here");
+}
+
+/// How records of `site.yml` without tags were called.
+const OLD_SUM: &str = "8672b8a7";

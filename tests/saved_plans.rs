@@ -527,7 +527,10 @@ fn values_of_extra_variables_are_not_in_the_file_whatever_their_names() {
         let folder = fleet.host(host).join("var/lib/deploy");
         let entries = fs::read_dir(folder).expect("it was applied").flatten();
         let mut paths = entries.map(|entry| entry.path());
-        let is_record = |path: &PathBuf| path.display().to_string().contains("/applied-");
+        let is_record = |path: &PathBuf| {
+            path.extension().is_some_and(|end| end == "json")
+                && path.display().to_string().contains("/applied-")
+        };
         let found = paths.find(is_record).expect("a record");
         fs::read_to_string(found).expect("a record")
     };

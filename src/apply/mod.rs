@@ -11,6 +11,7 @@
 mod ending;
 pub mod journal;
 pub mod manifest;
+pub mod recorded;
 pub mod rollback;
 pub mod runs;
 mod scripts;

@@ -7,6 +7,7 @@
 const RECEIVE: &str = include_str!("host/receive.sh");
 const FOLLOW: &str = include_str!("host/follow.sh");
 const ATTACH: &str = include_str!("host/attach.sh");
+const RECORD: &str = include_str!("host/record.sh");
 const LIST: &str = include_str!("host/list.sh");
 const LIBRARY: &str = include_str!("host/lib.sh");
 const RUNNER: &str = include_str!("host/runner.sh");
@@ -53,6 +54,11 @@ pub(super) fn kept(library: &str) -> Vec<(String, String)> {
 /// Makes a run directory, starts the runner in it and follows it.
 pub(super) fn receive() -> String {
     joined(&[FLUSH, RECEIVE]) + &follow()
+}
+
+/// Puts a record of what was last applied.
+pub(super) fn record() -> String {
+    joined(&[FLUSH, RECORD])
 }
 
 /// Starts the runner of a run directory and follows it.

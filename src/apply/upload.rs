@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::manifest::Manifest;
-use super::{RunContext, STATE_DIR, patience, scripts};
+use super::{RunContext, RunId, STATE_DIR, patience, recorded, scripts};
 use crate::plan::{Confirm, HostPlan, RECONNECT_S};
 use crate::shell::{Command, Script};
 use crate::step::Step;
@@ -123,8 +123,11 @@ fn bundle(plan: &HostPlan, manifest: &Manifest, context: &RunContext) -> Vec<u8>
     bundle.text("current.json", json(&current(plan, context)));
     bundle.data("remembered", &context.remembered);
     if let Some(applied) = &plan.applied {
-        let record = last_applied(&applied.record, context);
-        bundle.text(applied.key.file_name(), json(&record));
+        let record = last_applied(&applied.record, Some(&context.run), context);
+        // The runner puts what is called `applied-` where it stands for all runs.
+        let file = format!("{}\n", json(&record));
+        bundle.text(applied.key.sums_name(), recorded::sums(applied, &file));
+        bundle.text(applied.key.file_name(), file);
     }
     for (index, (step, entry)) in plan.steps.iter().zip(&manifest.steps).enumerate() {
         let directory = format!("steps/{}", entry.directory);
@@ -228,15 +231,16 @@ fn current(plan: &HostPlan, context: &RunContext) -> serde_json::Value {
     })
 }
 
-/// What drift is reckoned from: what the plan says of itself, and which run it was.
-fn last_applied(
+/// What drift is reckoned from: what the plan says of itself, and which run it was, if any.
+pub(super) fn last_applied(
     record: &serde_json::Map<String, serde_json::Value>,
+    run: Option<&RunId>,
     context: &RunContext,
 ) -> serde_json::Map<String, serde_json::Value> {
     let own = serde_json::json!({
         "version": 1,
         "tool": env!("CARGO_PKG_VERSION"),
-        "run": context.run.as_str(),
+        "run": run.map_or("", RunId::as_str),
         "who": context.who,
         "from": context.from,
         "started": context.started,

@@ -28,7 +28,7 @@ use crate::event::{Event, HostProblem, Outcome};
 use crate::facts::HostFacts;
 use crate::fleet;
 use crate::module::ReadCache;
-use crate::plan::{self, Complete, HostPlan, LastApplied, PlanInput, Used};
+use crate::plan::{self, AppliedKey, Complete, HostPlan, LastApplied, PlanInput, Used};
 use crate::render;
 use crate::report::Reporter;
 use crate::report::exit::Exit;
@@ -44,8 +44,8 @@ pub(super) struct Watch<C> {
     pub(super) job: Job,
     pub(super) hosts: Arc<Hosts>,
     pub(super) shares: Shares<C>,
-    /// Where hosts keep what was last applied.
-    record: Read,
+    /// Where hosts keep what was last applied, and where they did before.
+    records: Vec<Read>,
     rules: HashMap<HostName, Rules>,
 }
 
@@ -144,15 +144,18 @@ impl<C: Way> Watch<C> {
         let prepared = job.prepare(which, args, found).await?;
         let shares = prepared.shares(&job.settings.hosts, reporter).await;
         let hosts = prepared.hosts;
-        let record = Read::File {
-            path: format!("{STATE_DIR}/{}", job.applied_key().file_name()),
+        let record = |key: AppliedKey| Read::File {
+            path: format!("{STATE_DIR}/{}", key.file_name()),
             limit: MOST_RECORD,
         };
+        let older = job.older_key().map(record);
+        let records = [Some(record(job.applied_key())), older];
+        let records = records.into_iter().flatten().collect();
         Ok(Self {
             job,
             hosts,
             shares,
-            record,
+            records,
             rules,
         })
     }
@@ -162,8 +165,8 @@ impl<C: Way> Watch<C> {
         if let Some(reached) = self.shares.take(host) {
             return reached;
         }
-        let more = std::slice::from_ref(&self.record);
-        C::open(&self.hosts, host, &self.job.settings.catalog, more).await
+        let catalog = &self.job.settings.catalog;
+        C::open(&self.hosts, host, catalog, &self.records).await
     }
 
     /// The rules of a host.
@@ -355,17 +358,24 @@ impl<C: Way> Watch<C> {
         probe: &mut dyn Probe,
         answers: &[(Read, Reply)],
     ) -> Result<Option<LastApplied>, HostProblem> {
-        let known = answers.iter().find(|(read, _)| *read == self.record);
-        let reply = match known {
-            Some((_, reply)) => reply.clone(),
+        let known = self.records.iter().map(|record| {
+            let mut answers = answers.iter();
+            answers.find_map(|(read, reply)| (read == record).then(|| reply.clone()))
+        });
+        let replies: Vec<Reply> = match known.collect() {
+            Some(replies) => replies,
             None => {
-                let asked = probe.batch(std::slice::from_ref(&self.record)).await;
-                let mut replies = asked.map_err(|error| reach::failed(error.to_string()))?;
-                match replies.pop() {
-                    Some(reply) => reply,
-                    None => return Err(reach::failed("no answer".to_owned())),
-                }
+                let asked = probe.batch(&self.records).await;
+                asked.map_err(|error| reach::failed(error.to_string()))?
             }
+        };
+        let mut replies = replies.into_iter();
+        let own = replies.next();
+        // What an earlier version recorded may be of another playbook of that name.
+        let is_own = matches!(own, Some(Reply::File(FileReply::Content { .. })));
+        let reply = match is_own {
+            true => own,
+            false => replies.next(),
         };
         let wrong = |why: String| {
             let mut chain = vec!["what was last applied here cannot be read".to_owned()];
@@ -377,11 +387,14 @@ impl<C: Way> Watch<C> {
             }
         };
         match reply {
-            Reply::File(FileReply::Content {
+            Some(Reply::File(FileReply::Content {
                 truncated: true, ..
-            }) => Err(wrong(format!("it is longer than {MOST_RECORD} bytes"))),
-            Reply::File(FileReply::Content { bytes, .. }) => {
-                LastApplied::parse(&bytes).map(Some).map_err(wrong)
+            })) => Err(wrong(format!("it is longer than {MOST_RECORD} bytes"))),
+            Some(Reply::File(FileReply::Content { bytes, .. })) => {
+                let last = LastApplied::parse(&bytes).map_err(wrong)?;
+                let playbook = self.job.playbook.plays.first();
+                let of_this = playbook.is_none_or(|play| last.may_be_of(play.origin.path()));
+                Ok((is_own || of_this).then_some(last))
             }
             _ => Ok(None),
         }

@@ -259,7 +259,13 @@ impl Job {
 
     /// Which record of a host is this job's.
     pub(super) fn applied_key(&self) -> AppliedKey {
-        AppliedKey::of(&self.playbook, &self.tags)
+        AppliedKey::of(&self.playbook, &self.tags, self.project.called())
+    }
+
+    /// Under which key earlier versions kept it, if that is another one.
+    pub(super) fn older_key(&self) -> Option<AppliedKey> {
+        let older = AppliedKey::of(&self.playbook, &self.tags, None);
+        (older != self.applied_key()).then_some(older)
     }
 
     /// Plans one host, in as many rounds of reads as that takes. The connection is
@@ -457,11 +463,30 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
             (path.clone(), text, Some(folder))
         }
     };
-    let project = Project::new(content.clone(), folder);
+    let called = match which {
+        Which::Named(_) => None,
+        Which::File(path) => called(path),
+    };
+    let project = Project::new(content.clone(), folder).calling(called);
     let (playbook, found) = playbook::load(&path, &text, &module::names(), &project);
     let warnings = settings::tell_warnings(found)?;
     report::problems(&warnings);
     Ok((playbook, project))
+}
+
+/// The deepest folder of a repository that its own is looked for above.
+const DEEPEST: usize = 16;
+
+/// What a playbook of the user's is called: its path from the folder of its repository on, or
+/// else from its own, so that it is the same wherever that was checked out.
+fn called(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let own = path.parent()?;
+    let mut above = own.ancestors().take(DEEPEST);
+    let root = above.find(|folder| folder.join(".git").exists());
+    let from = root.unwrap_or(own).parent();
+    let rest = from.and_then(|from| path.strip_prefix(from).ok());
+    Some(rest.unwrap_or(&path).to_string_lossy().into_owned())
 }
 
 /// Findings about a pattern, at the place of the play that has it.

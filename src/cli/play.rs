@@ -15,20 +15,20 @@ use crate::cli::hosts::Hosts;
 use crate::cli::interrupt::Interrupts;
 use crate::cli::job::{Job, Which};
 use crate::cli::plan_file::keep::Keeping;
-use crate::cli::reach::{self, reach};
+use crate::cli::reach::{self, Reached, Way};
 use crate::cli::record::Record;
 use crate::cli::resume::{self, Standing};
 use crate::cli::settle::settle;
 use crate::cli::{Failure, rollback, slices};
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem, Outcome};
-use crate::plan::{Confirm, Guard, HostPlan};
+use crate::plan::{Applied, Confirm, Guard, HostPlan};
 use crate::platform;
 use crate::report::exit::Exit;
 use crate::report::review::Review;
 use crate::strategy;
 use crate::text::span;
-use crate::transport::{self, Read, Session};
+use crate::transport::{self, Read, Reply, Session};
 use crate::value::HostName;
 
 /// Runs a playbook.
@@ -132,6 +132,62 @@ impl Apply {
         format!("{} from {}", self.who, self.from)
     }
 
+    /// What tells which record of what was last applied a host has; nothing where none may be
+    /// put there.
+    fn records(&self) -> Vec<Read> {
+        match self.consent {
+            Consent::Given => apply::recorded::reads(&self.job.applied_key()).to_vec(),
+            Consent::Never | Consent::Asked => Vec::new(),
+        }
+    }
+
+    /// The answers to `records`, where they were asked already.
+    fn recorded(&self, answers: &[(Read, Reply)]) -> Option<Vec<Reply>> {
+        let known = self.records().into_iter().map(|record| {
+            let mut answers = answers.iter();
+            answers.find_map(|(read, reply)| (*read == record).then(|| reply.clone()))
+        });
+        known.collect()
+    }
+
+    /// Has a host on which there is nothing to change remember what it is like from now on; says
+    /// why it could not.
+    async fn record(
+        &self,
+        session: &mut dyn Session,
+        host: &HostName,
+        applied: Option<&Applied>,
+        known: Option<Vec<Reply>>,
+    ) -> Option<String> {
+        let applied = applied.filter(|_| self.consent == Consent::Given)?;
+        let answers = match known {
+            Some(answers) => answers,
+            None => match session.batch(&self.records()).await {
+                Ok(answers) => answers,
+                Err(error) => return Some(error.to_string()),
+            },
+        };
+        if apply::recorded::is_there(applied, &answers) {
+            return None;
+        }
+        let context = self.context(host, &[]);
+        apply::recorded::put(session, applied, &context).await.err()
+    }
+
+    /// Who does what, for a host's records.
+    fn context(&self, host: &HostName, reads: &[Read]) -> RunContext {
+        RunContext {
+            host: host.clone(),
+            run: self.run.clone(),
+            who: self.who.clone(),
+            from: self.from.clone(),
+            started: self.started,
+            purpose: Purpose::Applying,
+            host_library: self.library.clone(),
+            remembered: transport::remember(reads),
+        }
+    }
+
     /// The run that is made on a host, or gone on with.
     fn run_of(&self, host: &HostName) -> &RunId {
         match &self.resume {
@@ -174,16 +230,7 @@ impl Verb for Apply {
                 return standing::resume(session, &again, &record, &who, host, events).await;
             }
         };
-        let context = RunContext {
-            host: host.clone(),
-            run: self.run.clone(),
-            who: self.who.clone(),
-            from: self.from.clone(),
-            started: self.started,
-            purpose: Purpose::Applying,
-            host_library: self.library.clone(),
-            remembered: transport::remember(&reads),
-        };
+        let context = self.context(host, &reads);
         let mut result = apply::run(session, &again, plan, &context, events).await;
         if result.outcome == Outcome::Stale {
             // It was planned a moment ago: what came between is a failure like any other.
@@ -282,7 +329,7 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
     let job = &apply.job;
     let reached = match apply.shares.take(host) {
         Some(reached) => reached,
-        None => reach(&apply.hosts, host, &job.settings.catalog).await,
+        None => Reached::open(&apply.hosts, host, &job.settings.catalog, &apply.records()).await,
     };
     let mut reached = match reached {
         Ok(reached) => reached,
@@ -343,8 +390,16 @@ async fn plan_host(apply: &Apply, host: &HostName, events: &Events) -> Planned<W
         keeping.seen(host, discovery, &reached.facts);
     }
     let look = apply.consent != Consent::Given;
+    let recorded = apply.recorded(&reached.answers);
     match job.plan(host, reached, look, share).await {
-        Ok((session, found)) if !apply::changes_something(&found.plan) => {
+        Ok((mut session, found)) if !apply::changes_something(&found.plan) => {
+            let record = found.plan.applied.as_deref();
+            if let Some(why) = apply.record(session.as_mut(), host, record, recorded).await {
+                let _ = events.send(Event::Note {
+                    host: Some(host.clone()),
+                    text: format!("note: what was last applied could not be recorded: {why}"),
+                });
+            }
             session.close().await;
             // With no step to show, its notes are all that a plan has to say.
             let notes = if found.plan.steps.is_empty() {

@@ -28,13 +28,15 @@ use crate::value::{Node, Tag, Value, Vars};
 pub struct AppliedKey(String);
 
 impl AppliedKey {
-    /// The record of a playbook with these tags. Where it lies does not matter: it may be
-    /// applied from one machine and watched from another.
+    /// The record of a playbook with these tags. Where on a machine it lies does not matter,
+    /// for it may be applied from one and watched from another: but two of one name are told
+    /// apart by `Project::called`.
     #[must_use]
-    pub fn of(playbook: &Playbook, tags: &Tags) -> Self {
+    pub fn of(playbook: &Playbook, tags: &Tags, called: Option<&str>) -> Self {
         let path = playbook.plays.first().map(|play| play.origin.path());
-        let name = path.and_then(Path::file_stem).unwrap_or_default();
-        let name = name.to_string_lossy();
+        let stem = path.and_then(Path::file_stem).unwrap_or_default();
+        let stem = stem.to_string_lossy();
+        let name = called.unwrap_or(&stem);
         let sorted = |list: &[String]| {
             let mut list = list.to_vec();
             list.sort();
@@ -43,7 +45,7 @@ impl AppliedKey {
         };
         let whole = json!([name, sorted(&tags.only), sorted(&tags.skip)]).to_string();
         let sum = hex(&Sha256::digest(whole.as_bytes()));
-        let safe: String = name
+        let safe: String = stem
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .take(40)
@@ -55,6 +57,12 @@ impl AppliedKey {
     #[must_use]
     pub fn file_name(&self) -> String {
         format!("applied-{}.json", self.0)
+    }
+
+    /// The file beside it that tells which record it is.
+    #[must_use]
+    pub fn sums_name(&self) -> String {
+        format!("applied-{}.sum", self.0)
     }
 }
 
@@ -146,7 +154,7 @@ pub(super) fn of(input: &PlanInput<'_>, noted: &Noted<'_>) -> Applied {
         None => bounded(Inputs::of(input, noted), files(noted), MOST_RECORD),
     };
     Applied {
-        key: AppliedKey::of(input.host.playbook, input.tags),
+        key: AppliedKey::of(input.host.playbook, input.tags, input.project.called()),
         record,
     }
 }
@@ -379,9 +387,16 @@ mod tests {
             only: only.iter().map(|tag| (*tag).to_owned()).collect(),
             skip: Vec::new(),
         };
-        let one = AppliedKey::of(&playbook, &tags(&["b", "a"]));
-        assert_eq!(one, AppliedKey::of(&playbook, &tags(&["a", "b", "a"])));
-        assert_ne!(one, AppliedKey::of(&playbook, &tags(&["a"])));
+        let one = AppliedKey::of(&playbook, &tags(&["b", "a"]), None);
+        assert_eq!(
+            one,
+            AppliedKey::of(&playbook, &tags(&["a", "b", "a"]), None)
+        );
+        assert_ne!(one, AppliedKey::of(&playbook, &tags(&["a"]), None));
+        let (fleet, lab) = (Some("fleet/site.yml"), Some("lab/site.yml"));
+        let of = |called| AppliedKey::of(&playbook, &tags(&[]), called);
+        assert_ne!(of(fleet), of(lab));
+        assert_ne!(of(fleet), of(None));
         for wrong in ["", "../x", "a b", "a/b", "a.json"] {
             AppliedKey::try_from(wrong.to_owned()).expect_err(wrong);
         }

@@ -9,6 +9,7 @@
 //! not use, and nothing that connections are made with.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +70,19 @@ impl LastApplied {
     #[must_use]
     pub fn lacks(&self) -> Option<&str> {
         self.inputs.lacks.as_deref()
+    }
+
+    /// Whether it may be of the playbook at this path, as far as the names of file and folder
+    /// tell.
+    #[must_use]
+    pub fn may_be_of(&self, playbook: &Path) -> bool {
+        let then = Path::new(&self.inputs.playbook.path);
+        let folder = |path: &Path| path.parent().and_then(Path::file_name).map(OsStr::to_owned);
+        let same_folder = match (folder(then), folder(playbook)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        then.file_name() == playbook.file_name() && same_folder
     }
 
     /// What planning from it needs. `today` is the same host as it is written today, and

@@ -59,6 +59,8 @@ pub struct Project {
     before: Option<Arc<Before>>,
     /// Files of the host as an earlier plan left them.
     left: Arc<BTreeMap<String, LeftFile>>,
+    /// What tells the playbook from others of its file name.
+    called: Option<String>,
 }
 
 /// The files of a host's record, and what the same host uses today. The record is the host's
@@ -150,7 +152,21 @@ impl Project {
             notes: None,
             before: None,
             left: Arc::default(),
+            called: None,
         }
+    }
+
+    /// The same project, whose playbook is called so.
+    #[must_use]
+    pub fn calling(self, called: Option<String>) -> Self {
+        Self { called, ..self }
+    }
+
+    /// What tells the playbook from another of the same file name, wherever either lies: none
+    /// for one that goes by its name alone.
+    #[must_use]
+    pub fn called(&self) -> Option<&str> {
+        self.called.as_deref()
     }
 
     /// Only the files that a host's record has the texts of, and those of `today`, which the

@@ -11,11 +11,12 @@ use super::host::{Host, SHELLS, sha256, which};
 use deploy::shell;
 
 /// With what they source; `-a` looks at that as well.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     "lib.sh",
     "runner.sh",
     "guard.sh",
     "receive.sh",
+    "record.sh",
     "follow.sh",
     "attach.sh",
     "list.sh",
