@@ -317,10 +317,10 @@ pub(super) fn wrong_kind(path: &str, wanted: &str, node: &Node) -> Diagnostic {
         Value::Bool(value) => format!("`{value}`"),
         _ => node.kind().to_owned(),
     };
-    let path = if path.contains('`') {
-        path.to_owned()
-    } else {
-        format!("`{path}`")
+    let path = match path {
+        "" => "this file".to_owned(),
+        path if path.contains('`') => path.to_owned(),
+        path => format!("`{path}`"),
     };
     Diagnostic::error(format!("{path} must be {wanted}, not {found}")).at(&node.origin)
 }

@@ -117,12 +117,13 @@ pub fn read(document: Option<&Node>, folder: &Path) -> Loaded<Vec<Channel>> {
     let mut block = Block::new("", document, &mut problems);
     let entries = list(&mut block, "notifications");
     block.finish();
-    if entries.is_empty() && !problems.has_errors() {
-        problems.push(
-            Diagnostic::error("the file of `--notify` names nobody").hint(
-                "it has a list `notifications`, each with a `name` and a `webhook` or a `command`",
-            ),
-        );
+    let what = "it has a list `notifications`, each with a `name` and a `webhook` or a `command`";
+    if document.is_some_and(|node| node.as_seq().is_some()) {
+        let problem = Diagnostic::error("the file of `--notify` begins with a list");
+        problems = Problems::default();
+        problems.push(problem.hint(what));
+    } else if entries.is_empty() && !problems.has_errors() {
+        problems.push(Diagnostic::error("the file of `--notify` names nobody").hint(what));
     }
     let mut channels: Vec<Channel> = Vec::new();
     for node in entries {
@@ -395,6 +396,7 @@ mod tests {
     fn what_is_wrong_is_told_with_its_place() {
         for (text, wrong) in [
             ("notifications: []\n", "names nobody"),
+            ("- name: chat\n", "begins with a list"),
             ("notification: []\n", "notification"),
             ("notifications: [{command: [x]}]\n", "has no name"),
             ("notifications: [{name: a}]\n", "not said how"),
