@@ -94,6 +94,9 @@ pub struct ApplyArgs {
     /// Change nothing; exit 2 if the plan still holds and would change something
     #[arg(short = 'C', long)]
     pub check: bool,
+    /// For scripts that always say so: a saved plan is applied without a question anyway
+    #[arg(long)]
+    pub yes: bool,
     /// What a host that fails means for the others; it undoes its own changes in any case
     #[arg(long, value_enum, default_value_t = OnFailure::RollbackHost, value_name = "WHAT")]
     pub on_failure: OnFailure,
