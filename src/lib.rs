@@ -11,6 +11,7 @@ pub mod secret;
 pub mod shell;
 pub mod text;
 pub mod value;
+pub mod whole_file;
 
 pub mod content;
 pub mod inventory;

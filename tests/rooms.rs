@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shell", &[]),
     ("text", &[]),
     ("value", &[]),
+    ("whole_file", &[]),
     ("yaml", &[]),
     ("content", &[]),
     ("facts", &[]),
@@ -78,7 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apply", &["plan", "step", "transport", "event"]),
     ("event", &["drift", "facts", "plan", "step", "transport"]),
     ("fleet", &[]),
-    ("history", &["step"]),
+    ("history", &["step", "whole_file"]),
     ("notify", &["desired", "history", "render"]),
     (
         "report",

@@ -1,6 +1,7 @@
 //! `deploy history`: the runs that were made from this machine, and what one of them told.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
@@ -54,13 +55,11 @@ fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
         let lines = match &args.host {
             None => Vec::new(),
             Some(host) => {
-                let lines = lines(&run)?;
-                let is_about = |line: &Json| line["host"] == host.as_str();
-                let about: Vec<Json> = lines.into_iter().filter(is_about).collect();
-                if about.is_empty() {
-                    continue;
+                let about = lines(&run, |line| line["host"] == host.as_str())?;
+                match about.filter(|about| !about.is_empty()) {
+                    Some(about) => about,
+                    None => continue,
                 }
-                about
             }
         };
         match args.output.output {
@@ -82,15 +81,30 @@ fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What a run told.
+/// What a run told, as far as it is asked for; none where another process has removed the run
+/// since it was listed, as each run does with those that are too old.
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn lines(run: &Kept) -> Result<Vec<Json>, Diagnostic> {
-    run.lines().map_err(|error| {
-        let id = &run.entry.begun.id;
-        Diagnostic::error(format!("what run {id} told cannot be read: {error}"))
-    })
+pub(super) fn lines(
+    run: &Kept,
+    is_asked_for: impl Fn(&Json) -> bool,
+) -> Result<Option<Vec<Json>>, Diagnostic> {
+    let mut lines = Vec::new();
+    let read = run.lines(|line| {
+        if is_asked_for(&line) {
+            lines.push(line);
+        }
+    });
+    match read {
+        Ok(()) => Ok(Some(lines)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let id = &run.entry.begun.id;
+            let message = format!("what run {id} told cannot be read: {error}");
+            Err(Diagnostic::error(message))
+        }
+    }
 }
 
 /// A run in a line: name, time, how long, how it ended, what was asked for.
@@ -187,10 +201,12 @@ fn object(run: &Kept, host: Option<&str>, lines: &[Json]) -> Line {
 fn show(id: &str, args: &HistoryArgs) -> Result<Exit, Failure> {
     let runs = kept(args.history.as_deref())?;
     let run = pick(&runs, id)?;
-    let mut lines = lines(run)?;
-    if let Some(host) = &args.host {
-        lines.retain(|line| line["host"].is_null() || line["host"] == host.as_str());
-    }
+    let of_host = args.host.as_deref();
+    let is_asked_for =
+        |line: &Json| line["host"].is_null() || of_host.is_none_or(|host| line["host"] == host);
+    let Some(mut lines) = lines(run, is_asked_for)? else {
+        return Err(unknown(id).into());
+    };
     let sums_told = lines.pop_if(|line| line["type"] == "summary");
     if args.output.output == Format::Json {
         let mut objects = vec![object(run, args.host.as_deref(), &lines)];
@@ -236,10 +252,45 @@ fn pick<'a>(runs: &'a [Kept], id: &str) -> Result<&'a Kept, Diagnostic> {
     let mut found = runs.iter().filter(begins);
     match (found.next(), found.next()) {
         (Some(run), None) => Ok(run),
-        (Some(_), Some(_)) => Err(Diagnostic::error(format!("more than one run begins with `{id}`"))
-            .hint("`deploy history` lists them")),
-        (None, _) => Err(Diagnostic::error(format!("the history has no run `{id}`")).hint(
-            "`deploy history` lists those that were made from here, `deploy runs` what hosts keep",
-        )),
+        (Some(_), Some(_)) => Err(Diagnostic::error(format!(
+            "more than one run begins with `{id}`"
+        ))
+        .hint("`deploy history` lists them")),
+        (None, _) => Err(unknown(id)),
+    }
+}
+
+fn unknown(id: &str) -> Diagnostic {
+    Diagnostic::error(format!("the history has no run `{id}`")).hint(
+        "`deploy history` lists those that were made from here, `deploy runs` what hosts keep",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::history::{Asked, Begun, EntryId};
+
+    #[test]
+    fn a_run_that_is_removed_after_it_was_listed_is_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::at(folder.path());
+        let id = "20261122T210500Z-3f9a1c";
+        let begun = Begun {
+            id: EntryId::parse(id).expect("a name"),
+            tool: String::new(),
+            asked: Asked::default(),
+            who: String::new(),
+            from: String::new(),
+            started: Timestamp::UNIX_EPOCH,
+            every: None,
+        };
+        drop(store.begin(begun).expect("it begins"));
+        let runs = store.runs().expect("it is readable");
+        assert_eq!(lines(&runs[0], |_| true).expect("lines"), Some(Vec::new()));
+        std::fs::remove_dir_all(folder.path().join(id)).expect("ours");
+        assert_eq!(lines(&runs[0], |_| true).expect("no error"), None);
     }
 }

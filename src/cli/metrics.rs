@@ -3,15 +3,14 @@
 //! What is not known has no sample: a zero always means that somebody looked and found
 //! nothing. A host that was not reached has `deploy_host_up` alone.
 
-use std::fs::{File, Permissions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::error::Diagnostic;
 use crate::facts::{Gpu, HostFacts};
 use crate::report::exposition::{self, Labels, Metric};
 use crate::strategy::{self, CardCensus, CensusRow};
+use crate::whole_file;
 
 /// What is known of one host.
 pub(super) enum Host<'a> {
@@ -141,27 +140,25 @@ impl Slices {
     }
 }
 
-/// Writes a file for node_exporter's textfile collector: whole or not at all, and readable
-/// by it.
+/// Writes a file for node_exporter's textfile collector, or for another program: whole or not
+/// at all, and readable by it.
 ///
 /// # Errors
 /// Says why it cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
-    // Not `.prom`: the collector must not take it for a file of its own.
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".tmp{}", std::process::id()));
-    let beside = Path::new(&beside);
-    let put = || -> std::io::Result<()> {
-        let mut file = File::create_new(beside)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        std::fs::rename(beside, path)
-    };
-    put().map_err(|error| {
-        if error.kind() != ErrorKind::AlreadyExists {
-            let _ = std::fs::remove_file(beside);
-        }
+    put(path, 0o644, text)
+}
+
+/// Writes a file that is for its owner only, whole or not at all.
+///
+/// # Errors
+/// Says why it cannot be written.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Diagnostic> {
+    put(path, 0o600, text)
+}
+
+fn put(path: &Path, mode: u32, text: &str) -> Result<(), Diagnostic> {
+    whole_file::write(path, mode, |file| file.write_all(text.as_bytes())).map_err(|error| {
         Diagnostic::error(format!("{} cannot be written: {error}", path.display()))
             .hint("the folder must be there and writable; the file in it is replaced as a whole")
     })
@@ -169,6 +166,8 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -199,5 +198,11 @@ mod tests {
             1
         );
         assert!(write(&folder.path().join("no/x.prom"), "").is_err());
+        // What runs of the same number have left who were killed is in nobody's way.
+        let left = format!("deploy.prom.tmp{}", std::process::id());
+        std::fs::write(folder.path().join(left), "").expect("ours");
+        write_private(&path, "three\n").expect("it is written");
+        let meta = std::fs::metadata(&path).expect("it is there");
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     }
 }

@@ -184,7 +184,13 @@ async fn attended(verb: Verb) -> Exit {
             Exit::Interrupted
         }
     };
-    record.close(exit);
+    // Whoever is told of it may not answer: a signal, the second one of those who have
+    // interrupted the run, ends that, too.
+    let closing = tokio::task::spawn_blocking(move || record.close(exit));
+    tokio::select! {
+        _ = closing => {}
+        () = interrupts.unattended() => {}
+    }
     exit
 }
 

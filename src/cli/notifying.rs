@@ -4,11 +4,12 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::error::{Diagnostic, Problems};
-use crate::history::{Asked, Begun, Ended, Heard, Store};
+use crate::history::{Asked, Begun, Course, Ended, Heard, OpenDrift, Store};
 use crate::notify::{self, About, Channel, Told};
 use crate::report;
 use crate::yaml;
@@ -32,6 +33,12 @@ pub(super) struct Over<'a> {
     pub(super) begun: &'a Begun,
     pub(super) ended: &'a Ended,
     pub(super) heard: &'a Heard,
+    /// Whether it went through all hosts.
+    pub(super) course: Course,
+    /// The drift that is open after it, of a look at drift.
+    pub(super) open: Option<&'a OpenDrift>,
+    /// For how long the user waits for a message at most.
+    pub(super) most: Duration,
     /// What is said of runs that are missing before it.
     pub(super) missed: Option<&'a str>,
     /// Why nothing was begun.
@@ -146,13 +153,13 @@ fn one(
     let is_look = run.begun.asked.verb == "drift";
     let standing = notify::items(
         run.heard,
-        is_look.then_some(&run.ended.open),
+        run.open,
         run.missed.map(str::to_owned),
         run.refused.map(str::to_owned),
         run.ended.at,
     );
     let terms = (channel.on.as_slice(), channel.repeat);
-    let heard = (run.heard, is_look);
+    let heard = (run.heard, is_look, run.course);
     let (news, after) = notify::fresh(&standing, heard, told, terms, run.ended.at);
     if news.is_empty() {
         return Ok(after);
@@ -163,6 +170,6 @@ fn one(
     };
     let message = notify::text(channel, template, about, &news);
     let message = message.map_err(|problem| Problems::from(problem).to_string())?;
-    notify::send(channel, &message)?;
+    notify::send(channel, &message, run.most)?;
     Ok(after)
 }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
@@ -18,7 +19,8 @@ use crate::cli::reach;
 use crate::error::{Diagnostic, Problems, Severity};
 use crate::event::Event;
 use crate::history::{
-    Asked, Begun, Ended, EntryId, Found, Heard, Missed, OpenDrift, Store, Writer, missed,
+    Asked, Begun, Course, Ended, EntryId, Found, Heard, Kept, Missed, OpenDrift, Store, Writer,
+    missed,
 };
 use crate::inventory::parse_extra_vars;
 use crate::report::exit::Exit;
@@ -29,6 +31,9 @@ use crate::text::{moment, span};
 
 /// The word for no history.
 const NONE: &str = "none";
+
+/// For how long a message holds up somebody at most who has interrupted the run.
+const INTERRUPTED: Duration = Duration::from_secs(5);
 
 /// The record of one run.
 #[derive(Debug, Clone)]
@@ -192,22 +197,20 @@ impl Inner {
             return;
         };
         let now = Timestamp::now();
-        let open = match begun.asked.verb == "drift" {
-            true => self.open(&begun),
-            false => OpenDrift::new(),
-        };
         let ended = Ended {
             at: now,
             summary: self.summary.clone().unwrap_or_default(),
-            open,
         };
+        let course = course(&ended);
+        let open = (begun.asked.verb == "drift").then(|| self.open(&begun, course));
+        let open = open.as_ref();
         if let Some(file) = &self.textfile
-            && let Err(problem) = metrics::write(file, &self.metrics(&begun, &ended, file))
+            && let Err(problem) = metrics::write(file, &self.metrics(&begun, &ended, open, file))
         {
             report::problems(&as_warning(problem).into());
         }
         let written = match self.writer.take() {
-            Some(writer) => writer.end(ended.clone()),
+            Some(writer) => writer.end(ended.clone(), open),
             None => Ok(()),
         };
         let pruned = match &self.store {
@@ -217,10 +220,10 @@ impl Inner {
         if let Err(error) = written.and(pruned) {
             warn(&error.to_string(), self.store.as_ref().map(Store::folder));
         }
-        self.notify(&begun, &ended);
+        self.notify(&begun, &ended, (open, course));
     }
 
-    fn notify(&self, begun: &Begun, ended: &Ended) {
+    fn notify(&self, begun: &Begun, ended: &Ended, (open, course): (Option<&OpenDrift>, Course)) {
         let Some(notify) = &self.notify else { return };
         let every = begun.every.unwrap_or_default();
         let missed = self.missed.map(|missed| told(missed, every).message);
@@ -234,6 +237,12 @@ impl Inner {
             begun,
             ended,
             heard: &self.heard,
+            course,
+            open,
+            most: match ended.exit() == Some(Exit::Interrupted.code()) {
+                true => INTERRUPTED,
+                false => Duration::MAX,
+            },
             missed: missed.as_deref(),
             refused,
         };
@@ -241,19 +250,26 @@ impl Inner {
     }
 
     /// The drift that is open after this look.
-    fn open(&self, begun: &Begun) -> OpenDrift {
+    fn open(&self, begun: &Begun, course: Course) -> OpenDrift {
         let runs = self.store.as_ref().map(Store::runs);
         let runs = runs.and_then(Result::ok).unwrap_or_default();
-        let before = runs.into_iter().find_map(|kept| {
-            let same = kept.entry.begun.asked.is_same_watch(&begun.asked);
-            kept.entry.ended.filter(|_| same)
-        });
-        let before = before.map(|ended| ended.open).unwrap_or_default();
+        // A run that was killed before it said what is open says nothing of it.
+        let before = runs
+            .iter()
+            .filter(|kept| kept.entry.begun.asked.is_same_watch(&begun.asked))
+            .find_map(Kept::open);
+        let before = before.unwrap_or_default();
         self.heard
-            .open(&before, begun.started, begun.asked.changes())
+            .open(&before, begun.started, (begun.asked.mends(), course))
     }
 
-    fn metrics(&self, begun: &Begun, ended: &Ended, file: &Path) -> String {
+    fn metrics(
+        &self,
+        begun: &Begun,
+        ended: &Ended,
+        open: Option<&OpenDrift>,
+        file: &Path,
+    ) -> String {
         let found = &self.heard.found;
         let count = |is: &dyn Fn(&Found) -> bool| {
             let count = found.iter().filter(|found| is(found)).count();
@@ -268,7 +284,8 @@ impl Inner {
                 count(&|found| found.counts() && found.held.is_some()),
                 count(&is("ignored")),
             ],
-            oldest: (ended.open.values())
+            oldest: (open.into_iter().flatten())
+                .map(|(_, open)| open)
                 .filter(|open| open.is_drifted())
                 .map(|open| open.since)
                 .min(),
@@ -284,6 +301,24 @@ impl Inner {
             schedule: begun.every.map(|every| (every, missed)),
             drift: (begun.asked.verb == "drift").then_some(drift),
         })
+    }
+}
+
+/// Whether a run went through all its hosts, by how it ended.
+fn course(ended: &Ended) -> Course {
+    let whole = [
+        Exit::Done,
+        Exit::ChangesFound,
+        Exit::SomeFailed,
+        Exit::SomeUnreachable,
+    ];
+    let whole = whole.map(Exit::code);
+    let all_begun = ended.summary["not_begun"]
+        .as_array()
+        .is_none_or(Vec::is_empty);
+    match ended.exit().is_some_and(|exit| whole.contains(&exit)) && all_begun {
+        true => Course::Whole,
+        false => Course::Cut,
     }
 }
 
@@ -498,10 +533,110 @@ mod tests {
 
     use super::*;
     use crate::cli::args::Cli;
+    use crate::drift::Finding;
+    use crate::event::{HostProblem, Outcome};
+    use crate::report::json;
+    use crate::step::{Change, Class, StepId};
+    use crate::value::HostName;
 
     fn words(line: &[&str]) -> String {
         let cli = Cli::try_parse_from([&["deploy"], line].concat()).expect("it parses");
         asked(&cli.verb).expect("it is kept").0.words()
+    }
+
+    /// The history takes keys of lines by their names: they are those that are printed.
+    #[test]
+    fn the_history_understands_the_lines_that_are_printed() {
+        let host = HostName::from("a");
+        let reboot = || Change::Reboot {
+            why: vec!["it must".to_owned()],
+        };
+        let finding = |step: &str, ignored: Option<&str>, held: Option<&str>| Finding {
+            step: StepId(step.to_owned()),
+            title: "write it".to_owned(),
+            class: Class::Safe,
+            drift: Some(reboot()),
+            pending: Some(reboot()),
+            lines: Vec::new(),
+            ignored: ignored.map(str::to_owned),
+            who: Vec::new(),
+            mended: 0,
+            flapping: false,
+            held: held.map(str::to_owned),
+        };
+        let findings = vec![
+            finding("x", None, Some("window")),
+            finding("y", Some("known"), None),
+        ];
+        let problem = HostProblem::Failed {
+            step: None,
+            chain: vec!["no".to_owned(), "way".to_owned()],
+            hint: None,
+        };
+        let events = [
+            Event::Drift {
+                host: host.clone(),
+                last: None,
+                findings: Arc::new(findings),
+            },
+            Event::HostEnd {
+                host,
+                outcome: Outcome::Failed,
+                problem: Some(problem),
+            },
+        ];
+        let lines = events.iter().flat_map(json::objects);
+        let lines: Vec<Json> = lines.map(|line| line.value().clone()).collect();
+        let heard = Heard::of(&lines);
+        let end = ("failed".to_owned(), "no: way".to_owned());
+        assert_eq!(heard.hosts["a"], end);
+        let seen: Vec<_> = heard
+            .found
+            .iter()
+            .map(|found| {
+                (
+                    found.address.as_str(),
+                    found.status.as_str(),
+                    found.held.as_deref(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("a/x", "drifted_and_pending", Some("window")),
+                ("a/y", "ignored", None)
+            ]
+        );
+        assert_eq!(heard.found[0].title, "write it");
+        for outcome in json::OUTCOMES {
+            let event = Event::HostEnd {
+                host: HostName::from("b"),
+                outcome,
+                problem: None,
+            };
+            let line = json::objects(&event)[0].value().clone();
+            assert_eq!(Heard::of(&[line]).hosts["b"].0, json::outcome_word(outcome));
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_did_not_go_through_all_hosts() {
+        let course = |exit: Exit, not_begun: Json| {
+            course(&Ended {
+                at: Timestamp::UNIX_EPOCH,
+                summary: serde_json::json!({"exit": exit.code(), "not_begun": not_begun}),
+            })
+        };
+        let none = || serde_json::json!([]);
+        for exit in [Exit::Done, Exit::ChangesFound, Exit::SomeUnreachable] {
+            assert_eq!(course(exit, none()), Course::Whole);
+        }
+        for exit in [Exit::Refused, Exit::Interrupted, Exit::PersonNeeded] {
+            assert_eq!(course(exit, none()), Course::Cut);
+        }
+        let some = serde_json::json!([{"why": "x", "hosts": ["a"]}]);
+        assert_eq!(course(Exit::SomeFailed, some), Course::Cut);
     }
 
     #[test]

@@ -23,9 +23,12 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     runs.reverse();
     let mut fleet = Fleet::default();
     for run in &runs {
-        match run.entry.begun.started < from {
-            true => fleet.before(run),
-            false => fleet.take(run, &history::lines(run)?),
+        if run.entry.begun.started < from {
+            fleet.before(run, run.open());
+            continue;
+        }
+        if let Some(lines) = history::lines(run, Fleet::wants)? {
+            fleet.take(run, run.open(), &lines);
         }
     }
     let page = FleetPage {
@@ -34,7 +37,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         to,
     };
     match &args.out {
-        Some(file) => metrics::write(file, &page.page())?,
+        Some(file) => metrics::write_private(file, &page.page())?,
         None => report::data(&page.page()),
     }
     Ok(Exit::Done)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::OpenDrift;
+use super::Mends;
 
 /// Version of the files. Another one is not read.
 pub(super) const FORMAT: u32 = 1;
@@ -103,6 +103,17 @@ impl Asked {
         !has("--check") && (self.verb != "drift" || has("--remediate"))
     }
 
+    /// What it mends of the drift that it finds.
+    #[must_use]
+    pub fn mends(&self) -> Mends {
+        let has = |flag: &str| self.flags.iter().any(|given| given == flag);
+        match self.verb == "drift" && self.changes() {
+            false => Mends::Nothing,
+            true if has("--to wanted") => Mends::Wanted,
+            true => Mends::Applied,
+        }
+    }
+
     /// As a line of words, much as it was typed.
     #[must_use]
     pub fn words(&self) -> String {
@@ -165,9 +176,6 @@ pub struct Ended {
     pub at: Timestamp,
     /// The sums, as the last line has them.
     pub summary: Json,
-    /// The drift that is known and that nobody mended, after a look at drift.
-    #[serde(default, skip_serializing_if = "OpenDrift::is_empty")]
-    pub open: OpenDrift,
 }
 
 impl Ended {

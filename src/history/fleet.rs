@@ -139,16 +139,26 @@ pub struct Fleet {
 
 impl Fleet {
     /// Takes in what was open after a run that is older than what is told.
-    pub fn before(&mut self, run: &Kept) {
-        if run.entry.begun.asked.verb == "drift"
-            && let Some(ended) = &run.entry.ended
-        {
-            self.watched(&run.entry.begun, ended.open.clone());
+    pub fn before(&mut self, run: &Kept, open: Option<OpenDrift>) {
+        if let Some(open) = open {
+            self.watched(&run.entry.begun, open);
         }
     }
 
-    /// Takes in a run and what it told.
-    pub fn take(&mut self, run: &Kept, lines: &[Json]) {
+    /// Whether something is reckoned of a line; of the others none need be in memory.
+    #[must_use]
+    pub fn wants(line: &Json) -> bool {
+        let is_layout = |key: &str| line[key]["kind"] == "layout";
+        match line["type"].as_str() {
+            Some("host_end" | "gpu_slices") => true,
+            Some("planned_change") => is_layout("change"),
+            Some("drift") => is_layout("to_wanted") || is_layout("to_applied"),
+            _ => false,
+        }
+    }
+
+    /// Takes in a run, what it told, and what was open after it, of a look at drift.
+    pub fn take(&mut self, run: &Kept, open: Option<OpenDrift>, lines: &[Json]) {
         let begun = &run.entry.begun;
         let ended = run.entry.ended.as_ref();
         let at = ended.map_or(begun.started, |ended| ended.at);
@@ -159,9 +169,9 @@ impl Fleet {
             summary: ended.map(|ended| ended.summary.clone()).unwrap_or_default(),
         });
         let heard = Heard::of(lines);
-        let is_watch = begun.asked.verb == "drift";
         let none = OpenDrift::new();
-        let open = ended.map_or(&none, |ended| &ended.open);
+        let known = open.as_ref();
+        let open = known.unwrap_or(&none);
         for (name, (outcome, why)) in &heard.hosts {
             let prefix = format!("{name}/");
             let own: OpenDrift = open
@@ -175,11 +185,11 @@ impl Fleet {
             let host = self.hosts.entry(name.clone()).or_default();
             host.marks.push((at, mark));
             host.why.clone_from(why);
-            if is_watch && ended.is_some() {
+            if known.is_some() {
                 host.open = own;
             }
         }
-        if is_watch && ended.is_some() {
+        if let Some(open) = known {
             self.tell_news(begun, at, open.clone());
         }
         self.cards(begun, at, lines);
@@ -365,7 +375,12 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn run(second: i64, verb: &str, flags: &[&str], open: &[(&str, &str, i64)]) -> Kept {
+    fn run(
+        second: i64,
+        verb: &str,
+        flags: &[&str],
+        open: &[(&str, &str, i64)],
+    ) -> (Kept, Option<OpenDrift>) {
         let open = open.iter().map(|(address, status, since)| {
             let open = Open {
                 since: at(*since),
@@ -391,9 +406,13 @@ mod tests {
         let ended = Ended {
             at: at(second),
             summary: json!({"exit": 0}),
-            open: open.collect(),
         };
-        Kept::of(Entry::new(begun, Some(ended)))
+        let open = (verb == "drift").then(|| open.collect());
+        (Kept::of(Entry::new(begun, Some(ended))), open)
+    }
+
+    fn take(fleet: &mut Fleet, (run, open): (Kept, Option<OpenDrift>), lines: &[Json]) {
+        fleet.take(&run, open, lines);
     }
 
     fn end(host: &str, outcome: &str) -> Json {
@@ -409,10 +428,12 @@ mod tests {
     #[test]
     fn drift_comes_and_goes_and_hosts_stand_by_it() {
         let mut fleet = Fleet::default();
-        fleet.before(&run(1, "drift", &[], &[("a/x", "drifted", 1)]));
+        let (first, open) = run(1, "drift", &[], &[("a/x", "drifted", 1)]);
+        fleet.before(&first, open);
         let lines = [end("a", "changed"), end("b", "ok"), end("c", "unreachable")];
-        fleet.take(
-            &run(
+        take(
+            &mut fleet,
+            run(
                 2,
                 "drift",
                 &[],
@@ -423,13 +444,15 @@ mod tests {
         let marks =
             |fleet: &Fleet| -> Vec<Mark> { fleet.hosts.values().filter_map(Host::mark).collect() };
         assert_eq!(marks(&fleet), [Mark::Drifted, Mark::Ok, Mark::Unreachable]);
-        fleet.take(
-            &run(3, "drift", &["--remediate"], &[("a/y", "pending", 2)]),
+        take(
+            &mut fleet,
+            run(3, "drift", &["--remediate"], &[("a/y", "pending", 2)]),
             &[end("a", "changed")],
         );
         assert_eq!(marks(&fleet)[0], Mark::Pending);
-        fleet.take(
-            &run(4, "gpu", &[], &[]),
+        take(
+            &mut fleet,
+            run(4, "gpu", &[], &[]),
             &[
                 end("a", "changed"),
                 end("b", "rolled_back"),
@@ -452,15 +475,15 @@ mod tests {
     fn cards_are_as_they_were_seen_or_made() {
         let mut fleet = Fleet::default();
         let check = [card("whole", 2, 0), end("a", "changed")];
-        fleet.take(&run(1, "gpu", &["--check"], &[]), &check);
+        take(&mut fleet, run(1, "gpu", &["--check"], &[]), &check);
         let first = fleet.hosts["a"].cards[0].clone();
         assert_eq!(first.differing, [("sriov vf".to_owned(), 2, 0)]);
-        fleet.take(&run(2, "gpu", &[], &[]), &check);
+        take(&mut fleet, run(2, "gpu", &[], &[]), &check);
         let made = &fleet.hosts["a"].cards[0];
         assert_eq!((made.state.as_str(), made.differing.len()), ("2 × vf", 0));
         assert_eq!(made.changes, [(at(2), "whole".to_owned())]);
         // Another playbook's run says nothing of cards.
-        fleet.take(&run(3, "run", &[], &[]), &[end("a", "ok")]);
+        take(&mut fleet, run(3, "run", &[], &[]), &[end("a", "ok")]);
         assert_eq!(fleet.hosts["a"].cards.len(), 1);
     }
 }

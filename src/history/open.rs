@@ -1,10 +1,33 @@
 //! Since when drift stands: what a look found, and what was open before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+/// Most characters of a title that is kept.
+const TITLE: usize = 300;
+
+/// What a run mends of the drift that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mends {
+    /// Nothing: it looks.
+    Nothing,
+    /// Hosts become as they were applied last; what is pending stays so.
+    Applied,
+    /// Hosts become as they are wanted, with what was pending.
+    Wanted,
+}
+
+/// Whether a run went through all hosts that it was to go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Each has had its end: one that has none is no longer asked for.
+    Whole,
+    /// It was refused, interrupted or stopped: of hosts without an end nothing is known.
+    Cut,
+}
 
 /// A thing that differs and that nobody has mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,39 +121,49 @@ impl Heard {
         }
     }
 
-    fn was_looked_at(&self, host: &str) -> bool {
-        let well = |(outcome, _): &(String, String)| matches!(outcome.as_str(), "ok" | "changed");
-        self.hosts.get(host).is_some_and(well) || self.found.iter().any(|found| found.host == host)
+    /// The hosts of which the run can say what differs.
+    fn looked_at(&self) -> HashSet<&str> {
+        let well = |outcome: &str| matches!(outcome, "ok" | "changed");
+        let ended = self.hosts.iter().filter(|(_, end)| well(&end.0));
+        let ended = ended.map(|(host, _)| host.as_str());
+        let found = self.found.iter().map(|found| found.host.as_str());
+        ended.chain(found).collect()
+    }
+
+    /// Whether a host that had no end has left the fleet.
+    #[must_use]
+    pub fn has_left(&self, host: &str, course: Course) -> bool {
+        course == Course::Whole && !self.hosts.is_empty() && !self.hosts.contains_key(host)
     }
 
     /// What is open after a look at `now`, where `before` was open: what was open already keeps
-    /// its time, and hosts that could not be looked at keep what they had. `mends` is whether
-    /// the run mended what was not held back on the hosts that it changed.
+    /// its time, and hosts that were not looked at keep what they had, unless they have left
+    /// the fleet. What is mended is that what was not held back on the hosts that were changed.
     #[must_use]
-    pub fn open(&self, before: &OpenDrift, now: Timestamp, mends: bool) -> OpenDrift {
-        let host_of = |address: &str| {
-            let (host, _) = address.split_once('/').unwrap_or((address, ""));
-            host.to_owned()
-        };
+    pub fn open(
+        &self,
+        before: &OpenDrift,
+        now: Timestamp,
+        (mends, course): (Mends, Course),
+    ) -> OpenDrift {
+        let looked_at = self.looked_at();
         let mut open: OpenDrift = before
             .iter()
             .filter(|(address, _)| {
-                let host = host_of(address);
-                self.hosts.contains_key(&host) && !self.was_looked_at(&host)
+                let host = address.split('/').next().unwrap_or_default();
+                !looked_at.contains(host) && !self.has_left(host, course)
             })
             .map(|(address, open)| (address.clone(), open.clone()))
             .collect();
         for found in self.found.iter().filter(|found| found.counts()) {
             let changed = self.hosts.get(&found.host);
             let changed = changed.is_some_and(|(outcome, _)| outcome == "changed");
-            let is_pending = found.status.contains("pending");
-            let mended = mends && changed && found.held.is_none() && found.is_drifted();
-            if mended && !is_pending {
-                continue;
-            }
-            let status = match mended {
-                true => "pending".to_owned(),
-                false => found.status.clone(),
+            let is_mended = changed && found.held.is_none();
+            let status = match (mends, found.status.as_str()) {
+                (Mends::Wanted, _) if is_mended => continue,
+                (Mends::Applied, "drifted_and_pending") if is_mended => "pending".to_owned(),
+                (Mends::Applied, status) if is_mended && status != "pending" => continue,
+                (_, status) => status.to_owned(),
             };
             let same = |open: &&Open| open.is_drifted() == (status != "pending");
             let since = before.get(&found.address).filter(same);
@@ -139,7 +172,7 @@ impl Heard {
                 Open {
                     since: since.map_or(now, |open| open.since),
                     status,
-                    title: found.title.clone(),
+                    title: found.title.chars().take(TITLE).collect(),
                 },
             );
         }
@@ -177,7 +210,7 @@ mod tests {
     #[test]
     fn drift_keeps_its_time_until_it_is_gone() {
         let look = |second, before: &OpenDrift, lines: &[Json]| {
-            Heard::of(lines).open(before, at(second), false)
+            Heard::of(lines).open(before, at(second), (Mends::Nothing, Course::Whole))
         };
         let first = look(
             10,
@@ -211,7 +244,10 @@ mod tests {
 
     #[test]
     fn what_was_mended_is_closed_and_what_was_held_back_is_not() {
-        let mend = |lines: &[Json]| Heard::of(lines).open(&OpenDrift::new(), at(10), true);
+        let to = |mends, lines: &[Json]| {
+            Heard::of(lines).open(&OpenDrift::new(), at(10), (mends, Course::Whole))
+        };
+        let mend = |lines: &[Json]| to(Mends::Applied, lines);
         assert!(mend(&[drift("a", "drifted", None), end("a", "changed")]).is_empty());
         let held = mend(&[drift("a", "drifted", Some("window")), end("a", "changed")]);
         assert_eq!(told(&held), ["a/file:/etc/x drifted 10"]);
@@ -219,5 +255,34 @@ mod tests {
         assert_eq!(told(&undone), ["a/file:/etc/x drifted 10"]);
         let both = mend(&[drift("a", "drifted_and_pending", None), end("a", "changed")]);
         assert_eq!(told(&both), ["a/file:/etc/x pending 10"]);
+        let pending = [drift("a", "pending", None), end("a", "changed")];
+        assert_eq!(told(&mend(&pending)), ["a/file:/etc/x pending 10"]);
+        for status in ["drifted", "flapping", "drifted_and_pending", "pending"] {
+            let lines = |held| [drift("a", status, held), end("a", "changed")];
+            assert!(to(Mends::Wanted, &lines(None)).is_empty(), "{status}");
+            assert_eq!(to(Mends::Wanted, &lines(Some("window"))).len(), 1);
+            assert_eq!(to(Mends::Nothing, &lines(None)).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_look_that_did_not_get_to_a_host_forgets_nothing_of_it() {
+        let first = [
+            drift("a", "drifted", None),
+            drift("b", "drifted", None),
+            end("a", "changed"),
+            end("b", "changed"),
+        ];
+        let look = |before: &OpenDrift, lines: &[Json], course| {
+            Heard::of(lines).open(before, at(20), (Mends::Nothing, course))
+        };
+        let before =
+            Heard::of(&first).open(&OpenDrift::new(), at(10), (Mends::Nothing, Course::Whole));
+        for course in [Course::Whole, Course::Cut] {
+            assert_eq!(look(&before, &[], course), before, "nothing was begun");
+        }
+        let cut = look(&before, &[end("a", "ok")], Course::Cut);
+        assert_eq!(told(&cut), ["b/file:/etc/x drifted 10"]);
+        assert!(look(&before, &[end("a", "ok")], Course::Whole).is_empty());
     }
 }

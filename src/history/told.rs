@@ -15,8 +15,19 @@ pub struct Memory {
     pub since: Timestamp,
     /// When it was told last.
     pub told: Timestamp,
+    /// When it was last known to stand, or not known to be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Timestamp>,
     /// The host; empty where it is about runs.
     pub host: String,
     /// What was told.
     pub text: String,
+}
+
+impl Memory {
+    /// When somebody last had to do with it.
+    #[must_use]
+    pub fn last(&self) -> Timestamp {
+        self.seen.map_or(self.told, |seen| seen.max(self.told))
+    }
 }

@@ -273,7 +273,7 @@ fn webhook(block: &mut Block<'_, '_>, folder: &Path) -> Option<Way> {
     hook.finish();
     let at = at?;
     let mut wrong = |message: &str| block.problems.push(Diagnostic::error(message).at(&at));
-    let is_http = url.value.starts_with("http://") || url.value.starts_with("https://");
+    let is_http = road(&url.value).is_some();
     let to = match (url.value.is_empty(), file.is_empty()) {
         (false, true) if is_http => Url::Written(url.value),
         (true, false) => Url::InFile(folder.join(file)),
@@ -290,8 +290,7 @@ fn webhook(block: &mut Block<'_, '_>, folder: &Path) -> Option<Way> {
         wrong("the `secret` of a webhook lacks the `file` that it is in");
     }
     if let (true, Url::Written(url)) = (has_secret, &to)
-        && url.starts_with("http://")
-        && !is_loopback(url)
+        && road(url) == Some(Road::Open)
     {
         wrong("a secret goes over https:// only, except to this machine");
     }
@@ -302,22 +301,34 @@ fn webhook(block: &mut Block<'_, '_>, folder: &Path) -> Option<Way> {
     })
 }
 
-/// Whether a request to this `http://` address stays on this machine.
-pub(super) fn is_loopback(url: &str) -> bool {
-    let rest = url.trim_start_matches("http://");
-    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // What stands before an `@` is no host.
-    if place.contains('@') {
-        return false;
-    }
-    let host = match place.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None => place.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost"
+/// The road that a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Road {
+    /// Nobody on it can read along.
+    Tls,
+    /// It stays on this machine.
+    Here,
+    /// Whoever is on it can read along.
+    Open,
+}
+
+/// The road to an address, which is taken apart as the client does it that sends the request;
+/// none where it is no address of the web.
+pub(super) fn road(url: &str) -> Option<Road> {
+    let url: ureq::http::Uri = url.parse().ok()?;
+    let scheme = url.scheme_str()?.to_ascii_lowercase();
+    let host = url.host().filter(|host| !host.is_empty())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host.eq_ignore_ascii_case("localhost")
         || host
             .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+            .is_ok_and(|address| address.is_loopback());
+    match (scheme.as_str(), is_here) {
+        ("https", _) => Some(Road::Tls),
+        ("http", true) => Some(Road::Here),
+        ("http", false) => Some(Road::Open),
+        _ => None,
+    }
 }
 
 fn headers(hook: &mut Block<'_, '_>) -> Vec<(String, String)> {
@@ -441,17 +452,31 @@ mod tests {
         }
         for url in [
             "http://127.0.0.1:8080/x",
+            "HTTP://127.0.0.1/",
             "http://[::1]/",
             "http://localhost",
         ] {
-            assert!(is_loopback(url), "{url}");
+            assert_eq!(road(url), Some(Road::Here), "{url}");
         }
         for url in [
             "http://127.0.0.1.example/",
             "http://localhost@evil/",
             "http://10.0.0.1/",
+            "HTTP://10.0.0.1/",
         ] {
-            assert!(!is_loopback(url), "{url}");
+            assert_eq!(road(url), Some(Road::Open), "{url}");
         }
+        assert_eq!(road("HTTPS://10.0.0.1/"), Some(Road::Tls));
+        for url in [
+            "",
+            "ftp://localhost/",
+            "localhost",
+            "https:///x",
+            "http://a b/",
+        ] {
+            assert_eq!(road(url), None, "{url}");
+        }
+        // Nothing is taken off twice.
+        assert_ne!(road("http://http://127.0.0.1/"), Some(Road::Here));
     }
 }

@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Kind;
-use crate::history::{Heard, Memory, OpenDrift, Told};
+use crate::history::{Course, Heard, Memory, OpenDrift, Told};
+
+/// Most characters of a text that is remembered.
+const REMEMBERED: usize = 300;
 
 /// Something to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,9 @@ pub fn items(
     for (host, (outcome, why)) in &heard.hosts {
         let kind = match outcome.as_str() {
             "unreachable" => Kind::Unreachable,
-            "failed" | "rolled_back" | "stuck" | "unconfirmed" => Kind::Failed,
+            "failed" | "rolled_back" | "stuck" | "unconfirmed" | "locked" | "stale" | "left" => {
+                Kind::Failed
+            }
             _ => continue,
         };
         let word = outcome.replace('_', " ");
@@ -84,11 +89,12 @@ pub fn items(
 
 /// What is told now of all that stands, and what is remembered afterwards. News that was told
 /// is told again after `repeat`; what no longer stands, and of which this run can say so, is
-/// told as over. `is_look` is whether the run looked for drift.
+/// told as over. `is_look` is whether the run looked for drift, `course` whether it went
+/// through all hosts.
 #[must_use]
 pub fn fresh(
     standing: &[Item],
-    (heard, is_look): (&Heard, bool),
+    (heard, is_look, course): (&Heard, bool, Course),
     told: &Told,
     (on, repeat): (&[Kind], SignedDuration),
     now: Timestamp,
@@ -112,8 +118,9 @@ pub fn fresh(
             Memory {
                 since,
                 told: last,
+                seen: Some(now),
                 host: item.host.clone(),
-                text: item.text.clone(),
+                text: item.text.chars().take(REMEMBERED).collect(),
             },
         );
     }
@@ -127,8 +134,12 @@ pub fn fresh(
         if after.contains_key(key) || other.is_some_and(|other| after.contains_key(&other)) {
             continue;
         }
-        if !is_over(key, memory, heard, is_look) {
-            after.insert(key.clone(), memory.clone());
+        if !is_over(key, memory, (heard, is_look, course)) {
+            let memory = Memory {
+                seen: Some(now),
+                ..memory.clone()
+            };
+            after.insert(key.clone(), memory);
             continue;
         }
         if on.contains(&Kind::Recovered) {
@@ -146,17 +157,19 @@ pub fn fresh(
 }
 
 /// Whether the run that was heard can say that something no longer stands: it looked at the
-/// host, or the host is no longer one of the fleet's; what is about runs each run can say.
-fn is_over(key: &str, memory: &Memory, heard: &Heard, is_look: bool) -> bool {
+/// host, or the host is no longer one of the fleet's. That a run is missing each run can say,
+/// that nothing could be begun is over when something was.
+fn is_over(key: &str, memory: &Memory, (heard, is_look, course): (&Heard, bool, Course)) -> bool {
     if memory.host.is_empty() {
-        return true;
+        let is_refusal = key.starts_with("failed ");
+        return !is_refusal || course == Course::Whole || !heard.hosts.is_empty();
     }
     let is_drift = !key.starts_with("unreachable ") && !key.starts_with("failed ");
     if is_drift && !is_look {
         return false;
     }
     match heard.hosts.get(&memory.host) {
-        None => !heard.hosts.is_empty(),
+        None => heard.has_left(&memory.host, course),
         // One that cannot be reached now is told as such; what stood there may stand still.
         Some((outcome, _)) if outcome == "ok" || outcome == "changed" => true,
         Some(_) => key.starts_with("unreachable ") && heard.hosts[&memory.host].0 != "skipped",
@@ -168,12 +181,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::history::Mends;
 
     fn at(hour: i64) -> Timestamp {
         Timestamp::from_second(hour * 3600).expect("a time")
     }
 
     fn run(ends: &[(&str, &str)], drift: &[&str], before: &Told, hour: i64) -> (Vec<String>, Told) {
+        run_that_went((ends, Course::Whole), drift, before, hour)
+    }
+
+    fn run_that_went(
+        (ends, course): (&[(&str, &str)], Course),
+        drift: &[&str],
+        before: &Told,
+        hour: i64,
+    ) -> (Vec<String>, Told) {
         let mut lines: Vec<serde_json::Value> = drift
             .iter()
             .map(|host| {
@@ -187,10 +210,10 @@ mod tests {
             ),
         );
         let heard = Heard::of(&lines);
-        let open = heard.open(&OpenDrift::new(), at(hour), false);
+        let open = heard.open(&OpenDrift::new(), at(hour), (Mends::Nothing, course));
         let standing = items(&heard, Some(&open), None, None, at(hour));
         let terms = (&Kind::ALL[..], SignedDuration::from_hours(24));
-        let (news, after) = fresh(&standing, (&heard, true), before, terms, at(hour));
+        let (news, after) = fresh(&standing, (&heard, true, course), before, terms, at(hour));
         let told = news
             .iter()
             .map(|item| format!("{} {}", item.kind.word(), item.address));
@@ -224,7 +247,10 @@ mod tests {
             news.is_empty(),
             "a run that was refused says nothing of hosts"
         );
-        let (news, _) = run(&[("b", "ok")], &[], &told, 3);
+        let one = (&[("b", "ok")][..], Course::Cut);
+        let (news, told) = run_that_went(one, &[], &told, 3);
+        assert!(news.is_empty(), "it was interrupted before it came to `a`");
+        let (news, _) = run(&[("b", "ok")], &[], &told, 4);
         assert_eq!(news, ["recovered a/x", "recovered a"], "it left the fleet");
     }
 
@@ -233,9 +259,11 @@ mod tests {
         let (_, told) = run(&[("a", "changed")], &["a"], &Told::new(), 0);
         let heard = Heard::of(&[json!({"type": "host_end", "host": "a", "outcome": "ok"})]);
         let terms = (&Kind::ALL[..], SignedDuration::from_hours(24));
-        let (news, after) = fresh(&[], (&heard, false), &told, terms, at(1));
+        let run = (&heard, false, Course::Whole);
+        let (news, after) = fresh(&[], run, &told, terms, at(1));
         assert!(news.is_empty());
-        assert_eq!(after, told);
+        assert!(after.keys().eq(told.keys()), "{after:?}");
+        assert_eq!(after["drifted a/x"].last(), at(1), "it is still looked at");
     }
 
     #[test]
@@ -252,7 +280,32 @@ mod tests {
         let kinds: Vec<Kind> = standing.iter().map(|item| item.kind).collect();
         assert_eq!(kinds, [Kind::Failed, Kind::Missed, Kind::Failed]);
         let terms = (&[Kind::Missed][..], SignedDuration::from_hours(1));
-        let (news, _) = fresh(&standing, (&heard, false), &Told::new(), terms, at(0));
+        let run = (&heard, false, Course::Cut);
+        let (news, _) = fresh(&standing, run, &Told::new(), terms, at(0));
         assert_eq!(news.len(), 1);
+    }
+
+    #[test]
+    fn a_host_that_was_not_done_is_news_whatever_kept_it() {
+        for outcome in ["locked", "stale", "left", "stuck", "unconfirmed"] {
+            let (news, told) = run(&[("a", outcome)], &[], &Told::new(), 0);
+            assert_eq!(news, ["failed a"], "{outcome}");
+            let (news, _) = run(&[("a", "ok")], &[], &told, 1);
+            assert_eq!(news, ["recovered a"], "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_over_when_something_was_begun() {
+        let heard = Heard::default();
+        let standing = items(&heard, None, None, Some("no".to_owned()), at(0));
+        let terms = (&Kind::ALL[..], SignedDuration::from_hours(1));
+        let cut = (&heard, false, Course::Cut);
+        let (_, told) = fresh(&standing, cut, &Told::new(), terms, at(0));
+        let (news, told) = fresh(&[], cut, &told, terms, at(1));
+        assert!(news.is_empty(), "interrupted at once: {news:?}");
+        let whole = (&heard, false, Course::Whole);
+        let (news, _) = fresh(&[], whole, &told, terms, at(2));
+        assert_eq!(news[0].kind, Kind::Recovered);
     }
 }

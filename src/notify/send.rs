@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use super::config::is_loopback;
+use super::config::{Road, road};
 use super::{Channel, SecretHeader, Url, Way};
 use crate::secret::Secret;
 
@@ -21,12 +21,12 @@ const MOST_SECRET: u64 = 64 << 10;
 /// How often a program is asked whether it has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Sends a message.
+/// Sends a message, within the channel's time and within `most`.
 ///
 /// # Errors
 /// Says why it did not get there.
-pub fn send(channel: &Channel, message: &str) -> Result<(), String> {
-    let time = Duration::from_secs(channel.timeout_s.into());
+pub fn send(channel: &Channel, message: &str, most: Duration) -> Result<(), String> {
+    let time = Duration::from_secs(channel.timeout_s.into()).min(most);
     match &channel.way {
         Way::Webhook {
             url,
@@ -48,8 +48,10 @@ fn post(
         Url::Written(url) => Secret::new(url.clone()),
         Url::InFile(file) => read(file)?,
     };
-    let is_plain = url.reveal().starts_with("http://");
-    if secret.is_some() && is_plain && !is_loopback(url.reveal()) {
+    let Some(road) = road(url.reveal()) else {
+        return Err("its address is no https:// or http:// one".to_owned());
+    };
+    if secret.is_some() && road == Road::Open {
         return Err("a secret goes over https:// only, except to this machine".to_owned());
     }
     let tls = TlsConfig::builder()
@@ -57,7 +59,7 @@ fn post(
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
-    let proxy = match is_plain && is_loopback(url.reveal()) {
+    let proxy = match road == Road::Here {
         // What stays on this machine goes through no other.
         true => None,
         false => ureq::Proxy::try_from_env(),
@@ -165,6 +167,38 @@ fn run(argv: &[String], message: &str, time: Duration) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_secret_goes_where_others_can_read_along() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("url");
+        let secret = SecretHeader {
+            header: "Authorization".to_owned(),
+            prefix: String::new(),
+            file: folder.path().join("no-such-secret"),
+        };
+        let post = |url: &str, secret| {
+            std::fs::write(&file, url).expect("ours");
+            let url = Url::InFile(file.clone());
+            post(&url, &[], secret, "", Duration::from_secs(5)).expect_err("it is not sent")
+        };
+        for url in [
+            "http://192.0.2.1/x",
+            "HTTP://192.0.2.1/x",
+            "Http://a@192.0.2.1/",
+        ] {
+            let why = post(url, Some(&secret));
+            assert!(why.contains("https:// only"), "{url}: {why}");
+        }
+        for url in ["ftp://127.0.0.1/", "127.0.0.1:80", "/x", "x y"] {
+            assert!(post(url, None).contains("no https://"), "{url}");
+        }
+        // These may have it: only then it is looked for.
+        for url in ["https://192.0.2.1/x", "http://127.0.0.1:1/"] {
+            let why = post(url, Some(&secret));
+            assert!(why.contains("no-such-secret"), "{url}: {why}");
+        }
+    }
 
     #[test]
     fn a_program_gets_the_message_and_its_end_counts() {

@@ -6,6 +6,7 @@
 //! is skipped, one that failed is a failure, and so is drift. What a person has to look at is
 //! an error. Makes text; `report` writes it.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Junit {
     /// The run that is made, where one is.
     run: Option<String>,
     suites: Vec<Suite>,
+    /// Where the suite of each host is among them.
+    places: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Junit {
             check,
             run: None,
             suites: Vec::new(),
+            places: HashMap::new(),
         }
     }
 
@@ -145,14 +149,15 @@ impl Junit {
     }
 
     fn suite(&mut self, host: &HostName) -> &mut Suite {
-        let place = self
-            .suites
-            .iter()
-            .position(|suite| suite.host == host.as_str());
-        let place = place.unwrap_or_else(|| {
-            self.suites.push(Suite::new(host.as_str()));
-            self.suites.len() - 1
-        });
+        let place = match self.places.get(host.as_str()) {
+            Some(place) => *place,
+            None => {
+                self.suites.push(Suite::new(host.as_str()));
+                let place = self.suites.len() - 1;
+                self.places.insert(host.as_str().to_owned(), place);
+                place
+            }
+        };
         &mut self.suites[place]
     }
 
@@ -341,11 +346,14 @@ fn ended(outcome: Outcome, why: &str) -> Verdict {
     };
     match outcome {
         Outcome::Ok | Outcome::Changed => Verdict::Passed,
-        Outcome::Skipped | Outcome::Left => Verdict::Skipped(why.to_owned()),
+        Outcome::Skipped => Verdict::Skipped(why.to_owned()),
         Outcome::Failed | Outcome::RolledBack | Outcome::Locked | Outcome::Stale => {
             Verdict::Failure(told())
         }
-        Outcome::Unreachable | Outcome::Stuck | Outcome::Unconfirmed => Verdict::Error(told()),
+        // What was left half done is known by nobody.
+        Outcome::Unreachable | Outcome::Stuck | Outcome::Unconfirmed | Outcome::Left => {
+            Verdict::Error(told())
+        }
     }
 }
 
@@ -419,5 +427,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_host_that_was_left_is_an_error_and_hosts_keep_their_order() {
+        let mut junit = Junit::new(CheckMode::Off);
+        for name in ["h2", "h1", "h2"] {
+            junit.event(&Event::HostEnd {
+                host: HostName::from(name),
+                outcome: Outcome::Left,
+                problem: Some(HostProblem::NotBegun("x".to_owned())),
+            });
+        }
+        let text = junit.text();
+        assert_eq!(text.matches("<testsuite ").count(), 2, "{text}");
+        assert_eq!(text.matches("<error type=\"left\"").count(), 2, "{text}");
+        assert!(
+            text.find("name=\"h2\"") < text.find("name=\"h1\""),
+            "{text}"
+        );
     }
 }

@@ -22,6 +22,7 @@ pub fn events(lines: &[Json]) -> Vec<Event> {
     let mut replay = Replay {
         events: Vec::new(),
         plans: Vec::new(),
+        places: HashMap::new(),
         findings: Vec::new(),
         // A look at drift shows what it finds as a plan; where something is mended, the plan
         // itself was told.
@@ -30,6 +31,8 @@ pub fn events(lines: &[Json]) -> Vec<Event> {
     };
     if replay.shows_findings {
         replay.plans = found_plans(lines);
+        let hosts = replay.plans.iter().map(|(host, _)| host.clone());
+        replay.places = hosts.zip(0..).collect();
     }
     for line in lines {
         replay.line(line);
@@ -43,6 +46,8 @@ struct Replay {
     events: Vec<Event>,
     /// Plans that were told and are not shown yet.
     plans: Vec<(HostName, HostPlan)>,
+    /// Where the plan of each host is among them.
+    places: HashMap<HostName, usize>,
     /// Findings of the host whose lines come now.
     findings: Vec<(HostName, Option<String>, Finding)>,
     shows_findings: bool,
@@ -56,7 +61,7 @@ impl Replay {
         let host = line["host"].as_str().map(HostName::from);
         let other_host =
             |(name, ..): &(HostName, Option<String>, Finding)| Some(name) != host.as_ref();
-        if kind != "drift" || self.findings.iter().any(other_host) {
+        if kind != "drift" || self.findings.first().is_some_and(other_host) {
             self.drift();
         }
         match (kind, host) {
@@ -84,7 +89,7 @@ impl Replay {
                 }
             }
             ("host_end", Some(host)) => {
-                if self.plans.iter().any(|(name, _)| *name == host) {
+                if self.places.contains_key(&host) {
                     self.plans();
                 }
                 let word = line["outcome"].as_str().unwrap_or_default();
@@ -104,16 +109,17 @@ impl Replay {
     fn planned(&mut self, host: HostName, line: &Json) {
         let Some(step) = step(line) else { return };
         let guard = serde_json::from_value(line["guard"].clone()).ok().flatten();
-        match self.plans.iter_mut().find(|(name, _)| *name == host) {
-            Some((_, plan)) => plan.steps.push(step),
-            None => self.plans.push((
-                host,
-                HostPlan {
+        match self.places.get(&host) {
+            Some(place) => self.plans[*place].1.steps.push(step),
+            None => {
+                let plan = HostPlan {
                     steps: vec![step],
                     guard,
                     ..HostPlan::default()
-                },
-            )),
+                };
+                self.places.insert(host.clone(), self.plans.len());
+                self.plans.push((host, plan));
+            }
         }
     }
 
@@ -122,6 +128,7 @@ impl Replay {
         if self.plans.is_empty() {
             return;
         }
+        self.places.clear();
         self.plans
             .sort_by_key(|(host, _)| self.order.get(host).copied().unwrap_or(usize::MAX));
         let plans: Vec<(HostName, Arc<HostPlan>)> = std::mem::take(&mut self.plans)

@@ -1,0 +1,64 @@
+//! A file that is written as a whole or not at all: beside, to the disk, then renamed. What is
+//! in it, and who may read it, the caller says.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Makes or replaces a file with these permissions. A link in its place is replaced and not
+/// followed. Whatever somebody has left who was killed here is in nobody's way: the name
+/// beside is another one each time.
+///
+/// # Errors
+/// It cannot be written; nothing is left beside it then.
+pub fn write(
+    path: &Path,
+    mode: u32,
+    put: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let chance = std::hash::RandomState::new().build_hasher().finish();
+    let mut beside = path.as_os_str().to_owned();
+    // At its end, so that no collector takes it for a file of its own.
+    beside.push(format!(".new{chance:016x}"));
+    let beside = Path::new(&beside);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(beside)?;
+    let done = put(&mut file)
+        .and_then(|()| file.flush())
+        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(beside, path));
+    if done.is_err() {
+        let _ = fs::remove_file(beside);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_has_its_mode_whatever_was_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.prom");
+        for mode in [0o644, 0o600] {
+            write(&path, mode, |file| file.write_all(b"text")).expect("it is written");
+            let meta = fs::metadata(&path).expect("it is there");
+            assert_eq!((meta.permissions().mode() & 0o777, meta.len()), (mode, 4));
+        }
+        let failed = write(&path, 0o600, |file| {
+            file.write_all(b"ha")?;
+            Err(io::Error::other("no"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).expect("it is there"), b"text");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert!(write(&folder.path().join("no/x"), 0o600, |_| Ok(())).is_err());
+    }
+}
