@@ -280,7 +280,9 @@ fn hidden(name: &str) -> bool {
 
 /// The nearest folder at or above `inventory` that has a `playbooks/`. An inventory that is no
 /// path (`host1,host2`) has none.
-fn project_above(inventory: &Path) -> Option<PathBuf> {
+/// The project that a file or folder belongs to: the nearest folder at or above it that has a
+/// `playbooks/`.
+pub(crate) fn project_above(inventory: &Path) -> Option<PathBuf> {
     let inventory = fs::canonicalize(inventory).ok()?;
     inventory
         .ancestors()

@@ -743,10 +743,23 @@ fn playbooks_of_one_name_have_records_of_their_own_and_older_ones_are_read() {
     let told = deploy("drift", &one, &[]).expect(2);
     told.says("drifted: change /etc/a-one.conf");
     deploy("drift", &other, &[]).expect(0);
-    // The same in a repository that was checked out elsewhere.
+    // The same in a project that was copied elsewhere.
     let moved = play("elsewhere/fleet", "a");
     let told = deploy("drift", &moved, &[]).expect(2);
     told.says("drifted: change /etc/a-one.conf");
+    for copy in ["fleet-a", "home/fleet-b"] {
+        let inner = play(&format!("{copy}/playbooks"), "c");
+        let first = copy == "fleet-a";
+        if first {
+            let applied = deploy("run", &inner, &["--yes"]).expect(0);
+            applied.says("changed=1");
+            fleet.edit("n01", "/etc/c-one.conf");
+            // Neither one's repository nor the folder's name is part of the name.
+            fleet.scratch.write("fleet-a/.git/HEAD", "");
+        }
+        let told = deploy("drift", &inner, &[]).expect(2);
+        told.says("drifted: change /etc/c-one.conf");
+    }
 
     // What an earlier version left goes by the file's name and the tags alone.
     let state = fleet.root("n01").join("var/lib/deploy");
@@ -770,10 +783,43 @@ fn playbooks_of_one_name_have_records_of_their_own_and_older_ones_are_read() {
     fleet.edit("n01", "/etc/b-one.conf");
     let told = deploy("drift", &other, &[]).expect(2);
     told.says("drifted: change /etc/b-one.conf");
+    // Nothing goes back to it: it may be from before the run that counts.
+    let edited = fs::read_to_string(fleet.root("n01").join("etc/b-one.conf")).expect("our file");
+    deploy("drift", &other, &["--remediate", "--yes"])
+        .says("recorded by an earlier version of deploy")
+        .says("--to wanted");
+    let after = fs::read_to_string(fleet.root("n01").join("etc/b-one.conf")).expect("our file");
+    assert_eq!(after, edited);
     // The record is of the other playbook.
     deploy("drift", &one, &[])
         .expect(2)
         .says("nothing was applied here");
+    deploy("drift", &other, &["--remediate", "--yes", "--to", "wanted"]).expect(0);
+    deploy("run", &other, &["--yes"]).expect(0);
+    fleet.edit("n01", "/etc/b-two.conf");
+    deploy("drift", &other, &["--remediate", "--yes"])
+        .expect(0)
+        .says("mended");
+    // One that cannot be read is told as that, own or older.
+    let own = fs::read_dir(&state).expect("it is there").flatten();
+    let own = own.map(|entry| entry.path()).find(|path| {
+        let name = path.display().to_string();
+        name.ends_with(".json") && name.contains("/applied-site-") && !name.contains(OLD_SUM)
+    });
+    let own = own.expect("its record");
+    let older = state.join(format!("applied-site-{OLD_SUM}.json"));
+    for path in [own, older] {
+        fs::remove_file(&path).expect("our file");
+        fs::create_dir(&path).expect("our folder");
+        let told = deploy("drift", &other, &[]);
+        let told = told.says("what was last applied here cannot be read");
+        assert!(
+            !told.all().contains("nothing was applied"),
+            "{}",
+            told.all()
+        );
+        fs::remove_dir(&path).expect("our folder");
+    }
 }
 
 /// How records of `site.yml` without tags were called.

@@ -85,7 +85,10 @@ fn whose_port_it_is_is_told_by_the_socket_in_every_shell() {
     let scratch = Scratch::new();
     let root = scratch.path().join("root");
     // The process that listens, and one of another unit with another socket.
-    for (pid, group, inode) in [("10", "dcgm.service", 4242), ("11", "other.service", 4243)] {
+    for (pid, group, inode) in [
+        ("10", "dcgm.service/inner", 4242),
+        ("11", "other.service", 4243),
+    ] {
         let process = format!("root/proc/{pid}");
         scratch.write(
             &format!("{process}/cgroup"),
@@ -107,6 +110,12 @@ fn whose_port_it_is_is_told_by_the_socket_in_every_shell() {
             "other.service",
             9400,
             "port 9400 answers, and it is not other.service that listens there but process 10 (prog10)",
+        ),
+        // A group's name that another's begins with is not the other's.
+        (
+            "dcgm.serv",
+            9400,
+            "port 9400 answers, and it is not dcgm.serv that listens there but process 10 (prog10)",
         ),
         // Nobody has that port: whatever answers, packets go there without a socket here.
         ("other.service", 5000, ""),

@@ -29,6 +29,9 @@ const ASKS: &str = "DEPLOY_COMPLETE";
 /// Longest time for reading files: a shell waits for it at each key.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// By this variable whoever would rather wait says for how many seconds.
+const WAITS: &str = "DEPLOY_COMPLETE_SECONDS";
+
 /// Most bytes of a playbook that is looked at for tags.
 const MOST_PLAYBOOK: u64 = 1 << 20;
 
@@ -171,7 +174,14 @@ fn soon<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<
     std::thread::spawn(move || {
         let _ = sender.send(look());
     });
-    receiver.recv_timeout(PATIENCE).ok()
+    let said = std::env::var(WAITS).ok();
+    receiver.recv_timeout(patience(said.as_deref())).ok()
+}
+
+/// How long is waited, by what `WAITS` says; an hour at most.
+fn patience(said: Option<&str>) -> Duration {
+    let seconds = said.and_then(|text| text.parse::<u64>().ok());
+    seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.min(3600)))
 }
 
 /// The inventories that a command line names.
@@ -281,6 +291,15 @@ mod tests {
     fn what_hangs_proposes_nothing() {
         let (_keep, never) = mpsc::channel::<()>();
         assert_eq!(soon(move || never.recv().is_ok()), None);
+    }
+
+    #[test]
+    fn who_would_rather_wait_may_say_so() {
+        assert_eq!(patience(None), PATIENCE);
+        assert_eq!(patience(Some("soon")), PATIENCE);
+        assert_eq!(patience(Some("60")), Duration::from_secs(60));
+        let most = patience(Some("18446744073709551615"));
+        assert_eq!(most, Duration::from_secs(3600));
     }
 
     #[test]

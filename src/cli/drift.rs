@@ -60,6 +60,9 @@ pub(super) struct Terms<'a> {
 pub(super) struct Inspected {
     /// The run that was applied last.
     pub(super) last: Option<LastApplied>,
+    /// Whether that was recorded by an earlier version, under a name that another playbook or
+    /// a later run need not share: good to be told, and not to be gone back to.
+    pub(super) is_older: bool,
     /// What differs, rules applied.
     pub(super) findings: Vec<Finding>,
     /// The way back to what was last applied, as it is looked at.
@@ -192,7 +195,7 @@ impl<C: Way> Watch<C> {
             &self.job.settings.catalog,
             events,
         );
-        let last = self.last_applied(probe, &answers).await?;
+        let (last, is_older) = self.last_applied(probe, &answers).await?;
         let mut cache = ReadCache::default();
         let (reads, replies): (Vec<Read>, Vec<_>) = answers.into_iter().unzip();
         cache.add(&reads, replies);
@@ -239,6 +242,7 @@ impl<C: Way> Watch<C> {
         }
         Ok(Inspected {
             last,
+            is_older,
             findings,
             back,
             wanted,
@@ -353,11 +357,12 @@ impl<C: Way> Watch<C> {
         asked.map_err(|error| reach::failed(error.to_string()))
     }
 
+    /// What was last applied, and whether it is the record of an earlier version.
     async fn last_applied(
         &self,
         probe: &mut dyn Probe,
         answers: &[(Read, Reply)],
-    ) -> Result<Option<LastApplied>, HostProblem> {
+    ) -> Result<(Option<LastApplied>, bool), HostProblem> {
         let known = self.records.iter().map(|record| {
             let mut answers = answers.iter();
             answers.find_map(|(read, reply)| (read == record).then(|| reply.clone()))
@@ -369,35 +374,41 @@ impl<C: Way> Watch<C> {
                 asked.map_err(|error| reach::failed(error.to_string()))?
             }
         };
-        let mut replies = replies.into_iter();
-        let own = replies.next();
-        // What an earlier version recorded may be of another playbook of that name.
-        let is_own = matches!(own, Some(Reply::File(FileReply::Content { .. })));
-        let reply = match is_own {
-            true => own,
-            false => replies.next(),
-        };
-        let wrong = |why: String| {
-            let mut chain = vec!["what was last applied here cannot be read".to_owned()];
-            chain.push(why);
-            HostProblem::Failed {
-                step: None,
-                chain,
-                hint: Some("the next run that changes something writes it anew".to_owned()),
+        let playbook = self.job.playbook.plays.first();
+        for (number, reply) in replies.into_iter().enumerate() {
+            let Some(bytes) = recorded(reply)? else {
+                continue;
+            };
+            let last = LastApplied::parse(&bytes).map_err(unreadable)?;
+            let is_older = number > 0;
+            // What an earlier version recorded may be of another playbook of that name.
+            let of_this = playbook.is_none_or(|play| last.may_be_of(play.origin.path()));
+            if !is_older || of_this {
+                return Ok((Some(last), is_older));
             }
-        };
-        match reply {
-            Some(Reply::File(FileReply::Content {
-                truncated: true, ..
-            })) => Err(wrong(format!("it is longer than {MOST_RECORD} bytes"))),
-            Some(Reply::File(FileReply::Content { bytes, .. })) => {
-                let last = LastApplied::parse(&bytes).map_err(wrong)?;
-                let playbook = self.job.playbook.plays.first();
-                let of_this = playbook.is_none_or(|play| last.may_be_of(play.origin.path()));
-                Ok((is_own || of_this).then_some(last))
-            }
-            _ => Ok(None),
         }
+        Ok((None, false))
+    }
+}
+
+/// The bytes of a host's record, if there is one.
+fn recorded(reply: Reply) -> Result<Option<Vec<u8>>, HostProblem> {
+    match reply {
+        Reply::File(FileReply::Content {
+            truncated: true, ..
+        }) => Err(unreadable(format!("it is longer than {MOST_RECORD} bytes"))),
+        Reply::File(FileReply::Content { bytes, .. }) => Ok(Some(bytes)),
+        Reply::File(FileReply::Absent) => Ok(None),
+        Reply::File(FileReply::Unreadable(why)) => Err(unreadable(why)),
+        _ => Err(unreadable("the host answered something else".to_owned())),
+    }
+}
+
+fn unreadable(why: String) -> HostProblem {
+    HostProblem::Failed {
+        step: None,
+        chain: vec!["what was last applied here cannot be read".to_owned(), why],
+        hint: Some("the next run that changes something writes it anew".to_owned()),
     }
 }
 

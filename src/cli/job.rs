@@ -18,6 +18,7 @@ use crate::cli::group_request::{self, Pools, Shares, Wanted};
 use crate::cli::hosts::{self, Hosts};
 use crate::cli::reach::{self, Reached, Way};
 use crate::cli::settings::{self, Settings, once, take};
+use crate::content::{self, Content};
 use crate::desired::Desired;
 use crate::error::{Diagnostic, Problems};
 use crate::event::{Event, HostProblem};
@@ -436,7 +437,7 @@ fn cut(hosts: &[HostName], serial: &[Batch]) -> Vec<Vec<HostName>> {
     batches
 }
 
-fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, Project), Problems> {
+fn read(which: &Which, content: &Content) -> Result<(Playbook, Project), Problems> {
     let (path, text, folder) = match which {
         Which::Named(name) => {
             let shipped = content
@@ -465,7 +466,7 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
     };
     let called = match which {
         Which::Named(_) => None,
-        Which::File(path) => called(path),
+        Which::File(path) => called(path, content.project()),
     };
     let project = Project::new(content.clone(), folder).calling(called);
     let (playbook, found) = playbook::load(&path, &text, &module::names(), &project);
@@ -474,19 +475,22 @@ fn read(which: &Which, content: &crate::content::Content) -> Result<(Playbook, P
     Ok((playbook, project))
 }
 
-/// The deepest folder of a repository that its own is looked for above.
-const DEEPEST: usize = 16;
-
-/// What a playbook of the user's is called: its path from the folder of its repository on, or
-/// else from its own, so that it is the same wherever that was checked out.
-fn called(path: &Path) -> Option<String> {
-    let path = std::path::absolute(path).ok()?;
-    let own = path.parent()?;
-    let mut above = own.ancestors().take(DEEPEST);
-    let root = above.find(|folder| folder.join(".git").exists());
-    let from = root.unwrap_or(own).parent();
-    let rest = from.and_then(|from| path.strip_prefix(from).ok());
-    Some(rest.unwrap_or(&path).to_string_lossy().into_owned())
+/// What a playbook of the user's is called: its path below its project, so that it is the same
+/// wherever and under whatever name that was checked out or copied to. One that stands in no
+/// project goes by its own folder and name.
+fn called(path: &Path, project: Option<&Path>) -> Option<String> {
+    let name = path.file_name()?;
+    let own = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let own = std::fs::canonicalize(own).ok()?;
+    let given = project.and_then(|project| std::fs::canonicalize(project).ok());
+    let given = given.filter(|project| own.starts_with(project));
+    let root = given.or_else(|| content::project_above(&own));
+    let root = root.as_deref().or(own.parent()).unwrap_or(&own);
+    let below = own.strip_prefix(root).unwrap_or(&own);
+    Some(below.join(name).to_string_lossy().into_owned())
 }
 
 /// Findings about a pattern, at the place of the play that has it.
@@ -509,6 +513,38 @@ mod tests {
             .map(|n| HostName::from(format!("h{n}")))
             .collect();
         cut(&hosts, serial).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_playbook_is_called_by_its_place_in_its_project_and_by_nothing_above() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let put = |path: &str| {
+            let path = scratch.path().join(path);
+            let folder = path.parent().expect("it has one");
+            std::fs::create_dir_all(folder).expect("a folder");
+            std::fs::write(&path, "").expect("a file");
+            path
+        };
+        put("fleet/.git/HEAD");
+        let name = |path: &Path, project: Option<&Path>| called(path, project).expect("a name");
+        for copy in ["fleet", "home/fleet-b", "etc/deploy/..2026/x"] {
+            let inner = put(&format!("{copy}/playbooks/x.yml"));
+            assert_eq!(name(&inner, None), "playbooks/x.yml");
+            let way = inner
+                .parent()
+                .expect("its folder")
+                .join("../playbooks/x.yml");
+            assert_eq!(name(&way, None), "playbooks/x.yml");
+            let beside = put(&format!("{copy}/lab/site.yml"));
+            assert_eq!(name(&beside, None), "lab/site.yml");
+            assert_eq!(name(&put(&format!("{copy}/site.yml")), None), "site.yml");
+        }
+        // The project that is in force counts, where the playbook stands in it.
+        let root = scratch.path().join("fleet");
+        let inner = put("fleet/sub/playbooks/y.yml");
+        assert_eq!(name(&inner, Some(&root)), "sub/playbooks/y.yml");
+        let outer = put("lone/z.yml");
+        assert_eq!(name(&outer, Some(&root)), "lone/z.yml");
     }
 
     #[test]

@@ -32,6 +32,9 @@ use crate::value::HostName;
 /// Why a host is not touched outside of its windows.
 const NO_WINDOW: &str = "no window of `gpu_drift` is open now";
 
+/// Why nothing goes back to what an earlier version recorded.
+const OLDER: &str = "what was last applied was recorded by an earlier version of deploy: `--to wanted` mends towards what is wanted, and `deploy run` records it anew";
+
 /// For how long what was mended is counted, hours. A thing that drifts once a week does not
 /// come back each time.
 const COUNTED_HOURS: i64 = 24;
@@ -212,6 +215,7 @@ impl Mend {
                 finding.held = Some("what is wanted here cannot be planned".to_owned());
             }
         }
+        self.hold_older(&mut found);
         self.hold_lost(&mut found);
         self.hold_all(host, &mut found);
         let probe = session.as_mut();
@@ -233,6 +237,18 @@ impl Mend {
             return Ok(held.map_or(Found::Nothing, Found::Held));
         };
         Ok(Found::Work(Arc::new(plan), Work { session, reads }))
+    }
+
+    /// Holds everything back where all that is known of what was last applied is the record of
+    /// an earlier version: a run since may have left another state, and its own record under a
+    /// name that this one does not look for.
+    fn hold_older(&self, found: &mut Inspected) {
+        if self.to != MendTo::Applied || !found.is_older {
+            return;
+        }
+        for finding in &mut found.findings {
+            finding.held = Some(OLDER.to_owned());
+        }
     }
 
     /// Holds back files whose content as it was last applied nobody has any more.

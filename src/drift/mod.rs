@@ -10,6 +10,8 @@ mod managed;
 mod rules;
 mod variable;
 
+use managed::Managed;
+
 use crate::plan::{Complete, HostPlan};
 use crate::step::{Change, Class, PathLook, Phase, Step, StepId};
 use crate::text::printable_line;
@@ -92,6 +94,8 @@ impl Finding {
 pub fn compare(applied: Option<&HostPlan>, wanted: Option<&Complete>) -> Vec<Finding> {
     let back = applied.map_or(&[][..], |plan| &plan.steps);
     let newly = wanted.map_or(&[][..], |wanted| &wanted.plan.steps);
+    // Only a step that is not planned today asks for it.
+    let managed = wanted.filter(|_| !back.is_empty()).map(Managed::of);
     let mut found: Vec<Finding> = back
         .iter()
         .filter(|step| is_state(&step.change))
@@ -99,7 +103,7 @@ pub fn compare(applied: Option<&HostPlan>, wanted: Option<&Complete>) -> Vec<Fin
             let pending = match newly.iter().find(|other| other.id == step.id) {
                 Some(now) if same_end(&step.change, &now.change) => None,
                 Some(now) => Some(now.change.clone()),
-                None if wanted.is_some_and(|wanted| managed::by(wanted, step)) => return None,
+                None if managed.as_ref().is_some_and(|asked| asked.has(step)) => return None,
                 None => None,
             };
             Some(finding(step, Some(step.change.clone()), pending))

@@ -28,9 +28,9 @@ use crate::value::{Node, Tag, Value, Vars};
 pub struct AppliedKey(String);
 
 impl AppliedKey {
-    /// The record of a playbook with these tags. Where on a machine it lies does not matter,
-    /// for it may be applied from one and watched from another: but two of one name are told
-    /// apart by `Project::called`.
+    /// The record of a playbook with these tags. Where on a machine its project lies does not
+    /// matter, for it may be applied from one and watched from another: but two of one name
+    /// are told apart by `Project::called`, which is their place in the project.
     #[must_use]
     pub fn of(playbook: &Playbook, tags: &Tags, called: Option<&str>) -> Self {
         let path = playbook.plays.first().map(|play| play.origin.path());

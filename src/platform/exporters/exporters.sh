@@ -68,11 +68,18 @@ exporter_owner() {
     [ -n "$group" ] || return 0
     grep -lF ":$group" "$R"/proc/[0-9]*/cgroup 2>/dev/null | (
         while read -r f; do
-            if exporter_holds "${f%/cgroup}"; then exit 0; fi
+            if exporter_within "$f" "$group" && exporter_holds "${f%/cgroup}"; then exit 0; fi
         done
         exit 1
     ) && owner=ours
     return 0
+}
+# exporter_within FILE GROUP: a process's list of control groups has this one, or one below it.
+exporter_within() {
+    while read -r line; do
+        case $line in *":$2" | *":$2/"*) return 0 ;; esac
+    done <"$1" 2>/dev/null
+    return 1
 }
 # exporter_holds DIRECTORY: a process that has one of the sockets open.
 exporter_holds() {
