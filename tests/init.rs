@@ -91,6 +91,21 @@ fn a_layout_that_is_there_is_written_down_and_is_what_is_wanted() {
 }
 
 #[test]
+fn what_is_not_known_of_slices_is_not_written_as_none() {
+    let scratch = Scratch::new();
+    let text = "all:\n  vars: {ansible_connection: sim}\n  hosts:\n\
+        \x20   h100-01: {sim: {gpus: [{product: H100-80GB, mig: true}]}}\n";
+    let own = scratch.write("own/hosts.yml", text).display().to_string();
+    let project = path(&scratch, "project");
+    deploy(&scratch, &["init", &project, "-i", &own]);
+    let vars = read(&scratch, "group_vars/gpu_h100_80gb.yml");
+    let reason = vars.lines().find(|line| line.starts_with("  # GPU"));
+    let why = "MIG is on without instances";
+    assert!(reason.is_some_and(|line| line.contains(why)), "{vars}");
+    assert!(!vars.contains("\n  strategy"), "{vars}");
+}
+
+#[test]
 fn nothing_is_written_over_and_those_who_say_what_they_want_are_left_alone() {
     let scratch = Scratch::new();
     let (own, project) = (fleet(&scratch), path(&scratch, "project"));

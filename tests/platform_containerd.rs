@@ -66,6 +66,31 @@ fn containerd_is_told_by_the_vendors_tool_and_its_file_comes_back() {
 }
 
 #[test]
+fn what_the_file_holds_is_in_no_saved_plan() {
+    let bench = host();
+    bench.vars(&json!({ "other": 1 }));
+    let auth = "[plugins.\"io.containerd.grpc.v1.cri\".registry.configs.\"r.lan\".auth]\npassword = \"s3cr3t\"\n";
+    // With a comment that is longer than what is read of files.
+    bench.ssh(&format!(
+        "mkdir -p \"$R\"/etc/containerd; {{ printf '%s' '{WRITTEN}{auth}'; printf '# %01500000d\\n' 0; }} >\"$R\"{FILE}"
+    ));
+    want(&bench, json!({}));
+    let plan = bench.beside("plan.json", "");
+    std::fs::remove_file(&plan).expect("our file");
+    let plan = plan.display().to_string();
+    bench.deploy(&["gpu", "--check", "--out", &plan]).expect(2);
+    let text = std::fs::read_to_string(&plan).expect("a plan");
+    assert!(text.contains("containerd:config.toml") && !text.contains("s3cr3t"));
+    // What somebody writes meanwhile is seen all the same.
+    let file = "\"$R\"/etc/containerd/config.toml";
+    bench.ssh(&format!("cp -p {file} \"$R\"/kept; echo '# more' >>{file}"));
+    bench.deploy(&["apply", &plan, "--yes"]).expect(1);
+    bench.ssh(&format!("cp -p \"$R\"/kept {file}"));
+    bench.deploy(&["gpu", "--yes"]).expect(0).says("changed=1");
+    assert!(bench.file(FILE).contains("s3cr3t"));
+}
+
+#[test]
 fn without_a_file_there_is_none_again_and_a_restart_can_wait() {
     let bench = host();
     want(&bench, json!({ "restart": false }));

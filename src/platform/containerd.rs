@@ -16,7 +16,7 @@ use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
 use crate::transport::{PathState, Read};
 
-use super::{Finding, Host, Platform, View, Wish};
+use super::{Finding, Host, Platform, View, Wish, docker};
 
 /// The platform.
 #[derive(Debug)]
@@ -237,13 +237,7 @@ fn write(found: &Found, restarts: bool, host: &mut dyn Host) -> Rendered<Step> {
         }
         .to_owned(),
     };
-    let text = match host.look(FILE)? {
-        PathState::File {
-            content: Some(content),
-            ..
-        } => String::from_utf8_lossy(&content).into_owned(),
-        _ => String::new(),
-    };
+    let sum = docker::sum_of(&host.look(FILE)?);
     let had_folder = host.look(FOLDER)? != PathState::Absent;
     let id = StepId("containerd:config.toml".to_owned());
     let title = format!("have {TOOL} tell containerd of the cards");
@@ -252,7 +246,7 @@ fn write(found: &Found, restarts: bool, host: &mut dyn Host) -> Rendered<Step> {
     let mut step = Step::new(id.clone(), "", title, change);
     let keep = |key: &str, path: &str| Command::new("path_snapshot").arg(key).path(path);
     let restore = |key: &str, path: &str| Command::new("path_restore").arg(key).path(path);
-    step.check = Script::one(Command::new("docker_file_is").path(FILE).arg(&text));
+    step.check = docker::as_it_was(FILE, sum.as_deref());
     step.snapshot = Script::one(keep(&main, FILE)).then(keep(&drop_in, DROP_IN));
     step.apply = Script::one(configure(&found.wanted));
     let which = match found.wanted.default_runtime.value {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 use crate::catalog::Catalog;
 use crate::desired::{Desired, DevicePlugin, Located};
@@ -15,6 +16,7 @@ use crate::error::{Diagnostic, Problems};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
 use crate::step::{Change, Class, Step, StepId};
+use crate::text::hex;
 use crate::transport::{PathState, Read};
 
 use super::{Finding, Host, Platform, View, Wish};
@@ -66,6 +68,7 @@ impl Platform for Docker {
             tool,
             there,
             text,
+            sum,
             after,
         } = &found;
         let has = |word: &str| found.has(word);
@@ -78,6 +81,7 @@ impl Platform for Docker {
             return Ok(again.into_iter().collect());
         }
         let mut step = write(tool, wanted, text, after.as_deref());
+        step.check = as_it_was(FILE, sum.as_deref());
         let restarts = wanted.restart.value && has("active");
         if restarts {
             // Behind the file's own undo.
@@ -135,6 +139,8 @@ struct Found {
     there: String,
     /// The daemon's file now, and as the tool would make it; AMD's does not say before.
     text: String,
+    /// What `as_it_was` takes.
+    sum: Option<String>,
     after: Option<String>,
 }
 
@@ -176,7 +182,9 @@ fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
         };
         return Err(Diagnostic::error(message).hint(hint).into());
     }
-    let text = match host.look(FILE)? {
+    let state = host.look(FILE)?;
+    let sum = sum_of(&state);
+    let text = match state {
         PathState::File {
             content: Some(content),
             ..
@@ -192,6 +200,7 @@ fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
         tool,
         there,
         text,
+        sum,
         after,
     })
 }
@@ -284,17 +293,57 @@ fn knows(runtime: &str, wanted: &Wanted) -> Command {
     Command::new("docker_knows").args([runtime, default])
 }
 
-fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
-    let said = |text: &str| match text.trim() {
-        "" => "no file".to_owned(),
-        text => text.to_owned(),
+/// The hash of a file that was looked at; of nothing where nothing stands there. None of what
+/// is no file.
+pub(super) fn sum_of(state: &PathState) -> Option<String> {
+    match state {
+        PathState::File { sha256, .. } => Some(sha256.clone()),
+        PathState::Absent => Some(sha256("")),
+        _ => None,
+    }
+}
+
+/// That a file is still as it was looked at. Only its hash goes into scripts and saved plans:
+/// it may hold the credentials of a registry or of a proxy.
+pub(super) fn as_it_was(path: &str, sum: Option<&str>) -> Script {
+    Script::one(match sum {
+        Some(sum) => Command::new("docker_file_is").path(path).arg(sum),
+        None => Command::new("true"),
+    })
+}
+
+fn sha256(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// What one text of the daemon's file says otherwise than another. What is the same in both is
+/// nobody's business here, and may be a credential.
+fn differing(text: &str, other: &str) -> String {
+    if text.trim().is_empty() {
+        return "no file".to_owned();
+    }
+    let keys = |text: &str| serde_json::from_str::<serde_json::Map<String, Json>>(text).ok();
+    let Some(mut own) = keys(text) else {
+        return "a file that is no JSON object".to_owned();
     };
+    let other = keys(other).unwrap_or_default();
+    own.retain(|key, value| {
+        let is_ours = ["runtimes", "default-runtime", "features"].contains(&key.as_str());
+        is_ours && other.get(key) != Some(value)
+    });
+    match own.is_empty() {
+        true => "none of these".to_owned(),
+        false => serde_json::to_string_pretty(&own).unwrap_or_default(),
+    }
+}
+
+fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
     let change = Change::Setting {
         subject: FILE.to_owned(),
         name: "content".to_owned(),
-        before: said(text),
+        before: differing(text, after.unwrap_or_default()),
         after: match after {
-            Some(after) => said(after),
+            Some(after) => differing(after, text),
             None => "with the runtime `amd` and the container device interface".to_owned(),
         },
     };
@@ -302,11 +351,12 @@ fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
     let key = id.key();
     let title = format!("have {tool} tell Docker of the cards");
     let mut step = Step::new(id, "", title, change);
-    step.check = Script::one(Command::new("docker_file_is").path(FILE).arg(text));
     step.snapshot = Script::one(Command::new("path_snapshot").arg(&key).path(FILE));
     step.apply = Script::one(configure(tool, wanted));
     step.verify = Script::one(match after {
-        Some(after) => Command::new("docker_file_is").path(FILE).arg(after),
+        Some(after) => Command::new("docker_file_is")
+            .path(FILE)
+            .arg(sha256(after.trim_end_matches('\n'))),
         None => Command::new("docker_file_names")
             .path(FILE)
             .arg("amd-container-runtime"),
@@ -332,6 +382,26 @@ fn restart() -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_credential_of_the_file_is_in_a_step() {
+        let before = r#"{"proxies": {"http-proxy": "http://u:s3cr3t@p"}, "debug": true}"#;
+        let after = r#"{"proxies": {"http-proxy": "http://u:s3cr3t@p"}, "debug": true, "runtimes": {"nvidia": {}}}"#;
+        let wanted = Wanted {
+            default_runtime: Located::default_of(false),
+            restart: Located::default_of(true),
+        };
+        for after in [Some(after), None] {
+            let mut step = write("a-ctk", &wanted, before, after);
+            step.check = as_it_was(FILE, Some(&sha256(before)));
+            let step = serde_json::to_string(&step).expect("it is written");
+            assert!(
+                !step.contains("s3cr3t") && !step.contains("debug"),
+                "{step}"
+            );
+            assert_eq!(step.contains("nvidia"), after.is_some(), "{step}");
+        }
+    }
 
     #[test]
     fn a_daemon_that_has_not_read_its_file_is_behind() {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::catalog::{Catalog, Model, Technology};
-use crate::facts::{Gpu, HostFacts, MigMode};
+use crate::facts::{Fact, Gpu, HostFacts, MigMode, Vendor};
+use crate::text::printable_line;
 
 /// What is said of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,20 +38,52 @@ pub(super) fn of(facts: &HostFacts, catalog: &Catalog) -> Cards {
     }
 }
 
-/// The MIG profiles of a card; none if it is not in MIG mode, or if what it has is not known.
-fn profiles(gpu: &Gpu) -> Option<Vec<String>> {
-    let mig = gpu.nvidia.known()?.mig.known()?;
+/// How a card is sliced by MIG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Sliced {
+    /// Not at all.
+    Whole,
+    /// Into these profiles.
+    Mig(Vec<String>),
+    /// That is not known, or cannot be said by variables; why.
+    Unsaid(String),
+}
+
+fn sliced(gpu: &Gpu) -> Sliced {
+    let unsaid = |why: &str| Sliced::Unsaid(format!("{}: {why}", gpu.label()));
+    let nvidia = match &gpu.nvidia {
+        Fact::Known(nvidia) => nvidia,
+        Fact::Unknown(why) => return unsaid(why),
+        Fact::Absent if gpu.vendor == Vendor::Nvidia => {
+            return unsaid("NVIDIA's driver does not have it");
+        }
+        Fact::Absent => return Sliced::Whole,
+    };
+    let mig = match &nvidia.mig {
+        Fact::Known(mig) => mig,
+        Fact::Unknown(why) => return unsaid(why),
+        Fact::Absent => return Sliced::Whole,
+    };
     if mig.current != MigMode::Enabled {
-        return None;
+        return Sliced::Whole;
     }
-    let mut instances = mig.instances.known()?.clone();
+    let mut instances = match &mig.instances {
+        Fact::Known(instances) => instances.clone(),
+        Fact::Unknown(why) => return unsaid(&format!("MIG is on, and its instances: {why}")),
+        Fact::Absent => Vec::new(),
+    };
+    if instances.is_empty() {
+        return unsaid("MIG is on without instances, and `strategy: mig` needs profiles");
+    }
     instances.sort_by_key(|instance| instance.placement.start);
     let names: Vec<String> = instances
         .into_iter()
         .map(|instance| instance.profile)
         .collect();
-    let is_layout = !names.is_empty() && names.iter().all(|name| is_plain(name));
-    is_layout.then_some(names)
+    match names.iter().all(|name| is_plain(name)) {
+        true => Sliced::Mig(names),
+        false => unsaid("MIG is on, with an instance whose profile has no name"),
+    }
 }
 
 /// Whether the name of a profile, which the host says, can stand in a list as it is.
@@ -60,17 +93,33 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn now(facts: &HostFacts) -> String {
-    let layouts: Vec<Option<Vec<String>>> = facts.gpus.iter().map(profiles).collect();
-    let first = layouts.first().cloned().flatten();
-    if layouts.iter().all(|layout| *layout == first) {
+    let layouts: Vec<Sliced> = facts.gpus.iter().map(sliced).collect();
+    let unsaid: Vec<&String> = layouts
+        .iter()
+        .filter_map(|layout| match layout {
+            Sliced::Unsaid(why) => Some(why),
+            Sliced::Whole | Sliced::Mig(_) => None,
+        })
+        .collect();
+    if !unsaid.is_empty() {
+        let mut text = String::from(
+            "# No strategy stands here, since what was there is not known; without one `enabled: true`\n# takes slices away. Say what you want first.\n",
+        );
+        for why in unsaid {
+            let _ = writeln!(text, "# {}", printable_line(why, 300));
+        }
+        return text;
+    }
+    let first = layouts.first().unwrap_or(&Sliced::Whole);
+    if layouts.iter().all(|layout| layout == first) {
         return match first {
-            None => "strategy: none\n".to_owned(),
-            Some(profiles) => mig("", &profiles),
+            Sliced::Mig(profiles) => mig("", profiles),
+            Sliced::Whole | Sliced::Unsaid(_) => "strategy: none\n".to_owned(),
         };
     }
     let mut text = String::from("strategy: none\ngpus:\n");
     for (gpu, layout) in facts.gpus.iter().zip(&layouts) {
-        if let Some(profiles) = layout {
+        if let Sliced::Mig(profiles) = layout {
             let _ = writeln!(text, "  - match: {{pci: \"{}\"}}", gpu.pci);
             text += &mig("    ", profiles);
         }
