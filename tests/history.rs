@@ -26,7 +26,7 @@ impl Fleet {
         );
         fleet.scratch.write(
             "site.yml",
-            "- hosts: all\n  tasks:\n    - name: Say it\n      copy:\n        content: \"{{ word | default('hello') }}\\n\"\n        dest: /etc/word\n        mode: \"0644\"\n",
+            "- hosts: all\n  tasks:\n    - name: Say it\n      copy:\n        content: \"{{ word | default('hello') }}\\n\"\n        dest: /etc/my_word\n        mode: \"0644\"\n",
         );
         fleet
     }
@@ -180,7 +180,7 @@ fn what_happened_to_one_host() {
             .count(),
         1
     );
-    told.says("    changed: write /etc/word")
+    told.says("    changed: write /etc/my_word")
         .says("    changed\n");
     let lines = fleet
         .history(&["--host", "n1", "--output", "json"])

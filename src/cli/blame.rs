@@ -42,7 +42,8 @@ pub(super) async fn ask(
     for (index, finding) in findings.iter().enumerate() {
         match &finding.drift {
             Some(Change::Path { path, .. }) => {
-                let stat = Command::new("stat").args(["-c", "%U %Y", "--"]).path(path);
+                // The time of its status: a new mode or owner leaves that of the content alone.
+                let stat = Command::new("stat").args(["-c", "%U %Z", "--"]).path(path);
                 asked.push((About::File(index), read(stat)));
             }
             Some(Change::Setting { .. }) => {

@@ -75,7 +75,10 @@ fn list(args: &HistoryArgs) -> Result<Exit, Failure> {
             objects.extend(report::end_lines(&Problems::default(), Exit::Done));
             report::json_lines(&objects);
         }
-        Format::Human if text.is_empty() => report::talk("no run is kept\n"),
+        Format::Human if text.is_empty() => report::talk(match &args.host {
+            Some(_) => "no run that is kept tells of this host\n",
+            None => "no run is kept\n",
+        }),
         Format::Human => report::data(&text),
     }
     Ok(Exit::Done)
@@ -143,6 +146,7 @@ fn sums(summary: &Json) -> String {
 /// What happened to a host in a run: what drifted, what was done, how it ended.
 fn happened(lines: &[Json]) -> String {
     let text = |line: &Json, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let word = |line: &Json, key: &str| text(line, key).replace('_', " ");
     let title_of = |step: &Json| {
         let of_step = |line: &&Json| line["type"] == "planned_change" && line["step"] == *step;
         let planned = lines.iter().find(of_step);
@@ -154,18 +158,17 @@ fn happened(lines: &[Json]) -> String {
     let mut told = String::new();
     for line in lines {
         let said = match line["type"].as_str() {
-            Some("drift") => format!("{}: {}", text(line, "status"), text(line, "title")),
+            Some("drift") => format!("{}: {}", word(line, "status"), text(line, "title")),
             Some("step_end") => {
-                format!("{}: {}", text(line, "outcome"), title_of(&line["step"]))
+                format!("{}: {}", word(line, "outcome"), title_of(&line["step"]))
             }
             Some("host_end") => {
                 let why = line["problem"]["message"].as_str();
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-                format!("{}{why}", text(line, "outcome"))
+                format!("{}{why}", word(line, "outcome"))
             }
             _ => continue,
         };
-        let said = said.replace('_', " ");
         let _ = writeln!(told, "    {}", printable_line(&said, LINE));
     }
     told

@@ -53,8 +53,17 @@ podman_unit_is() {
 # where it does not start.
 podman_start() {
     podman_reload "$1" || return 1
-    podman_systemctl "$1" reset-failed -- "$2" >/dev/null 2>&1 || :
-    podman_systemctl "$1" "$3" -- "$2" && return 0
+    for try in 1 2 3; do
+        podman_systemctl "$1" reset-failed -- "$2" >/dev/null 2>&1 || :
+        podman_systemctl "$1" "$3" -- "$2" && return 0
+        # That a user's container runs, a process of podman's says that ends at once. Where systemd
+        # has read its word only then, it cannot tell whose word it was and ends the unit.
+        result=$(podman_systemctl "$1" show -p Result --value -- "$2" 2>/dev/null)
+        case $try:$result in
+        [12]:protocol | [12]:success) ;;
+        *) break ;;
+        esac
+    done
     field=_SYSTEMD_USER_UNIT
     [ "$1" != - ] || field=_SYSTEMD_UNIT
     for of in "$2" ${4+"$4"}; do
