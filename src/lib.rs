@@ -20,9 +20,9 @@ pub mod yaml;
 pub mod transport;
 
 pub mod catalog;
-pub mod manifest;
 pub mod discover;
 pub mod facts;
+pub mod manifest;
 
 pub mod desired;
 pub mod module;

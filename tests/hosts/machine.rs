@@ -118,11 +118,12 @@ impl Machine {
         ran(&mut self.deploy_command(words))
     }
 
-    /// Runs shell text on the machine over plain `ssh`.
+    /// Runs shell text on the machine over plain `ssh`. The machine is slow where others
+    /// compute, too: its sshd has time for its first word.
     pub(crate) fn ssh(&self, text: &str) -> Ended {
         let mut command = self.command("ssh");
         command
-            .args(["-o", "ConnectTimeout=30", "-F"])
+            .args(["-o", "ConnectTimeout=180", "-F"])
             .arg(self.folder.join("ssh_config"))
             .args(["machine", text]);
         ended(command.output().expect("ssh starts"))
