@@ -325,6 +325,35 @@ fn a_history_that_cannot_be_written_fails_no_run() {
 }
 
 /// Where runs are kept that nobody says a place for.
+/// A pipe that nobody writes to, and links: neither holds anybody up nor is read.
+#[test]
+fn what_is_no_file_in_the_history_is_passed_over() {
+    let fleet = Fleet::new();
+    fleet.deploy("run", &["--yes"]).expect(0);
+    let run = fleet.runs().pop().expect("a run");
+    let pipe = fleet.scratch.history().join("20261123T151536Z-aaaaaa");
+    fs::create_dir(&pipe).expect("a folder");
+    let node = rustix::fs::CWD;
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let made = rustix::fs::mknodat(
+        node,
+        pipe.join("run.json"),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    );
+    made.expect("a pipe");
+    let linked = fleet.scratch.history().join("20261123T151537Z-bbbbbb");
+    fs::create_dir(&linked).expect("a folder");
+    std::os::unix::fs::symlink(run.join("run.json"), linked.join("run.json")).expect("a link");
+    assert_eq!(fleet.entries().len(), 1);
+    fleet
+        .deploy("run", &["--yes", "--every", "5m"])
+        .expect(0)
+        .says("changed=0");
+    assert_eq!(fleet.entries().len(), 2);
+}
+
 #[test]
 fn the_state_folder_of_a_service_comes_before_that_of_the_user() {
     let fleet = Fleet::new();

@@ -152,7 +152,7 @@ impl Store {
     /// What others were told, by whom and of which fleet; nothing if it cannot be read.
     #[must_use]
     pub fn told(&self) -> BTreeMap<String, Told> {
-        let text = File::open(self.folder.join(TOLD)).and_then(|file| {
+        let text = whole_file::open(&self.folder.join(TOLD)).and_then(|file| {
             let mut text = Vec::new();
             file.take(MOST_TOLD).read_to_end(&mut text)?;
             Ok(text)
@@ -323,7 +323,7 @@ impl Kept {
     /// # Errors
     /// They cannot be read; `NotFound` where the run was removed meanwhile.
     pub fn lines(&self, mut take: impl FnMut(Json)) -> io::Result<()> {
-        let file = File::open(self.folder.join(EVENTS))?;
+        let file = whole_file::open(&self.folder.join(EVENTS))?;
         let mut lines = BufReader::new(file.take(MOST_LINES));
         let mut line = Vec::new();
         loop {
@@ -348,10 +348,10 @@ impl Kept {
         if self.entry.begun.asked.verb != "drift" {
             return None;
         }
-        match File::open(self.folder.join(OPEN)) {
+        match whole_file::open(&self.folder.join(OPEN)) {
             Ok(file) => serde_json::from_reader(BufReader::new(file.take(MOST_OPEN))).ok(),
             Err(_) => {
-                let file = File::open(self.folder.join(RUN)).ok()?;
+                let file = whole_file::open(&self.folder.join(RUN)).ok()?;
                 let old: Old =
                     serde_json::from_reader(BufReader::new(file.take(MOST_ENTRY))).ok()?;
                 old.ended.map(|ended| ended.open)
@@ -378,7 +378,7 @@ fn bytes_of(folder: &Path) -> u64 {
 }
 
 fn is_at_work(folder: &Path) -> bool {
-    File::open(folder.join(RUN))
+    whole_file::open(&folder.join(RUN))
         .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
@@ -402,7 +402,7 @@ fn bounded(all: &mut BTreeMap<String, Told>, to: &str, most: u64) -> io::Result<
 
 /// The run in a folder; none where it holds no run that this tool can read.
 fn read(folder: &Path) -> Option<Kept> {
-    let file = File::open(folder.join(RUN)).ok()?;
+    let file = whole_file::open(&folder.join(RUN)).ok()?;
     // Whoever holds it writes; without an end in it, somebody works or was interrupted.
     let at_work = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
     // What is in it besides, such as all that was open, is passed over and not kept.
@@ -429,7 +429,7 @@ fn read(folder: &Path) -> Option<Kept> {
 
 /// The end of a run whose last line is its sums.
 fn last_words(path: &Path) -> Option<Ended> {
-    let mut file = File::open(path).ok()?;
+    let mut file = whole_file::open(path).ok()?;
     let meta = file.metadata().ok()?;
     let from = meta.len().saturating_sub(MOST_LAST_LINE);
     file.seek(SeekFrom::Start(from)).ok()?;
