@@ -176,3 +176,29 @@ fn a_containerd_that_does_not_know_the_cards_is_told_by_the_doctor() {
         .says("containerd does not run")
         .says("systemctl start containerd.service");
 }
+
+/// Its files say it, and the daemon that runs has not read them: somebody else called the tool.
+#[test]
+fn a_daemon_that_has_not_read_its_files_is_restarted_or_told_of() {
+    let bench = host();
+    want(&bench, json!({}));
+    bench.deploy(&["gpu", "--yes"]).expect(0);
+    bench.settled();
+    let written = |when: &str| bench.ssh(&format!("touch -d '{when}' \"$R\"{FILE}"));
+    written("1 hour");
+    bench
+        .deploy(&["gpu", "--check"])
+        .expect(2)
+        .says("restart containerd.service");
+    bench
+        .deploy(&["doctor"])
+        .says("containerd has not read its files since they were written");
+    want(&bench, json!({ "restart": false }));
+    bench
+        .deploy(&["gpu", "--check"])
+        .expect(0)
+        .says("containerd is not restarted (`restart: false`)");
+    written("1 hour ago");
+    let quiet = bench.deploy(&["gpu", "--check"]).expect(0);
+    assert!(!quiet.all().contains("is not restarted"), "{}", quiet.all());
+}

@@ -7,6 +7,7 @@
 //! a verb.
 
 pub mod args;
+mod asked;
 mod blame;
 pub mod catalog;
 mod complete;

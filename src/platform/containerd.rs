@@ -9,14 +9,15 @@
 use std::time::Duration;
 
 use crate::catalog::Catalog;
-use crate::desired::{Desired, DevicePlugin, Located};
+use crate::desired::{Desired, DevicePlugin};
 use crate::error::{Diagnostic, Problems};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
+use crate::step::{Change, Step, StepId};
 use crate::transport::{PathState, Read};
 
-use super::{Finding, Host, Platform, View, Wish, docker};
+use super::daemon::{self, Wanted, as_it_was, sum_of};
+use super::{Finding, Host, Platform, View, Wish};
 
 /// The platform.
 #[derive(Debug)]
@@ -29,14 +30,6 @@ const DROP_IN: &str = "/etc/containerd/conf.d/99-nvidia.toml";
 const UNIT: &str = "containerd.service";
 const TOOL: &str = "nvidia-ctk";
 const MOST_BYTES: u64 = 64 * 1024;
-
-/// `gpu_containerd`.
-struct Wanted {
-    /// `default_runtime`: whether pods get NVIDIA's runtime without asking.
-    default_runtime: Located<bool>,
-    /// `restart`: whether it is restarted, without which it does not read its files.
-    restart: Located<bool>,
-}
 
 impl Platform for Containerd {
     fn name(&self) -> &'static str {
@@ -52,7 +45,7 @@ impl Platform for Containerd {
     }
 
     fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
-        read(desired, problems);
+        daemon::read(desired, VARIABLE, problems);
         let plugin = &desired.integration.device_plugin;
         let message = match plugin.value {
             DevicePlugin::Amd => "AMD's amd-ctk configures Docker and not containerd",
@@ -72,13 +65,16 @@ impl Platform for Containerd {
             );
             wishes.push(Wish::Note(note));
         }
-        if found.is_so() {
-            return Ok(wishes);
-        }
         let active = found.has("active");
         let restarts = found.wanted.restart.value && active;
-        wishes.push(super::podman::folder("/etc/containerd"));
-        wishes.push(Wish::Step(Box::new(write(&found, restarts, host)?)));
+        let is_so = found.is_so();
+        if !is_so {
+            wishes.push(super::podman::folder("/etc/containerd"));
+            wishes.push(Wish::Step(Box::new(write(&found, restarts, host)?)));
+        }
+        if is_so && !found.has("behind") {
+            return Ok(wishes);
+        }
         if restarts {
             wishes.push(Wish::Step(Box::new(restart())));
         } else if active {
@@ -99,6 +95,11 @@ impl Platform for Containerd {
         if !found.has("active") {
             let mend = format!("systemctl start {UNIT}");
             return Ok(vec![Finding::new("containerd does not run", mend)]);
+        }
+        if found.has("behind") {
+            let what = "containerd has not read its files since they were written";
+            let mend = format!("systemctl restart {UNIT}");
+            return Ok(vec![Finding::new(what, mend)]);
         }
         Ok(Vec::new())
     }
@@ -161,22 +162,27 @@ impl Found {
     }
 }
 
-/// What the host has, one a line: `containerd`, `tool`, `active`, and what `containerd_says`, or
-/// `broken` where its files cannot be read.
+/// What the host has, one a line: `containerd`, `tool`, `active`, what `containerd_says` or
+/// `broken` where its files cannot be read, and `behind` where one of the files that are given
+/// was written after it had started.
 const LOOK: &str = "
 if command -v containerd >/dev/null 2>&1 && containerd --version >/dev/null 2>&1; then
     echo containerd
     containerd_says 2>/dev/null || echo broken
 fi
 command -v nvidia-ctk >/dev/null 2>&1 && nvidia-ctk --version >/dev/null 2>&1 && echo tool
-systemctl is-active --quiet containerd.service 2>/dev/null && echo active
+systemctl is-active --quiet containerd.service 2>/dev/null && echo active &&
+    containerd_behind containerd.service \"$@\" && echo behind
 exit 0";
 
 fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
-    let wanted = read(view.desired, &mut Problems::default());
+    let wanted = daemon::read(view.desired, VARIABLE, &mut Problems::default());
     let script = format!("{}{LOOK}", include_str!("containerd.sh"));
     let output = host.ask(&Read::Command {
-        command: Command::new("sh").arg("-c").arg(script),
+        command: Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .path(FILE)
+            .path(DROP_IN),
         timeout: Duration::from_secs(60),
         limit: MOST_BYTES,
     })?;
@@ -205,16 +211,6 @@ fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
     Ok(found)
 }
 
-fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
-    let mut block = super::block(desired, VARIABLE, problems);
-    let wanted = Wanted {
-        default_runtime: block.flag("default_runtime", false),
-        restart: block.flag("restart", true),
-    };
-    block.finish();
-    wanted
-}
-
 fn configure(wanted: &Wanted) -> Command {
     let call = Command::new(TOOL).args(["runtime", "configure", "--runtime=containerd"]);
     let call = call.arg("--cdi.enabled").arg("--config").path(FILE);
@@ -237,7 +233,7 @@ fn write(found: &Found, restarts: bool, host: &mut dyn Host) -> Rendered<Step> {
         }
         .to_owned(),
     };
-    let sum = docker::sum_of(&host.look(FILE)?);
+    let sum = sum_of(&host.look(FILE)?);
     let had_folder = host.look(FOLDER)? != PathState::Absent;
     let id = StepId("containerd:config.toml".to_owned());
     let title = format!("have {TOOL} tell containerd of the cards");
@@ -246,7 +242,7 @@ fn write(found: &Found, restarts: bool, host: &mut dyn Host) -> Rendered<Step> {
     let mut step = Step::new(id.clone(), "", title, change);
     let keep = |key: &str, path: &str| Command::new("path_snapshot").arg(key).path(path);
     let restore = |key: &str, path: &str| Command::new("path_restore").arg(key).path(path);
-    step.check = docker::as_it_was(FILE, sum.as_deref());
+    step.check = as_it_was(FILE, sum.as_deref());
     step.snapshot = Script::one(keep(&main, FILE)).then(keep(&drop_in, DROP_IN));
     step.apply = Script::one(configure(&found.wanted));
     let which = match found.wanted.default_runtime.value {
@@ -267,22 +263,16 @@ fn write(found: &Found, restarts: bool, host: &mut dyn Host) -> Rendered<Step> {
 }
 
 fn restart() -> Step {
-    let what = format!("restart {UNIT}: its containers run on, unless its `KillMode=` says else");
-    let change = Change::Action { what: what.clone() };
-    let mut step = Step::new(StepId("containerd:restart".to_owned()), "", what, change);
-    step.class = Class::Disruptive;
-    step.check = Script::one(Command::new("unit_is").args([UNIT, "active"]));
-    step.apply = Script::one(Command::new("systemctl").args(["restart", "--", UNIT]));
-    step.verify = Script::one(Command::new("unit_is").args([UNIT, "active"]));
-    // The undo of its files restarts it.
-    step.undo = Script::one(Command::new("true"));
-    step.timeout_s = 180;
-    step
+    daemon::restart(
+        UNIT,
+        "its containers run on, unless its `KillMode=` says else",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Located;
 
     fn found(default_runtime: bool, there: &str) -> Found {
         let wanted = Wanted {

@@ -41,6 +41,22 @@ containerd_knows() {
     return 1
 }
 
+# containerd_behind UNIT FILE...: one of the files was written after the daemon that runs had
+# started, which `config dump` does not tell: it reads the files. Both times are whole seconds.
+containerd_behind() {
+    since=$(systemctl show -p ActiveEnterTimestampMonotonic --value -- "$1" 2>/dev/null </dev/null)
+    boot=$(awk '$1 == "btime" { print $2 }' /proc/stat 2>/dev/null)
+    case $since:$boot in
+    :* | *: | 0:* | *[!0-9:]*) return 1 ;;
+    esac
+    shift
+    for file in "$@"; do
+        written=$(stat -c %Y -- "$file" 2>/dev/null) || continue
+        [ "$written" -le "$((boot + since / 1000000 + 1))" ] || return 0
+    done
+    return 1
+}
+
 # containerd_unused FOLDER: one that was not there before goes again, unless others have put
 # something into it.
 containerd_unused() {

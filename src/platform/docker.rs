@@ -8,17 +8,16 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use sha2::{Digest, Sha256};
 
 use crate::catalog::Catalog;
-use crate::desired::{Desired, DevicePlugin, Located};
+use crate::desired::{Desired, DevicePlugin};
 use crate::error::{Diagnostic, Problems};
 use crate::render::Rendered;
 use crate::shell::{Command, Script};
-use crate::step::{Change, Class, Step, StepId};
-use crate::text::hex;
+use crate::step::{Change, Step, StepId};
 use crate::transport::{PathState, Read};
 
+use super::daemon::{self, Wanted, as_it_was, sha256, sum_of};
 use super::{Finding, Host, Platform, View, Wish};
 
 /// The platform.
@@ -29,14 +28,6 @@ const VARIABLE: &str = "gpu_docker";
 const FILE: &str = "/etc/docker/daemon.json";
 const UNIT: &str = "docker.service";
 const MOST_BYTES: u64 = 64 * 1024;
-
-/// `gpu_docker`.
-struct Wanted {
-    /// `default_runtime`: whether containers get the vendor's runtime without asking.
-    default_runtime: Located<bool>,
-    /// `restart`: whether the daemon is restarted, without which it does not read the file.
-    restart: Located<bool>,
-}
 
 impl Platform for Docker {
     fn name(&self) -> &'static str {
@@ -52,7 +43,7 @@ impl Platform for Docker {
     }
 
     fn check(&self, desired: &Desired, _: &Catalog, problems: &mut Problems) {
-        read(desired, problems);
+        daemon::read(desired, VARIABLE, problems);
         let plugin = &desired.integration.device_plugin;
         if plugin.value == DevicePlugin::Intel {
             let message = "Intel has no tool that configures Docker";
@@ -162,7 +153,7 @@ impl Found {
 }
 
 fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
-    let wanted = read(view.desired, &mut Problems::default());
+    let wanted = daemon::read(view.desired, VARIABLE, &mut Problems::default());
     let amd = view.desired.integration.device_plugin.value == DevicePlugin::Amd;
     let tool = if amd { "amd-ctk" } else { "nvidia-ctk" };
     let there = ask(host, Command::new("sh").args(["-c", LOOK, "sh", tool]))?;
@@ -203,16 +194,6 @@ fn look(view: &View<'_>, host: &mut dyn Host) -> Rendered<Found> {
         sum,
         after,
     })
-}
-
-fn read(desired: &Desired, problems: &mut Problems) -> Wanted {
-    let mut block = super::block(desired, VARIABLE, problems);
-    let wanted = Wanted {
-        default_runtime: block.flag("default_runtime", false),
-        restart: block.flag("restart", true),
-    };
-    block.finish();
-    wanted
 }
 
 /// What the host has: `docker`, `tool`, `active`, one a line; of a daemon that runs and can be
@@ -293,29 +274,6 @@ fn knows(runtime: &str, wanted: &Wanted) -> Command {
     Command::new("docker_knows").args([runtime, default])
 }
 
-/// The hash of a file that was looked at; of nothing where nothing stands there. None of what
-/// is no file.
-pub(super) fn sum_of(state: &PathState) -> Option<String> {
-    match state {
-        PathState::File { sha256, .. } => Some(sha256.clone()),
-        PathState::Absent => Some(sha256("")),
-        _ => None,
-    }
-}
-
-/// That a file is still as it was looked at. Only its hash goes into scripts and saved plans:
-/// it may hold the credentials of a registry or of a proxy.
-pub(super) fn as_it_was(path: &str, sum: Option<&str>) -> Script {
-    Script::one(match sum {
-        Some(sum) => Command::new("docker_file_is").path(path).arg(sum),
-        None => Command::new("true"),
-    })
-}
-
-fn sha256(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
 /// What one text of the daemon's file says otherwise than another. What is the same in both is
 /// nobody's business here, and may be a credential.
 fn differing(text: &str, other: &str) -> String {
@@ -366,22 +324,13 @@ fn write(tool: &str, wanted: &Wanted, text: &str, after: Option<&str>) -> Step {
 }
 
 fn restart() -> Step {
-    let what = format!("restart {UNIT}: its containers stop, unless its `live-restore` is on");
-    let change = Change::Action { what: what.clone() };
-    let mut step = Step::new(StepId("docker:restart".to_owned()), "", what, change);
-    step.class = Class::Disruptive;
-    step.check = Script::one(Command::new("unit_is").args([UNIT, "active"]));
-    step.apply = Script::one(Command::new("systemctl").args(["restart", "--", UNIT]));
-    step.verify = Script::one(Command::new("unit_is").args([UNIT, "active"]));
-    // The undo of its file restarts it.
-    step.undo = Script::one(Command::new("true"));
-    step.timeout_s = 180;
-    step
+    daemon::restart(UNIT, "its containers stop, unless its `live-restore` is on")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Located;
 
     #[test]
     fn no_credential_of_the_file_is_in_a_step() {

@@ -11,6 +11,7 @@ mod blocks;
 mod cards;
 mod containerd;
 mod cozystack;
+mod daemon;
 mod docker;
 mod doctor;
 mod exporters;

@@ -274,6 +274,7 @@ fn more(all: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::tags;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -343,21 +344,6 @@ mod tests {
             to: at(100),
         };
         page.page()
-    }
-
-    /// The tags of a page, without what stands in quoted values.
-    fn tags(page: &str) -> Vec<String> {
-        let (_, page) = page.split_once("<body>").expect("a body");
-        let (page, _) = page.split_once("<script>").expect("a script");
-        let mut tags = Vec::new();
-        let mut rest = page;
-        while let Some(start) = rest.find('<') {
-            let end = rest[start..].find('>').expect("a tag has an end") + start;
-            let parts = rest[start..=end].split('"').step_by(2);
-            tags.push(parts.collect::<Vec<_>>().join("\"\""));
-            rest = &rest[end + 1..];
-        }
-        tags
     }
 
     proptest! {

@@ -39,3 +39,21 @@ pub fn escaped(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    /// The tags of a page, with what stands in them but for quoted values.
+    pub(super) fn tags(page: &str) -> Vec<String> {
+        let (_, page) = page.split_once("<body>").expect("a body");
+        let (page, _) = page.split_once("<script>").expect("a script");
+        let mut tags = Vec::new();
+        let mut rest = page;
+        while let Some(start) = rest.find('<') {
+            let end = rest[start..].find('>').expect("a tag has an end") + start;
+            let parts = rest[start..=end].split('"').step_by(2);
+            tags.push(parts.collect::<Vec<_>>().join("\"\""));
+            rest = &rest[end + 1..];
+        }
+        tags
+    }
+}

@@ -188,6 +188,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::tests::tags;
     use super::*;
     use crate::event::Outcome;
     use crate::plan::HostPlan;
@@ -230,21 +231,6 @@ mod tests {
         host.outcome = Some(Outcome::Failed);
         host.problem = text.to_owned();
         review
-    }
-
-    /// The tags of a page, with what stands in them but for quoted values.
-    fn tags(page: &str) -> Vec<String> {
-        let (_, page) = page.split_once("<body>").expect("a body");
-        let (page, _) = page.split_once("<script>").expect("a script");
-        let mut tags = Vec::new();
-        let mut rest = page;
-        while let Some(start) = rest.find('<') {
-            let end = rest[start..].find('>').expect("a tag has an end") + start;
-            let parts = rest[start..=end].split('"').step_by(2);
-            tags.push(parts.collect::<Vec<_>>().join("\"\""));
-            rest = &rest[end + 1..];
-        }
-        tags
     }
 
     proptest! {
